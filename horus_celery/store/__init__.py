@@ -1,0 +1,1 @@
+"""The store: the truth of what happened to every job."""

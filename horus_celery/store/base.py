@@ -1,0 +1,223 @@
+"""What a store of records and a store of log lines promise."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from contextlib import AbstractContextManager
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from enum import StrEnum
+from typing import Protocol
+
+from horus_celery.lifecycle import Status
+from horus_celery.record import Change, Record, Summary
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Filter:
+    """Which records a list shows: those that agree with every field but None."""
+
+    context_id: str | None = None
+    caller_id: str | None = None
+    executor: str | None = None
+    runner: str | None = None
+    status: Status | None = None
+    workflow_id: str | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Bell:
+    """What is needed to ring for a queued record."""
+
+    digest: str
+    job_id: str
+    executor: str
+    priority: int
+    #: When its latest bell was rung, or it was queued; None: not since `not_before`.
+    rung_at: datetime | None
+
+
+class RecordStore(Protocol):
+    """One record per job, found by its digest; every change is one atomic step.
+
+    Every method raises `UnavailableError` within two seconds when the store's server
+    does not answer; nothing is half done then, and the same call may be made again:
+    a change that was made before its answer got lost is recognised, not refused.
+    """
+
+    def add(
+        self,
+        summary: Summary,
+        envelope: str,
+        *,
+        at: datetime,
+        priority: int,
+        not_before: datetime | None,
+        queue: bool,
+    ) -> Record:
+        """Record a job that has just been admitted, as created or (`queue`) as queued.
+
+        Adding the same digest again returns the record it already has, unchanged but
+        for one thing: with `queue` a record that is still created becomes queued.
+
+        Raises:
+            IdTaken: if that context has another digest under that id.
+        """
+        ...
+
+    def get(self, digest: str) -> Record:
+        """Return the record of a digest.
+
+        Raises:
+            NotFoundError: if there is none.
+        """
+        ...
+
+    def named(self, job_id: str) -> tuple[Record, ...]:
+        """Return the records of this job id: one per context at most, oldest first."""
+        ...
+
+    def apply(self, digest: str, change: Change) -> Record:
+        """Make one change, if the table of transitions allows it, and wake the waiters.
+
+        Raises:
+            NotFoundError: if there is no such record.
+            IllegalTransition: if the status does not allow the event, or `if_attempt`
+                is not the record's latest attempt.
+        """
+        ...
+
+    def delete(self, digest: str) -> None:
+        """Forget a record that is over, with its log; forgetting it twice is fine.
+
+        Raises:
+            IllegalTransition: if it is not over.
+        """
+        ...
+
+    def list(
+        self, wanted: Filter, *, limit: int, after: str | None = None
+    ) -> tuple[Record, ...]:
+        """Return matching records, newest first, from behind the digest `after`.
+
+        Raises:
+            NotFoundError: if there is no record of the digest `after`.
+        """
+        ...
+
+    def counts(self) -> Mapping[Status, int]:
+        """Return how many records have each status; every status is present."""
+        ...
+
+    def renew(self, digest: str, *, attempt: int, lease_until: datetime) -> Status:
+        """Renew the lease of a held record and return its status.
+
+        Raises:
+            NotFoundError: if there is no such record.
+            IllegalTransition: if it is not held, or by a later attempt.
+        """
+        ...
+
+    def abandoned(self, *, at: datetime, limit: int) -> tuple[str, ...]:
+        """Return digests of held records whose lease ended before `at`."""
+        ...
+
+    def expired(self, *, at: datetime, limit: int) -> tuple[str, ...]:
+        """Return digests of queued records whose `expires_at` has passed."""
+        ...
+
+    def due(self, *, at: datetime, limit: int) -> tuple[Bell, ...]:
+        """Return queued records that are to be rung now, soonest first.
+
+        Those whose `not_before` has passed and that were not rung since (see `rung`).
+        """
+        ...
+
+    def rung(self, digest: str, *, at: datetime) -> None:
+        """Note that a bell was rung for a queued record; without effect on others."""
+        ...
+
+    def silent(self, *, before: datetime, limit: int) -> tuple[Bell, ...]:
+        """Return queued records that were not rung since that moment.
+
+        Also those queued before it whose ring was never noted, but not those that wait
+        for their `not_before`. Up to `limit` of each queue (executor and step of
+        priority), together and longest silent first: so the backlog of one queue hides
+        nothing of another.
+        """
+        ...
+
+
+class Stream(StrEnum):
+    """Which of the script's streams a line came from."""
+
+    STDOUT = "stdout"
+    STDERR = "stderr"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Chunk:
+    """A piece of output as it came: a line with its newline, or a part of one."""
+
+    at: datetime
+    stream: Stream
+    data: bytes
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LogLine:
+    """One chunk as it is shown: text without its newline, bad UTF-8 replaced."""
+
+    #: The store's position of this line; `read` goes on behind it.
+    cursor: str
+    at: datetime
+    stream: Stream
+    text: str
+
+
+class LogStore(Protocol):
+    """A job's output lines, in the order in which they came.
+
+    Raises `UnavailableError` as `RecordStore` does.
+    """
+
+    def append(self, digest: str, chunks: Iterable[Chunk]) -> None:
+        """Add chunks behind the others and wake the waiters."""
+        ...
+
+    def read(self, digest: str, *, after: str | None, limit: int) -> Sequence[LogLine]:
+        """Return up to `limit` lines behind the cursor `after`, or from the first.
+
+        Raises:
+            MalformedError: if `after` is no cursor (`reason` is `schema.after`).
+        """
+        ...
+
+
+class Watch(Protocol):
+    """One waiter's view of one job, from the moment it was opened."""
+
+    def wait(self, timeout: timedelta) -> bool:
+        """Wait for a change since the last `wait`, or since the watch was opened.
+
+        A change is a new status, new lines, or a lost connection to what reports
+        them; so the waiter reads the store again and decides. Returns False when the
+        time is over without one, and at once when the wakes are closed.
+        """
+        ...
+
+
+class Wakes(Protocol):
+    """Tells waiters at once that something about a job changed.
+
+    A waiter opens its watch first, then reads the store, then waits: so nothing that
+    happens in between is missed. Many watches share one connection.
+    """
+
+    def watch(self, digest: str) -> AbstractContextManager[Watch]:
+        """Open a watch of one job."""
+        ...
+
+    def close(self) -> None:
+        """Wake everybody and stop listening."""
+        ...

@@ -1,0 +1,73 @@
+"""Every key that Horus and Celery's queues have in Redis."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Final, Self
+
+#: What Celery writes between the name of a queue and its priority.
+_SEPARATOR: Final = "\x06\x16"
+#: The priorities that have a list of their own on Redis; 0 is served first.
+STEPS: Final = (0, 3, 6, 9)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Keys:
+    """The keys of one namespace; a name that ends in a colon is a beginning."""
+
+    #: + digest: hash, the record.
+    record: str
+    #: + job id: hash, context to digest.
+    named: str
+    #: + digest: stream, the output lines.
+    log: str
+    #: + field:value: sorted set of digests by sequence, one for each `Filter` field.
+    by: str
+    #: Sorted set of all digests by sequence.
+    every: str
+    #: The number of the latest record.
+    sequence: str
+    #: + row: sorted set of queued digests by the time of their latest bell.
+    bells: str
+    #: Set of the rows (step:executor) that have bells.
+    rows: str
+    #: Sorted set of queued digests that were not rung since their `not_before`.
+    due: str
+    #: Sorted set of queued digests by `expires_at`.
+    expiring: str
+    #: Sorted set of held digests by the end of their lease.
+    leases: str
+    #: Hash, runner's name to its latest beat.
+    runners: str
+    #: Channel that carries the digest of each record that changed.
+    wakes: str
+
+    @classmethod
+    def of(cls, namespace: str) -> Self:
+        """Return the keys of a namespace."""
+        return cls(
+            record=f"{namespace}:job:",
+            named=f"{namespace}:id:",
+            log=f"{namespace}:log:",
+            by=f"{namespace}:by:",
+            every=f"{namespace}:every",
+            sequence=f"{namespace}:sequence",
+            bells=f"{namespace}:bells:",
+            rows=f"{namespace}:rows",
+            due=f"{namespace}:due",
+            expiring=f"{namespace}:expiring",
+            leases=f"{namespace}:leases",
+            runners=f"{namespace}:runners",
+            wakes=f"{namespace}:wakes",
+        )
+
+
+def step(priority: int) -> int:
+    """Return the step that carries a priority of 0 to 9."""
+    return max(at for at in STEPS if at <= priority)
+
+
+def queue(executor: str, priority: int) -> str:
+    """Return the list that carries an executor's messages of this priority."""
+    at = step(priority)
+    return f"{executor}{_SEPARATOR}{at}" if at else executor

@@ -1,0 +1,7 @@
+-- Renews a lease. Answers 'done', 'illegal' or 'missing', and the status.
+local digest, attempt, lease = unpack(ARGV)
+local old = redis.call('HMGET', KEY.record .. digest, 'status', 'attempt')
+if not old[1] then return { 'missing' } end
+if not HELD[old[1]] or old[2] ~= attempt then return { 'illegal', old[1] } end
+redis.call('ZADD', KEY.leases, lease, digest)
+return { 'done', old[1] }

@@ -1,0 +1,371 @@
+"""The store in memory, for tests: the promises as plain code."""
+
+from __future__ import annotations
+
+import re
+import threading
+from collections import defaultdict, deque
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field, fields, replace
+from datetime import datetime, timedelta
+from typing import Final, TypeVar
+
+from horus_celery.errors import (
+    IdTaken,
+    IllegalTransition,
+    MalformedError,
+    NotFoundError,
+    UnavailableError,
+)
+from horus_celery.instants import from_ms, to_ms
+from horus_celery.lifecycle import TERMINAL, Event, Status, advance
+from horus_celery.record import LEASE, Change, Record, Summary
+from horus_celery.store.base import Bell, Chunk, Filter, LogLine, Watch
+from horus_celery.store.keys import step
+
+_CURSOR: Final = re.compile(r"([0-9]{1,18})-0", re.ASCII)
+_T = TypeVar("_T")
+
+
+class MemoryWakes:
+    """A `Wakes` within this process."""
+
+    def __init__(self) -> None:
+        self._changed = threading.Condition()
+        self._watches: defaultdict[str, set[_MemoryWatch]] = defaultdict(set)
+        self._is_closed = False
+
+    @contextmanager
+    def watch(self, digest: str) -> Iterator[Watch]:
+        watch = _MemoryWatch(self)
+        with self._changed:
+            self._watches[digest].add(watch)
+        try:
+            yield watch
+        finally:
+            with self._changed:
+                self._watches[digest].discard(watch)
+
+    def close(self) -> None:
+        with self._changed:
+            self._is_closed = True
+            self._changed.notify_all()
+
+    def wake(self, digest: str) -> None:
+        """Tell the watches of a job that something changed."""
+        with self._changed:
+            for watch in self._watches[digest]:
+                watch.has_changed = True
+            self._changed.notify_all()
+
+    def wait(self, watch: _MemoryWatch, timeout: timedelta) -> bool:
+        """Wait for one watch, as `Watch.wait` promises."""
+        with self._changed:
+            self._changed.wait_for(
+                lambda: watch.has_changed or self._is_closed, timeout.total_seconds()
+            )
+            changed, watch.has_changed = watch.has_changed, False
+            return changed and not self._is_closed
+
+
+class _MemoryWatch:
+    def __init__(self, wakes: MemoryWakes) -> None:
+        self.has_changed = False
+        self._wakes = wakes
+
+    def wait(self, timeout: timedelta) -> bool:
+        return self._wakes.wait(self, timeout)
+
+
+class MemoryLogs:
+    """A `LogStore` within this process."""
+
+    def __init__(self, wakes: MemoryWakes | None = None) -> None:
+        #: Set it to see what others do when the store does not answer.
+        self.is_away = False
+        self._wakes = wakes or MemoryWakes()
+        self._chunks: defaultdict[str, list[Chunk]] = defaultdict(list)
+
+    def append(self, digest: str, chunks: Iterable[Chunk]) -> None:
+        self._answer()
+        self._chunks[digest].extend(
+            replace(chunk, at=_whole_ms(chunk.at)) for chunk in chunks
+        )
+        self._wakes.wake(digest)
+
+    def read(self, digest: str, *, after: str | None, limit: int) -> Sequence[LogLine]:
+        self._answer()
+        start = 0
+        if after is not None:
+            cursor = _CURSOR.fullmatch(after)
+            if cursor is None:
+                raise MalformedError("schema.after", "after is no cursor of a log line")
+            start = int(cursor[1])
+        chunks = self._chunks[digest][start : start + limit]
+        return [
+            LogLine(
+                cursor=f"{number}-0",
+                at=chunk.at,
+                stream=chunk.stream,
+                text=chunk.data.decode("utf-8", "replace").removesuffix("\n"),
+            )
+            for number, chunk in enumerate(chunks, start + 1)
+        ]
+
+    def delete(self, digest: str) -> None:
+        """Forget the lines of a job."""
+        self._chunks.pop(digest, None)
+
+    def _answer(self) -> None:
+        if self.is_away:
+            raise UnavailableError("the store in memory was told to be away")
+
+
+@dataclass(slots=True, kw_only=True)
+class _Entry:
+    record: Record
+    #: When its latest bell was rung or it was queued; None while it waits to be due.
+    rung_at: datetime | None
+    lease_until: datetime | None = None
+    #: The latest changes: what is sent again is sent again at once.
+    changes: deque[Change] = field(default_factory=lambda: deque(maxlen=4))
+
+
+class MemoryStore:
+    """A `RecordStore` within this process."""
+
+    def __init__(
+        self, *, wakes: MemoryWakes | None = None, logs: MemoryLogs | None = None
+    ) -> None:
+        #: Set it to see what others do when the store does not answer.
+        self.is_away = False
+        self._wakes = wakes or MemoryWakes()
+        self._logs = logs or MemoryLogs(self._wakes)
+        self._lock = threading.RLock()
+        #: In the order in which the jobs were recorded.
+        self._entries: dict[str, _Entry] = {}
+
+    def add(
+        self,
+        summary: Summary,
+        envelope: str,
+        *,
+        at: datetime,
+        priority: int,
+        not_before: datetime | None,
+        queue: bool,
+    ) -> Record:
+        with self._answering():
+            known = self._entries.get(summary.digest)
+            if known is None:
+                self._refuse_a_taken_id(summary)
+                known = self._entries[summary.digest] = _Entry(
+                    record=Record(
+                        summary=summary,
+                        envelope=envelope,
+                        status=Status.CREATED,
+                        priority=priority,
+                        not_before=None
+                        if not_before is None
+                        else _whole_ms(not_before),
+                        created_at=_whole_ms(at),
+                    ),
+                    rung_at=None,
+                )
+            if queue and known.record.status is Status.CREATED:
+                self._change(known, Change(event=Event.QUEUED, at=at))
+            self._wakes.wake(summary.digest)
+            return known.record
+
+    def get(self, digest: str) -> Record:
+        with self._answering():
+            return self._entry(digest).record
+
+    def named(self, job_id: str) -> tuple[Record, ...]:
+        with self._answering():
+            return tuple(
+                entry.record
+                for entry in self._entries.values()
+                if entry.record.summary.id == job_id
+            )
+
+    def apply(self, digest: str, change: Change) -> Record:
+        with self._answering():
+            entry = self._entry(digest)
+            if change in entry.changes:
+                return entry.record
+            if change.if_attempt not in {None, entry.record.attempt}:
+                raise IllegalTransition(entry.record.status, change.event)
+            self._change(entry, change)
+            entry.changes.append(change)
+            self._wakes.wake(digest)
+            return entry.record
+
+    def delete(self, digest: str) -> None:
+        with self._answering():
+            entry = self._entries.get(digest)
+            if entry is not None and not entry.record.is_over:
+                raise IllegalTransition(entry.record.status, "deleted")
+            self._entries.pop(digest, None)
+            self._logs.delete(digest)
+            self._wakes.wake(digest)
+
+    def list(
+        self, wanted: Filter, *, limit: int, after: str | None = None
+    ) -> tuple[Record, ...]:
+        with self._answering():
+            newest_first = list(reversed(self._entries))
+            if after is not None:
+                self._entry(after)
+                newest_first = newest_first[newest_first.index(after) + 1 :]
+            records = (self._entries[digest].record for digest in newest_first)
+            return tuple(each for each in records if _agrees(each, wanted))[:limit]
+
+    def counts(self) -> Mapping[Status, int]:
+        with self._answering():
+            counts = dict.fromkeys(Status, 0)
+            for entry in self._entries.values():
+                counts[entry.record.status] += 1
+            return counts
+
+    def renew(self, digest: str, *, attempt: int, lease_until: datetime) -> Status:
+        with self._answering():
+            entry = self._entry(digest)
+            if not entry.record.is_held or entry.record.attempt != attempt:
+                raise IllegalTransition(entry.record.status, "renewed")
+            entry.lease_until = lease_until
+            return entry.record.status
+
+    def abandoned(self, *, at: datetime, limit: int) -> tuple[str, ...]:
+        with self._answering():
+            late = sorted(
+                (entry.lease_until, digest)
+                for digest, entry in self._entries.items()
+                if entry.lease_until is not None and entry.lease_until < at
+            )
+            return tuple(digest for _, digest in late[:limit])
+
+    def expired(self, *, at: datetime, limit: int) -> tuple[str, ...]:
+        with self._answering():
+            late = sorted(
+                (record.summary.expires_at, record.summary.digest)
+                for record in self._queued()
+                if record.summary.expires_at <= at
+            )
+            return tuple(digest for _, digest in late[:limit])
+
+    def due(self, *, at: datetime, limit: int) -> tuple[Bell, ...]:
+        with self._answering():
+            waiting = sorted(
+                (record.not_before, record.summary.digest)
+                for record in self._queued()
+                if record.not_before is not None
+                and record.not_before <= at
+                and self._entries[record.summary.digest].rung_at is None
+            )
+            return tuple(self._bell(digest) for _, digest in waiting[:limit])
+
+    def rung(self, digest: str, *, at: datetime) -> None:
+        with self._answering():
+            entry = self._entries.get(digest)
+            if entry is not None and entry.record.status is Status.QUEUED:
+                entry.rung_at = _whole_ms(at)
+
+    def silent(self, *, before: datetime, limit: int) -> tuple[Bell, ...]:
+        with self._answering():
+            rows: defaultdict[tuple[str, int], list[tuple[datetime, str]]]
+            rows = defaultdict(list)
+            for record in self._queued():
+                digest = record.summary.digest
+                rung_at = self._entries[digest].rung_at
+                if rung_at is not None and rung_at < before:
+                    row = rows[record.summary.executor, step(record.priority)]
+                    row.append((rung_at, digest))
+            longest = sorted(
+                each for row in rows.values() for each in sorted(row)[:limit]
+            )
+            return tuple(self._bell(digest) for _, digest in longest)
+
+    @contextmanager
+    def _answering(self) -> Iterator[None]:
+        if self.is_away:
+            raise UnavailableError("the store in memory was told to be away")
+        with self._lock:
+            yield
+
+    def _entry(self, digest: str) -> _Entry:
+        try:
+            return self._entries[digest]
+        except KeyError:
+            raise NotFoundError(f"there is no job with the digest {digest}") from None
+
+    def _refuse_a_taken_id(self, summary: Summary) -> None:
+        for entry in self._entries.values():
+            other = entry.record.summary
+            if (other.id, other.context_id) == (summary.id, summary.context_id):
+                raise IdTaken(summary.id, summary.context_id)
+
+    def _change(self, entry: _Entry, change: Change) -> None:
+        before = entry.record
+        entry.record = _changed(before, change)
+        if change.event is Event.QUEUED and before.not_before is None:
+            entry.rung_at = entry.record.queued_at
+        if change.event is Event.REQUEUED:
+            entry.rung_at = entry.record.queued_at
+        if change.event is Event.CLAIMED:
+            entry.lease_until = change.lease_until or change.at + LEASE
+        if not entry.record.is_held:
+            entry.lease_until = None
+
+    def _queued(self) -> Iterator[Record]:
+        for entry in self._entries.values():
+            if entry.record.status is Status.QUEUED:
+                yield entry.record
+
+    def _bell(self, digest: str) -> Bell:
+        entry = self._entries[digest]
+        return Bell(
+            digest=digest,
+            job_id=entry.record.summary.id,
+            executor=entry.record.summary.executor,
+            priority=entry.record.priority,
+            rung_at=entry.rung_at,
+        )
+
+
+def _changed(record: Record, change: Change) -> Record:
+    status = advance(record.status, change.event)
+    at = _whole_ms(change.at)
+    is_queued = change.event in {Event.QUEUED, Event.REQUEUED}
+    return replace(
+        record,
+        status=status,
+        queued_at=at if is_queued else record.queued_at,
+        started_at=at if change.event is Event.CLAIMED else record.started_at,
+        ended_at=at if status in TERMINAL else record.ended_at,
+        reason=_or(change.reason, record.reason),
+        attempt=_or(change.attempt, record.attempt),
+        ran_on=_or(change.ran_on, record.ran_on),
+        exit_code=_or(change.exit_code, record.exit_code),
+        result=_or(change.result, record.result),
+        receipt=_or(change.receipt, record.receipt),
+    )
+
+
+def _or(fact: _T | None, known: _T) -> _T:
+    return known if fact is None else fact
+
+
+def _agrees(record: Record, wanted: Filter) -> bool:
+    for each in fields(wanted):
+        value = getattr(wanted, each.name)
+        where = record if each.name == "status" else record.summary
+        if value is not None and getattr(where, each.name) != value:
+            return False
+    return True
+
+
+def _whole_ms(at: datetime) -> datetime:
+    """Return the moment as the wire and Redis have it."""
+    return from_ms(to_ms(at))

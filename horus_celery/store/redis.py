@@ -1,0 +1,625 @@
+"""The store on Redis: one hash per record, and one script for each change."""
+
+from __future__ import annotations
+
+import hashlib
+import re
+import secrets
+import threading
+from base64 import urlsafe_b64encode
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass, fields
+from datetime import datetime, timedelta
+from functools import cache
+from pathlib import Path
+from types import MappingProxyType
+from typing import Any, Final, Self
+
+import orjson
+import redis
+from redis.client import PubSub
+from redis.exceptions import NoScriptError
+
+from horus_celery.errors import (
+    IdTaken,
+    IllegalTransition,
+    MalformedError,
+    NotFoundError,
+    UnavailableError,
+)
+from horus_celery.instants import from_ms, to_ms
+from horus_celery.lifecycle import HELD, TERMINAL, TRANSITIONS, Event, Status
+from horus_celery.record import LEASE, Change, Record, Summary
+from horus_celery.store.base import Bell, Chunk, Filter, LogLine, Stream, Watch
+from horus_celery.store.connection import answering, ask
+from horus_celery.store.keys import Keys
+
+#: The fields of the hash that make a record, in the order in which scripts read them.
+_FIELDS: Final = (
+    "summary",
+    "envelope",
+    "status",
+    "reason",
+    "priority",
+    "not_before",
+    "created_at",
+    "queued_at",
+    "started_at",
+    "ended_at",
+    "attempt",
+    "ran_on",
+    "exit_code",
+    "result",
+    "receipt",
+    "seq",
+)
+_SEQ: Final = _FIELDS.index("seq")
+#: Where the time of an event is kept; the script adds `ended_at` when the job is over.
+_TIME_OF: Final[Mapping[Event, str]] = MappingProxyType(
+    {
+        Event.QUEUED: "queued_at",
+        Event.REQUEUED: "queued_at",
+        Event.CLAIMED: "started_at",
+    }
+)
+_LUA: Final = Path(__file__).parent / "lua"
+#: Entries that one script of `list` looks at before it lets others have their turn.
+_LIST_BUDGET: Final = 4000
+
+#: Lines that a log keeps, whatever a job's own limit allows.
+_LOG_CAP: Final = 100_000
+#: Chunks that one script appends.
+_APPEND_SIZE: Final = 200
+_STREAMS: Final[Mapping[bytes, Stream]] = MappingProxyType(
+    {b"o": Stream.STDOUT, b"e": Stream.STDERR}
+)
+_CURSOR: Final = re.compile(r"([0-9]{1,18})-([0-9]{1,18})", re.ASCII)
+
+#: How often the listener looks whether it shall end.
+_TURN: Final = timedelta(milliseconds=250)
+#: Turns without any sign of life before the listener asks for one, and then gives up.
+_SILENT_TURNS: Final = 16
+_RECONNECT_AFTER: Final = timedelta(milliseconds=200)
+
+
+class RedisStore:
+    """A `RecordStore` on Redis."""
+
+    def __init__(self, client: redis.Redis, namespace: str) -> None:
+        self._client = client
+        self._keys = Keys.of(namespace)
+        self._scripts = _scripts(namespace)
+
+    def add(
+        self,
+        summary: Summary,
+        envelope: str,
+        *,
+        at: datetime,
+        priority: int,
+        not_before: datetime | None,
+        queue: bool,
+    ) -> Record:
+        answer = self._run(
+            "add",
+            summary.digest,
+            _summary_to_json(summary),
+            envelope,
+            to_ms(at),
+            priority,
+            "" if not_before is None else to_ms(not_before),
+            int(queue),
+        )
+        if answer[0] == b"taken":
+            raise IdTaken(summary.id, summary.context_id)
+        if answer[0] == b"had":
+            return _record(summary.digest, answer[1])
+        recorded_at = from_ms(to_ms(at))
+        return Record(
+            summary=summary,
+            envelope=envelope,
+            status=Status.QUEUED if queue else Status.CREATED,
+            priority=priority,
+            not_before=None if not_before is None else from_ms(to_ms(not_before)),
+            created_at=recorded_at,
+            queued_at=recorded_at if queue else None,
+        )
+
+    def get(self, digest: str) -> Record:
+        values = ask(self._client, "HMGET", self._keys.record + digest, *_FIELDS)
+        if values[0] is None:
+            raise _missing(digest)
+        return _record(digest, values)
+
+    def named(self, job_id: str) -> tuple[Record, ...]:
+        found = self._run("named", job_id)
+        found.sort(key=lambda each: int(each[1][_SEQ] or 0))
+        return tuple(_readable(found))
+
+    def apply(self, digest: str, change: Change) -> Record:
+        answer = self._run(
+            "apply",
+            digest,
+            _token(digest, change),
+            change.event.value,
+            to_ms(change.at),
+            "" if change.if_attempt is None else change.if_attempt,
+            _lease(change),
+            *_facts(change),
+        )
+        if answer[0] == b"missing":
+            raise _missing(digest)
+        if answer[0] == b"illegal":
+            raise IllegalTransition(answer[1].decode(), change.event)
+        return _record(digest, answer[1])
+
+    def delete(self, digest: str) -> None:
+        answer = self._run("delete", digest)
+        if answer[0] == b"illegal":
+            raise IllegalTransition(answer[1].decode(), "deleted")
+
+    def list(
+        self, wanted: Filter, *, limit: int, after: str | None = None
+    ) -> tuple[Record, ...]:
+        below = "+inf" if after is None else self._sequence(after)
+        found: list[Record] = []
+        while below and len(found) < limit:
+            page, below = self._run(
+                "list",
+                limit - len(found),
+                below,
+                _LIST_BUDGET,
+                keys=self._indexes(wanted),
+            )
+            found.extend(_readable(page))
+        return tuple(found)
+
+    def counts(self) -> Mapping[Status, int]:
+        pipeline = self._client.pipeline(transaction=False)
+        for status in Status:
+            pipeline.zcard(f"{self._keys.by}status:{status}")
+        with answering():
+            return dict(zip(Status, pipeline.execute(), strict=True))
+
+    def renew(self, digest: str, *, attempt: int, lease_until: datetime) -> Status:
+        answer = self._run("renew", digest, attempt, to_ms(lease_until))
+        if answer[0] == b"missing":
+            raise _missing(digest)
+        if answer[0] == b"illegal":
+            raise IllegalTransition(answer[1].decode(), "renewed")
+        return Status(answer[1].decode())
+
+    def abandoned(self, *, at: datetime, limit: int) -> tuple[str, ...]:
+        return self._first(self._keys.leases, f"({to_ms(at)}", limit)
+
+    def expired(self, *, at: datetime, limit: int) -> tuple[str, ...]:
+        return self._first(self._keys.expiring, str(to_ms(at)), limit)
+
+    def due(self, *, at: datetime, limit: int) -> tuple[Bell, ...]:
+        found = self._run("due", to_ms(at), limit)
+        return tuple(_bell(each, is_due=True) for each in found)
+
+    def rung(self, digest: str, *, at: datetime) -> None:
+        self._run("rung", digest, to_ms(at))
+
+    def silent(self, *, before: datetime, limit: int) -> tuple[Bell, ...]:
+        found = self._run("silent", to_ms(before), limit)
+        found.sort(key=lambda each: (int(each[1]), each[0]))
+        return tuple(_bell(each, is_due=False) for each in found)
+
+    def _run(
+        self, script: str, *args: str | int | bytes, keys: Sequence[str] = ()
+    ) -> Any:  # noqa: ANN401 - what a script answers is read by its caller
+        return self._scripts[script].run(self._client, keys, args)
+
+    def _sequence(self, digest: str) -> bytes:
+        sequence = ask(self._client, "HGET", self._keys.record + digest, "seq")
+        if sequence is None:
+            raise _missing(digest)
+        return bytes(sequence)
+
+    def _indexes(self, wanted: Filter) -> Sequence[str]:
+        keys = [
+            f"{self._keys.by}{field.name}:{value}"
+            for field in fields(wanted)
+            if (value := getattr(wanted, field.name)) is not None
+        ]
+        return keys or [self._keys.every]
+
+    def _first(self, key: str, to: str, limit: int) -> tuple[str, ...]:
+        found = ask(self._client, "ZRANGEBYSCORE", key, "-inf", to, "LIMIT", 0, limit)
+        return tuple(digest.decode() for digest in found)
+
+
+class RedisLogs:
+    """A `LogStore` on Redis: one stream per job."""
+
+    def __init__(self, client: redis.Redis, namespace: str) -> None:
+        self._client = client
+        self._keys = Keys.of(namespace)
+        self._append = _scripts(namespace)["append"]
+        #: What was sent last without an answer, so that it is not sent twice.
+        self._unsure: dict[str, _Sending] = {}
+
+    def append(self, digest: str, chunks: Iterable[Chunk]) -> None:
+        rest = list(chunks)
+        while rest:
+            sent = self._unsure.pop(digest, None)
+            if sent is None or not sent.begins(rest):
+                sent = _Sending.of(rest[:_APPEND_SIZE])
+            try:
+                self._send(digest, rest[: sent.count], sent.token)
+            except UnavailableError:
+                self._unsure[digest] = sent
+                raise
+            del rest[: sent.count]
+
+    def read(self, digest: str, *, after: str | None, limit: int) -> Sequence[LogLine]:
+        if after is not None and _CURSOR.fullmatch(after) is None:
+            raise MalformedError("schema.after", "after is no cursor of a log line")
+        start = "-" if after is None else f"({after}"
+        entries = ask(
+            self._client, "XRANGE", self._keys.log + digest, start, "+", "COUNT", limit
+        )
+        return [_line(cursor, entry) for cursor, entry in entries]
+
+    def _send(self, digest: str, chunks: Iterable[Chunk], token: str) -> None:
+        args: list[str | int | bytes] = [digest, token, _LOG_CAP]
+        for chunk in chunks:
+            letter = "o" if chunk.stream is Stream.STDOUT else "e"
+            args += (to_ms(chunk.at), letter, chunk.data)
+        self._append.run(self._client, (), args)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Sending:
+    """Some chunks on their way, by a name that the log knows them by."""
+
+    token: str
+    count: int
+    first: Chunk
+    last: Chunk
+
+    @classmethod
+    def of(cls, chunks: Sequence[Chunk]) -> Self:
+        token = secrets.token_urlsafe(9)
+        return cls(token=token, count=len(chunks), first=chunks[0], last=chunks[-1])
+
+    def begins(self, chunks: Sequence[Chunk]) -> bool:
+        """Whether these very chunks stand at the beginning."""
+        return (
+            len(chunks) >= self.count
+            and chunks[0] is self.first
+            and chunks[self.count - 1] is self.last
+        )
+
+
+class RedisWakes:
+    """A `Wakes` on Redis: one thread listens for all watches of this process.
+
+    It starts with the first watch, so also behind a fork.
+    """
+
+    def __init__(self, blocking_client: redis.Redis, namespace: str) -> None:
+        self._client = blocking_client
+        self._channel = Keys.of(namespace).wakes
+        self._lock = threading.Lock()
+        self._watches: dict[bytes, set[_RedisWatch]] = {}
+        self._closed = threading.Event()
+        self._listener: threading.Thread | None = None
+
+    @contextmanager
+    def watch(self, digest: str) -> Iterator[Watch]:
+        watch = _RedisWatch(self._closed)
+        name = digest.encode()
+        with self._lock:
+            self._watches.setdefault(name, set()).add(watch)
+            # Whoever watches before the subscription stands is woken when it does.
+            self._start_listening()
+        try:
+            yield watch
+        finally:
+            with self._lock:
+                self._watches[name].discard(watch)
+                if not self._watches[name]:
+                    del self._watches[name]
+
+    def close(self) -> None:
+        with self._lock:
+            self._closed.set()
+            listener = self._listener
+        self._wake_all()
+        if listener is not None and listener.is_alive():
+            listener.join()
+
+    def _start_listening(self) -> None:
+        if self._closed.is_set():
+            return
+        if self._listener is None or not self._listener.is_alive():
+            self._listener = threading.Thread(
+                target=self._listen, name="horus-wakes", daemon=True
+            )
+            self._listener.start()
+
+    def _listen(self) -> None:
+        while not self._closed.is_set():
+            pubsub = PubSub(self._client.connection_pool)
+            try:
+                self._follow(pubsub)
+            except (redis.RedisError, OSError):
+                self._wake_all()
+                self._closed.wait(_RECONNECT_AFTER.total_seconds())
+            finally:
+                pubsub.close()
+
+    def _follow(self, pubsub: PubSub) -> None:
+        pubsub.subscribe(self._channel)
+        silent_turns = 0
+        while not self._closed.is_set():
+            message = pubsub.get_message(timeout=_TURN.total_seconds())
+            if message is None:
+                silent_turns += 1
+                _look_for_life(pubsub, silent_turns)
+                continue
+            silent_turns = 0
+            if message["type"] == "message":
+                self._wake(message["data"])
+            elif message["type"] == "subscribe":
+                self._wake_all()
+
+    def _wake(self, digest: bytes) -> None:
+        with self._lock:
+            for watch in self._watches.get(digest, ()):
+                watch.changed.set()
+
+    def _wake_all(self) -> None:
+        with self._lock:
+            for watches in self._watches.values():
+                for watch in watches:
+                    watch.changed.set()
+
+
+class _RedisWatch:
+    def __init__(self, closed: threading.Event) -> None:
+        self.changed = threading.Event()
+        self._closed = closed
+
+    def wait(self, timeout: timedelta) -> bool:
+        # Closing sets the one and then the other, so nobody sleeps through it.
+        if self._closed.is_set():
+            return False
+        changed = self.changed.wait(timeout.total_seconds())
+        if self._closed.is_set():
+            return False
+        # What comes between these two lines is seen by the reading that follows.
+        self.changed.clear()
+        return changed
+
+
+class _Script:
+    """A script that the server keeps, and is given again when it has lost it."""
+
+    def __init__(self, text: str) -> None:
+        self._text = text
+        self._sha = hashlib.sha1(text.encode(), usedforsecurity=False).hexdigest()
+
+    def run(
+        self,
+        client: redis.Redis,
+        keys: Sequence[str],
+        args: Sequence[str | int | bytes],
+    ) -> Any:  # noqa: ANN401 - see RedisStore._run
+        try:
+            return ask(client, "EVALSHA", self._sha, len(keys), *keys, *args)
+        except NoScriptError:
+            return ask(client, "EVAL", self._text, len(keys), *keys, *args)
+
+
+@cache
+def _scripts(namespace: str) -> Mapping[str, _Script]:
+    head = _tables(namespace) + (_LUA / "prelude.lua").read_text("utf-8")
+    return {
+        path.stem: _Script(head + path.read_text("utf-8"))
+        for path in _LUA.glob("*.lua")
+        if path.stem != "prelude"
+    }
+
+
+def _tables(namespace: str) -> str:
+    following = {
+        status.value: _table(
+            {event: to for (at, event), to in TRANSITIONS.items() if at == status}
+        )
+        for status in Status
+    }
+    return "\n".join(
+        [
+            f"local KEY = {_table(asdict(Keys.of(namespace)))}",
+            f"local NEXT = {_table(following)}",
+            f"local OVER = {_table(dict.fromkeys(sorted(TERMINAL), 'true'))}",
+            f"local HELD = {_table(dict.fromkeys(sorted(HELD), 'true'))}",
+            f"local FIELDS = {{ {', '.join(map(repr, _FIELDS))} }}",
+            "",
+        ]
+    )
+
+
+def _table(values: Mapping[str, str]) -> str:
+    """Write a table for Lua; none of our words holds a quotation mark."""
+    lines = (f"['{name}'] = {_value(value)}" for name, value in values.items())
+    return f"{{ {', '.join(lines)} }}"
+
+
+def _value(value: str) -> str:
+    return value if value == "true" or value.startswith("{") else f"'{value}'"
+
+
+def _token(digest: str, change: Change) -> str:
+    """Name a change, so that the store knows it when it is sent again.
+
+    It is made from what the change says, so that a caller who never got the answer, or
+    who died and started again, may make the same change once more.
+    """
+    said = orjson.dumps(
+        (digest, to_ms(change.at), change.event, change.if_attempt, *_facts(change))
+    )
+    return urlsafe_b64encode(hashlib.blake2b(said, digest_size=9).digest()).decode()
+
+
+def _lease(change: Change) -> str | int:
+    if change.event is not Event.CLAIMED:
+        return ""
+    return to_ms(change.lease_until or change.at + LEASE)
+
+
+def _facts(change: Change) -> list[str | int]:
+    facts: list[str | int] = []
+    if change.event in _TIME_OF:
+        facts += (_TIME_OF[change.event], to_ms(change.at))
+    for name in ("reason", "attempt", "ran_on", "exit_code", "result", "receipt"):
+        value = getattr(change, name)
+        if value is not None:
+            facts += (name, value)
+    return facts
+
+
+def _summary_to_json(summary: Summary) -> bytes:
+    return orjson.dumps(
+        {
+            "id": summary.id,
+            "caller_id": summary.caller_id,
+            "context_id": summary.context_id,
+            "executor": summary.executor,
+            "runner": summary.runner,
+            "attempts": summary.attempts,
+            "expires_at": to_ms(summary.expires_at),
+            "workflow_id": summary.workflow_id,
+            "signed_by": summary.signed_by,
+        }
+    )
+
+
+def _summary(digest: str, text: bytes) -> Summary:
+    said = orjson.loads(text)
+    return Summary(
+        digest=digest,
+        id=said["id"],
+        caller_id=said["caller_id"],
+        context_id=said["context_id"],
+        executor=said["executor"],
+        runner=said["runner"],
+        attempts=said["attempts"],
+        expires_at=from_ms(said["expires_at"]),
+        workflow_id=said["workflow_id"],
+        signed_by=tuple(said["signed_by"]),
+    )
+
+
+def _record(digest: str, values: Sequence[bytes | None]) -> Record:
+    """Read a record.
+
+    Raises:
+        UnavailableError: if what stands there was not written by this store.
+    """
+    try:
+        return _parsed(digest, values)
+    except (ValueError, TypeError, KeyError, AttributeError):
+        raise UnavailableError(
+            f"the record of job {digest} in Redis is damaged; see `horus doctor`"
+        ) from None
+
+
+def _parsed(digest: str, values: Sequence[Any]) -> Record:
+    (
+        summary,
+        envelope,
+        status,
+        reason,
+        priority,
+        not_before,
+        created_at,
+        queued_at,
+        started_at,
+        ended_at,
+        attempt,
+        ran_on,
+        exit_code,
+        result,
+        receipt,
+        _,
+    ) = values
+    return Record(
+        summary=_summary(digest, summary),
+        envelope=envelope.decode(),
+        status=Status(status.decode()),
+        reason=_text(reason),
+        priority=int(priority),
+        not_before=_instant(not_before),
+        created_at=from_ms(int(created_at)),
+        queued_at=_instant(queued_at),
+        started_at=_instant(started_at),
+        ended_at=_instant(ended_at),
+        attempt=0 if attempt is None else int(attempt),
+        ran_on=_text(ran_on),
+        exit_code=None if exit_code is None else int(exit_code),
+        result=_text(result),
+        receipt=_text(receipt),
+    )
+
+
+def _readable(
+    found: Sequence[tuple[bytes, Sequence[bytes | None]]],
+) -> Iterator[Record]:
+    """Read those records that can be read: one damaged record hides no other."""
+    for digest, values in found:
+        try:
+            yield _record(digest.decode(), values)
+        except UnavailableError:
+            continue
+
+
+def _text(value: bytes | None) -> str | None:
+    return None if value is None else value.decode()
+
+
+def _instant(value: bytes | None) -> datetime | None:
+    return None if value is None else from_ms(int(value))
+
+
+def _bell(found: tuple[bytes, bytes, bytes, bytes], *, is_due: bool) -> Bell:
+    digest, at, summary, priority = found
+    said = orjson.loads(summary)
+    return Bell(
+        digest=digest.decode(),
+        job_id=said["id"],
+        executor=said["executor"],
+        priority=int(priority),
+        rung_at=None if is_due else from_ms(int(at)),
+    )
+
+
+def _line(cursor: bytes, entry: Mapping[bytes, bytes]) -> LogLine:
+    text = entry[b"data"].decode("utf-8", "replace")
+    return LogLine(
+        cursor=cursor.decode(),
+        at=from_ms(int(entry[b"at"])),
+        stream=_STREAMS[entry[b"stream"]],
+        text=text.removesuffix("\n"),
+    )
+
+
+def _look_for_life(pubsub: PubSub, silent_turns: int) -> None:
+    """Ask a silent server for a sign, and give up when none comes.
+
+    Raises:
+        redis.ConnectionError: to give up.
+    """
+    if silent_turns == _SILENT_TURNS:
+        pubsub.ping()
+    elif silent_turns >= 2 * _SILENT_TURNS:
+        raise redis.ConnectionError
+
+
+def _missing(digest: str) -> NotFoundError:
+    return NotFoundError(f"there is no job with the digest {digest}")

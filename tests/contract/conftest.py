@@ -1,0 +1,100 @@
+"""Every adapter of every port, so that one suite judges them all."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import pytest
+
+from horus_celery.dispatch import Dispatcher, MemoryDispatcher, RedisDispatcher
+from horus_celery.registry import MemoryRegistry, RedisRegistry, Registry
+from horus_celery.store.base import LogStore, RecordStore, Wakes
+from horus_celery.store.connection import connect, connect_blocking
+from horus_celery.store.memory import MemoryLogs, MemoryStore, MemoryWakes
+from horus_celery.store.redis import RedisLogs, RedisStore, RedisWakes
+
+
+@dataclass(frozen=True)
+class Adapters:
+    """One adapter of each port, all of the same kind."""
+
+    store: RecordStore
+    logs: LogStore
+    wakes: Wakes
+    dispatcher: Dispatcher
+    registry: Registry
+
+
+@pytest.fixture
+def memory_adapters(clock):
+    wakes = MemoryWakes()
+    logs = MemoryLogs(wakes)
+    yield Adapters(
+        store=MemoryStore(wakes=wakes, logs=logs),
+        logs=logs,
+        wakes=wakes,
+        dispatcher=MemoryDispatcher(clock),
+        registry=MemoryRegistry(),
+    )
+    wakes.close()
+
+
+@pytest.fixture
+def redis_adapters(redis_url, namespace, clock):
+    with connect(redis_url) as client, connect_blocking(redis_url) as listening:
+        wakes = RedisWakes(listening, namespace)
+        yield Adapters(
+            store=RedisStore(client, namespace),
+            logs=RedisLogs(client, namespace),
+            wakes=wakes,
+            dispatcher=RedisDispatcher(client, clock),
+            registry=RedisRegistry(client, namespace),
+        )
+        wakes.close()
+
+
+@pytest.fixture(params=["memory", pytest.param("redis", marks=pytest.mark.integration)])
+def adapters(request):
+    return request.getfixturevalue(f"{request.param}_adapters")
+
+
+@pytest.fixture
+def store(adapters):
+    return adapters.store
+
+
+@pytest.fixture
+def logs(adapters):
+    return adapters.logs
+
+
+@pytest.fixture
+def wakes(adapters):
+    return adapters.wakes
+
+
+@pytest.fixture
+def dispatcher(adapters):
+    return adapters.dispatcher
+
+
+@pytest.fixture
+def registry(adapters):
+    return adapters.registry
+
+
+@pytest.fixture
+def record(store, make_summary, clock):
+    """Record a job; a test names what it is about."""
+
+    def add(*, queue=True, priority=4, not_before=None, envelope="{}", **facts):
+        return store.add(
+            make_summary(**facts),
+            envelope,
+            at=clock.at,
+            priority=priority,
+            not_before=not_before,
+            queue=queue,
+        )
+
+    return add

@@ -1,0 +1,137 @@
+from __future__ import annotations
+
+import threading
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack
+from datetime import timedelta
+
+import pytest
+
+from horus_celery.lifecycle import Event
+from horus_celery.record import Change
+from horus_celery.store.base import Chunk, Stream
+
+SOON = timedelta(seconds=5)
+AT_ONCE = timedelta(0)
+
+
+@pytest.fixture
+def say(logs, clock):
+    """Append a line to a job's log."""
+
+    def append(digest: str) -> None:
+        logs.append(digest, [Chunk(at=clock.at, stream=Stream.STDOUT, data=b"x\n")])
+
+    return append
+
+
+@pytest.fixture
+def settled(wakes, say):
+    """Wait until everything that happened so far has been told to everybody."""
+
+    def wait() -> None:
+        with wakes.watch("canary") as canary:
+            say("canary")
+            assert canary.wait(SOON)
+
+    wait()  # the first watch may be woken because listening only begins
+    return wait
+
+
+def test_a_change_of_status_wakes(record, store, wakes, clock, settled):
+    digest = record(queue=False).summary.digest
+    settled()
+    with wakes.watch(digest) as watch:
+        store.apply(digest, Change(event=Event.QUEUED, at=clock.at))
+        assert watch.wait(SOON)
+
+
+def test_new_lines_wake(wakes, say, settled):
+    with wakes.watch("a") as watch:
+        say("a")
+        assert watch.wait(SOON)
+
+
+def test_a_record_that_is_deleted_wakes(record, store, wakes, clock, settled):
+    digest = record(queue=False).summary.digest
+    store.apply(digest, Change(event=Event.STOP_ASKED, at=clock.at))
+    settled()
+    with wakes.watch(digest) as watch:
+        store.delete(digest)
+        assert watch.wait(SOON)
+
+
+def test_queueing_a_created_record_wakes(record, store, wakes, clock, settled):
+    created = record(queue=False)
+    settled()
+    with wakes.watch(created.summary.digest) as watch:
+        store.add(
+            created.summary, "{}", at=clock.at, priority=4, not_before=None, queue=True
+        )
+        assert watch.wait(SOON)
+
+
+def test_a_change_between_the_opening_and_the_wait_is_not_missed(wakes, say, settled):
+    with wakes.watch("a") as watch:
+        say("a")
+        settled()
+        assert watch.wait(AT_ONCE)
+
+
+def test_a_change_wakes_once(wakes, say, settled):
+    with wakes.watch("a") as watch:
+        say("a")
+        settled()
+        assert watch.wait(AT_ONCE)
+        assert not watch.wait(AT_ONCE)
+        say("a")
+        assert watch.wait(SOON)
+
+
+def test_the_changes_of_another_job_wake_nobody(wakes, say, settled):
+    with wakes.watch("a") as watch:
+        say("b")
+        settled()
+        assert not watch.wait(AT_ONCE)
+
+
+def test_a_watch_ends_with_its_block(wakes, say, settled):
+    with wakes.watch("a") as watch:
+        pass
+    say("a")
+    settled()
+    assert not watch.wait(AT_ONCE)
+
+
+def test_a_wait_without_a_change_ends_in_time(wakes, settled):
+    with wakes.watch("a") as watch:
+        assert not watch.wait(timedelta(milliseconds=20))
+
+
+def test_everybody_who_watches_a_job_is_woken(wakes, say, settled):
+    with ExitStack() as stack, ThreadPoolExecutor(50) as waiters:
+        watches = [stack.enter_context(wakes.watch("a")) for _ in range(50)]
+        woken = [waiters.submit(watch.wait, SOON) for watch in watches]
+        say("a")
+        assert all(each.result() for each in woken)
+
+
+def test_closing_sends_every_waiter_away(wakes, settled):
+    waits = threading.Event()
+
+    def wait() -> bool:
+        with wakes.watch("a") as watch:
+            waits.set()
+            return watch.wait(timedelta(minutes=1))
+
+    with ThreadPoolExecutor(1) as waiter:
+        woken = waiter.submit(wait)
+        assert waits.wait(SOON.total_seconds())
+        wakes.close()
+        assert woken.result(SOON.total_seconds()) is False
+
+
+def test_nobody_waits_when_the_wakes_are_closed(wakes):
+    wakes.close()
+    with wakes.watch("a") as watch:
+        assert not watch.wait(timedelta(minutes=1))

@@ -1,0 +1,454 @@
+from __future__ import annotations
+
+import socket
+import socketserver
+import threading
+import time
+from concurrent.futures import ThreadPoolExecutor
+from datetime import timedelta
+from pathlib import Path
+
+import pytest
+
+from horus_celery.dispatch import RedisDispatcher
+from horus_celery.errors import NotFoundError, UnavailableError
+from horus_celery.lifecycle import Event, Status
+from horus_celery.record import LEASE, Change
+from horus_celery.registry import RedisRegistry, RunnerBeat
+from horus_celery.store.base import Chunk, Filter, Stream
+from horus_celery.store.connection import connect, connect_blocking
+from horus_celery.store.redis import RedisLogs, RedisStore, RedisWakes
+
+pytestmark = pytest.mark.integration
+
+SOON = timedelta(seconds=10)
+
+
+class World:
+    """Everything of ours that stands on one Redis."""
+
+    def __init__(self, url, namespace, clock, make_summary) -> None:
+        self.clock = clock
+        self.client = connect(url)
+        self.listening = connect_blocking(url)
+        self.store = RedisStore(self.client, namespace)
+        self.logs = RedisLogs(self.client, namespace)
+        self.wakes = RedisWakes(self.listening, namespace)
+        self.dispatcher = RedisDispatcher(self.client, clock)
+        self.registry = RedisRegistry(self.client, namespace)
+        self._make_summary = make_summary
+
+    def add(self):
+        return self.store.add(
+            self._make_summary(),
+            "{}",
+            at=self.clock.at,
+            priority=4,
+            not_before=None,
+            queue=True,
+        )
+
+    def chunk(self, data=b"line\n"):
+        return Chunk(at=self.clock.at, stream=Stream.STDOUT, data=data)
+
+    def every_call(self):
+        """Return one call of every method, by name."""
+        digest, at = "a" * 64, self.clock.at
+        claim = Change(event=Event.CLAIMED, at=at, attempt=1)
+        beat = RunnerBeat(
+            name="r", executors=(), contexts=(), concurrency=1, host="", pid=1, at=at
+        )
+        return {
+            "add": self.add,
+            "get": lambda: self.store.get(digest),
+            "named": lambda: self.store.named("id"),
+            "apply": lambda: self.store.apply(digest, claim),
+            "delete": lambda: self.store.delete(digest),
+            "list": lambda: self.store.list(Filter(), limit=10),
+            "list after": lambda: self.store.list(Filter(), limit=10, after=digest),
+            "counts": self.store.counts,
+            "renew": lambda: self.store.renew(digest, attempt=1, lease_until=at),
+            "abandoned": lambda: self.store.abandoned(at=at, limit=10),
+            "expired": lambda: self.store.expired(at=at, limit=10),
+            "due": lambda: self.store.due(at=at, limit=10),
+            "rung": lambda: self.store.rung(digest, at=at),
+            "silent": lambda: self.store.silent(before=at, limit=10),
+            "append": lambda: self.logs.append(digest, [self.chunk()]),
+            "read": lambda: self.logs.read(digest, after=None, limit=10),
+            "ring": lambda: self.dispatcher.ring("id", "python", 4),
+            "lengths": lambda: self.dispatcher.queue_lengths(["python"]),
+            "front": lambda: self.dispatcher.front("python", 4),
+            "beat": lambda: self.registry.beat(beat),
+            "runners": self.registry.list,
+            "leave": lambda: self.registry.leave("r"),
+        }
+
+    def close(self):
+        self.wakes.close()
+        self.client.close()
+        self.listening.close()
+
+
+@pytest.fixture
+def world_at(namespace, clock, make_summary):
+    worlds = []
+
+    def make(url):
+        worlds.append(World(url, namespace, clock, make_summary))
+        return worlds[-1]
+
+    yield make
+    for world in worlds:
+        world.close()
+
+
+@pytest.fixture
+def world(redis_url, world_at):
+    return world_at(redis_url)
+
+
+def outcome(call):
+    """Return how a call ended and how long it took."""
+    start = time.monotonic()
+    try:
+        call()
+    except UnavailableError:
+        ended = "unavailable"
+    except NotFoundError:
+        ended = "answered"
+    else:
+        ended = "answered"
+    return ended, time.monotonic() - start
+
+
+def outcomes(world):
+    calls = world.every_call()
+    with ThreadPoolExecutor(len(calls)) as callers:
+        return dict(zip(calls, callers.map(outcome, calls.values()), strict=True))
+
+
+def who(found, wanted):
+    return {name for name, (ended, _) in found.items() if ended == wanted}
+
+
+# --- a Redis that is away --------------------------------------------------------
+
+
+@pytest.mark.parametrize("is_connected", [True, False])
+def test_every_call_ends_in_two_seconds_while_redis_hangs(
+    private_redis, world_at, is_connected
+):
+    world = world_at(private_redis.url)
+    every = set(world.every_call())
+    if is_connected:
+        assert who(outcomes(world), "answered") == every
+    private_redis.pause()
+    hung = outcomes(world)
+    private_redis.resume()
+    assert who(hung, "unavailable") == every
+    assert max(seconds for _, seconds in hung.values()) < 2
+    assert who(outcomes(world), "answered") == every
+
+
+def test_every_call_ends_at_once_while_redis_is_down(private_redis, world_at):
+    world = world_at(private_redis.url)
+    every = set(world.every_call())
+    assert who(outcomes(world), "answered") == every
+    private_redis.kill()
+    down = outcomes(world)
+    assert who(down, "unavailable") == every
+    assert max(seconds for _, seconds in down.values()) < 2
+    private_redis.start()
+    assert who(outcomes(world), "answered") == every
+
+
+def test_a_restart_of_redis_between_two_calls_is_not_noticed(private_redis, world_at):
+    world = world_at(private_redis.url)
+    record = world.add()
+    private_redis.stop()
+    private_redis.start()
+    claim = Change(event=Event.CLAIMED, at=world.clock.at, attempt=1)
+    # The server has lost its scripts, the client's connection is stale.
+    assert world.store.apply(record.summary.digest, claim).status is Status.RUNNING
+    assert world.store.counts()[Status.RUNNING] == 1
+
+
+def test_a_redis_that_is_full_is_unavailable_and_nothing_is_half_done(world):
+    world.store.counts()
+    before = world.client.config_get("maxmemory")["maxmemory"]
+    world.client.config_set("maxmemory", 1)
+    try:
+        with pytest.raises(UnavailableError, match="memory"):
+            world.add()
+    finally:
+        world.client.config_set("maxmemory", before)
+    assert sum(world.store.counts().values()) == 0
+    assert world.store.list(Filter(), limit=10) == ()
+
+
+# --- an answer that is lost ------------------------------------------------------
+
+
+class LossyProxy:
+    """Passes everything on, but loses the answer that a test tells it to lose."""
+
+    def __init__(self, target: Path) -> None:
+        self.url = f"unix://{target}.lossy"
+        self.has_lost = threading.Event()
+        self._target = str(target)
+        self._losing = threading.Event()
+        self._server = socketserver.ThreadingUnixStreamServer(
+            f"{target}.lossy", self._handler()
+        )
+        self._server.daemon_threads = True
+        threading.Thread(target=self._server.serve_forever, args=(0.01,)).start()
+
+    def lose_next_answer(self) -> None:
+        """Let the next command reach the server, and nobody hear of it."""
+        self.has_lost.clear()
+        self._losing.set()
+
+    def close(self) -> None:
+        self._server.shutdown()
+        self._server.server_close()
+
+    def _handler(self) -> type[socketserver.BaseRequestHandler]:
+        proxy = self
+
+        class Handler(socketserver.BaseRequestHandler):
+            def handle(self) -> None:
+                with socket.socket(socket.AF_UNIX) as server:
+                    server.connect(proxy._target)
+                    proxy._pass_on(self.request, server)
+
+        return Handler
+
+    def _pass_on(self, client: socket.socket, server: socket.socket) -> None:
+        """Carry commands and answers in turns, as one connection of redis-py does."""
+        threading.Thread(target=_carry, args=(client, server), daemon=True).start()
+        while answer := server.recv(65536):
+            if self._losing.is_set():
+                self._losing.clear()
+                self.has_lost.set()
+                client.shutdown(socket.SHUT_RDWR)
+                return
+            client.sendall(answer)
+
+
+def _carry(source: socket.socket, target: socket.socket) -> None:
+    try:
+        while data := source.recv(65536):
+            target.sendall(data)
+        target.shutdown(socket.SHUT_RDWR)
+    except OSError:
+        return  # the other side has gone
+
+
+@pytest.fixture
+def lossy(redis_server, redis_url):
+    """A way to the shared server on which answers may get lost."""
+    proxy = LossyProxy(redis_server.socket)
+    yield proxy
+    proxy.close()
+    Path(proxy.url.removeprefix("unix://")).unlink(missing_ok=True)
+
+
+@pytest.fixture
+def lossy_world(lossy, world_at):
+    world = world_at(lossy.url)
+    world.store.counts()
+    return world
+
+
+def test_a_job_whose_recording_was_not_answered_is_recorded_once(lossy, lossy_world):
+    world = lossy_world
+    world.add()
+    lossy.lose_next_answer()
+    record = world.add()
+    assert lossy.has_lost.is_set()
+    assert record.status is Status.QUEUED
+    assert world.store.list(Filter(), limit=10)[0] == record
+    assert world.store.counts()[Status.QUEUED] == 2
+
+
+def test_a_change_whose_answer_was_lost_is_made_once(lossy, lossy_world):
+    world = lossy_world
+    digest = world.add().summary.digest
+    claim = Change(
+        event=Event.CLAIMED,
+        at=world.clock.at,
+        attempt=1,
+        ran_on="python_1",
+        lease_until=world.clock.at + LEASE,
+    )
+    done = Change(event=Event.COMPLETED, at=world.clock.at, result="7", if_attempt=1)
+    for change, status in [(claim, Status.RUNNING), (done, Status.COMPLETED)]:
+        lossy.lose_next_answer()
+        record = world.store.apply(digest, change)
+        assert lossy.has_lost.is_set()
+        assert (record.status, record.attempt) == (status, 1)
+    assert world.store.abandoned(at=world.clock.advance(hours=1), limit=10) == ()
+
+
+def test_lines_whose_answer_was_lost_are_kept_once(lossy, lossy_world):
+    world = lossy_world
+    world.logs.append("a" * 64, [world.chunk(b"one\n")])
+    lossy.lose_next_answer()
+    world.logs.append("a" * 64, [world.chunk(b"two\n"), world.chunk(b"three\n")])
+    assert lossy.has_lost.is_set()
+    lines = world.logs.read("a" * 64, after=None, limit=10)
+    assert [line.text for line in lines] == ["one", "two", "three"]
+
+
+def test_lines_are_kept_once_even_if_their_writer_sends_them_again(
+    private_redis, world_at
+):
+    world = world_at(private_redis.url)
+    world.logs.append("a" * 64, [world.chunk(b"first\n")])
+    chunks = [world.chunk(b"y\n") for _ in range(450)]
+    private_redis.pause()
+    with pytest.raises(UnavailableError):
+        # The server takes them when it goes on, but then nobody listens any more.
+        world.logs.append("a" * 64, chunks)
+    private_redis.resume()
+    world.logs.append("a" * 64, [*chunks, world.chunk(b"last\n")])
+    lines = world.logs.read("a" * 64, after=None, limit=1000)
+    assert [line.text for line in lines] == ["first", *["y"] * 450, "last"]
+
+
+def test_a_deletion_whose_answer_was_lost_is_done(lossy, lossy_world):
+    world = lossy_world
+    digest = world.add().summary.digest
+    world.store.apply(digest, Change(event=Event.STOP_ASKED, at=world.clock.at))
+    lossy.lose_next_answer()
+    world.store.delete(digest)
+    assert lossy.has_lost.is_set()
+    with pytest.raises(NotFoundError):
+        world.store.get(digest)
+
+
+# --- wakes -----------------------------------------------------------------------
+
+
+def test_waiters_are_woken_when_the_connection_is_lost_and_after_it_is_back(
+    private_redis, world_at
+):
+    world = world_at(private_redis.url)
+    digest = world.add().summary.digest
+    with world.wakes.watch(digest) as watch:
+        assert watch.wait(SOON)  # listening begins
+        private_redis.stop()
+        assert watch.wait(SOON)  # who knows what was missed
+        private_redis.start()
+        claim = Change(event=Event.CLAIMED, at=world.clock.at, attempt=1)
+        world.store.apply(digest, claim)
+        assert watch.wait(SOON)
+        assert world.store.get(digest).status is Status.RUNNING
+
+
+def test_a_watch_that_is_opened_while_redis_is_down_is_woken_when_it_is_back(
+    private_redis, world_at
+):
+    world = world_at(private_redis.url)
+    digest = world.add().summary.digest
+    private_redis.stop()
+    with world.wakes.watch(digest) as watch:
+        private_redis.start()
+        assert watch.wait(SOON)
+
+
+def test_one_connection_serves_all_watches(world):
+    with world.wakes.watch("a") as first:
+        assert first.wait(SOON)
+        count = len(world.client.client_list(_type="pubsub"))
+        watches = [world.wakes.watch(str(number)) for number in range(20)]
+        for watch in watches:
+            watch.__enter__()
+        assert len(world.client.client_list(_type="pubsub")) == count == 1
+        for watch in watches:
+            watch.__exit__(None, None, None)
+
+
+# --- what else stands in Redis ---------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("field", "value"),
+    [("summary", "{"), ("status", "great"), ("created_at", "soon"), ("priority", "x")],
+)
+def test_a_damaged_record_is_named_and_hides_no_other(world, namespace, field, value):
+    record, damaged = world.add(), world.add()
+    digest = damaged.summary.digest
+    world.client.hset(f"{namespace}:job:{digest}", field, value)
+    with pytest.raises(UnavailableError, match=digest):
+        world.store.get(digest)
+    assert world.store.list(Filter(), limit=10) == (record,)
+    assert world.store.named(damaged.summary.id) == ()
+
+
+def test_a_message_that_somebody_else_wrote_has_no_time(world):
+    for raw in (
+        b"not json",
+        b"[]",
+        b'{"headers": []}',
+        b'{"headers": {"rung_at": {}}}',
+    ):
+        world.client.lpush("python", raw)
+        assert world.dispatcher.front("python", 0).rung_at is None
+        world.client.delete("python")
+
+
+def test_a_beat_that_nobody_understands_shows_no_runner(world, namespace):
+    for text in ("", "[]", "{}", '{"name": 1, "executors": 2}'):
+        world.client.hset(f"{namespace}:runners", "forged", text)
+        assert world.registry.list() == ()
+
+
+def test_namespaces_do_not_see_each_other(redis_url, world, namespace):
+    record = world.add()
+    other = RedisStore(world.client, f"{namespace}-other")
+    assert other.list(Filter(), limit=10) == ()
+    assert sum(other.counts().values()) == 0
+    with pytest.raises(NotFoundError):
+        other.get(record.summary.digest)
+
+
+def test_a_deleted_record_leaves_no_key_behind(world, namespace):
+    digest = world.add().summary.digest
+    world.logs.append(digest, [world.chunk()])
+    world.store.apply(digest, Change(event=Event.STOP_ASKED, at=world.clock.at))
+    world.store.delete(digest)
+    world.store.silent(before=world.clock.at, limit=1)
+    left = set(world.client.scan_iter(f"{namespace}:*"))
+    assert left == {f"{namespace}:sequence".encode()}
+
+
+def test_a_long_log_is_capped(world, namespace, monkeypatch):
+    monkeypatch.setattr("horus_celery.store.redis._LOG_CAP", 1000)
+    world.logs.append("a" * 64, [world.chunk(b"%d\n" % n) for n in range(5000)])
+    lines = world.logs.read("a" * 64, after=None, limit=10_000)
+    assert 1000 <= len(lines) < 1500
+    assert lines[-1].text == "4999"
+
+
+def test_a_list_finds_a_rare_record_among_many(world, make_summary):
+    rare = None
+    for number in range(5000):
+        record = world.store.add(
+            make_summary(
+                caller_id="rare" if number == 7 else f"caller-{number % 2}",
+                executor="python" if number % 2 else "system",
+            ),
+            "{}",
+            at=world.clock.at,
+            priority=4,
+            not_before=None,
+            queue=False,
+        )
+        rare = record if number == 7 else rare
+    wanted = Filter(caller_id="rare", executor="python", context_id="billing")
+    assert world.store.list(wanted, limit=100) == (rare,)
+    # Every caller with an even number has the other executor: nothing agrees, however
+    # long it is looked for.
+    nothing = Filter(caller_id="caller-0", executor="python")
+    assert world.store.list(nothing, limit=100) == ()
