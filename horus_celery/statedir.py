@@ -1,0 +1,583 @@
+"""The state directory: what lies where, how it is made, how it is kept valid."""
+
+from __future__ import annotations
+
+import base64
+import fcntl
+import os
+import secrets
+import stat
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from pathlib import Path
+from typing import Any, Final
+
+from horus_celery.errors import ConfigurationError, RefusedError
+from horus_celery.instants import to_ms
+from horus_celery.journal import Journal
+from horus_celery.statements import canonical, dsse
+from horus_celery.statements.keys import (
+    KeyPair,
+    key_id,
+    read_key_file,
+    read_public_key_file,
+    write_key_file,
+    write_public_key_file,
+)
+from horus_celery.statements.trust import Trust, read_trust
+
+SCOPES: Final = ("admin", "user", "register")
+#: How long a trust bundle that we sign is valid.
+TRUST_LIFETIME: Final = timedelta(days=90)
+#: With less than this left, a bundle is signed again where the root key lies.
+TRUST_RENEWAL: Final = timedelta(days=30)
+#: By how much two clocks may differ (protocol section 3).
+CLOCK_SKEW: Final = timedelta(minutes=5)
+#: A unix socket's path has 107 bytes at most; servers add a few of their own.
+MAX_SOCKET_PATH: Final = 100
+_FOLDERS: Final = ("keys", "runners", "secrets", "redis", "logs", "run")
+_FILES: Final = ("root.key", "root.pub", "trust.json", "journal.db", "horus.toml")
+
+#: The body of a trust bundle, as it is on the wire.
+Body = dict[str, Any]
+
+
+def runner_name(executor: str) -> str:
+    """Return the name of the runner that `horus up` starts for an executor."""
+    return f"{executor}_runner_1"
+
+
+@dataclass(frozen=True, slots=True)
+class StateDirectory:
+    """A state directory by its path; nothing is read or made before it is asked for."""
+
+    path: Path
+
+    @property
+    def root_key(self) -> Path:
+        """The root's private key; a node of many may be without it."""
+        return self.path / "root.key"
+
+    @property
+    def root_pub(self) -> Path:
+        """The pinned public key of the root."""
+        return self.path / "root.pub"
+
+    @property
+    def trust_file(self) -> Path:
+        """The trust bundle."""
+        return self.path / "trust.json"
+
+    @property
+    def journal(self) -> Path:
+        """The journal that the runners of this node share."""
+        return self.path / "journal.db"
+
+    @property
+    def redis(self) -> Path:
+        """The folder of our own Redis."""
+        return self.path / "redis"
+
+    @property
+    def redis_socket(self) -> Path:
+        """Where our own Redis listens."""
+        return self.path / "run" / "redis.sock"
+
+    @property
+    def run(self) -> Path:
+        """Locks, sockets and what else means nothing once all has ended."""
+        return self.path / "run"
+
+    @property
+    def rooms(self) -> Path:
+        """Where running jobs have their private directories."""
+        return self.path / "run" / "rooms"
+
+    @property
+    def logs(self) -> Path:
+        """One log file per program."""
+        return self.path / "logs"
+
+    @property
+    def keys(self) -> Path:
+        """The callers' keys."""
+        return self.path / "keys"
+
+    def key_file(self, name: str) -> Path:
+        """Return where the caller's key of that name lies."""
+        return self.keys / f"{name}.key"
+
+    def runner_key_file(self, name: str) -> Path:
+        """Return where the key of the runner of that name lies."""
+        return self.path / "runners" / f"{name}.key"
+
+    def secret_file(self, scope: str) -> Path:
+        """Return where the secret of that scope lies."""
+        return self.path / "secrets" / scope
+
+    # --- read ----------------------------------------------------------------
+
+    def secret(self, scope: str) -> str:
+        """Return the secret of a scope.
+
+        Raises:
+            ConfigurationError: if it cannot be read, or by others, too.
+        """
+        path = self.secret_file(scope)
+        text = _read_private(path).strip()
+        if not text:
+            raise ConfigurationError(f"{path} is empty: remove it, then `horus init`")
+        return text
+
+    def root_public(self) -> bytes:
+        """Return the pinned root key."""
+        return read_public_key_file(self.root_pub)
+
+    def trust(self) -> Trust:
+        """Return the trust bundle, signed by the pinned root key; it may be expired.
+
+        Raises:
+            ConfigurationError: if there is none, or it cannot be believed.
+        """
+        text = self._trust_text()
+        try:
+            return read_trust(text, self.root_public())
+        except RefusedError as refusal:
+            raise ConfigurationError(
+                f"the trust bundle {self.trust_file} cannot be believed"
+                f" ({refusal.reason}): {refusal}; put the right one there"
+            ) from None
+
+    def is_made(self) -> bool:
+        """Whether somebody has made a state directory here."""
+        return self.root_pub.exists() and self.trust_file.exists()
+
+    # --- make ----------------------------------------------------------------
+
+    def initialise(
+        self, *, namespace: str, executors: Sequence[str], now: datetime
+    ) -> tuple[str, ...]:
+        """Make what is missing, keep what is there, and return what was done.
+
+        Two at once are one after the other. A trust bundle that lacks one of the
+        runners or soon expires is signed again, where the root key lies.
+
+        Raises:
+            ConfigurationError: if the directory cannot be made, is somebody else's, or
+                holds what cannot be used: it names the file and what to do.
+        """
+        self.make_folders()
+        with self.locked():
+            notes = self._make_root()
+            notes += self._make_secrets()
+            notes += self._make_runner_keys(executors)
+            notes += self._make_trust(namespace, executors, now)
+        return tuple(notes)
+
+    @contextmanager
+    def locked(self) -> Iterator[None]:
+        """Be the only one who changes keys and trust."""
+        with (self.run / "changes.lock").open("ab") as file:
+            fcntl.flock(file, fcntl.LOCK_EX)
+            yield
+
+    def reissue(self, change: Callable[[Body], Body], *, now: datetime) -> Trust:
+        """Change the trust bundle's body and sign it as the next version.
+
+        Raises:
+            ConfigurationError: if the root key is not here, or what came of the
+                change is no trust bundle.
+        """
+        with self.locked():
+            return self._reissue(change, now=now)
+
+    def revoke(self, name: str, *, now: datetime) -> Trust:
+        """Take a key (by its id) or a runner (by its name) out of the trust bundle.
+
+        A runner's key file is put aside, so that the next start does not list it again.
+
+        Raises:
+            ConfigurationError: if the bundle knows neither, or the root key is away.
+        """
+        with self.locked():
+            before = self.trust()
+            after = self._reissue(lambda body: without(body, name), now=now)
+            gone = {one.name: one.key for one in before.runners} | {
+                one.name: "" for one in after.runners
+            }
+            for runner, keyid in gone.items():
+                path = self.runner_key_file(runner)
+                if keyid and path.exists():
+                    path.replace(path.with_name(f"{runner}.revoked-{keyid}"))
+            return after
+
+    def trust_body(self) -> Body:
+        """Return the body of the trust bundle, as it is on the wire."""
+        return self.trust().to_wire()
+
+    def make_folders(self) -> None:
+        """Make the directory with its folders; one that is there stays as it is.
+
+        Raises:
+            ConfigurationError: if it cannot be made, or is somebody else's.
+        """
+        socket = len(os.fsencode(self.redis_socket))
+        if socket > MAX_SOCKET_PATH:
+            raise ConfigurationError(
+                f"the state directory's path is too long for a unix socket in it by"
+                f" {socket - MAX_SOCKET_PATH} bytes: choose a shorter one with"
+                f" --state-dir ({self.path})"
+            )
+        try:
+            self.path.mkdir(mode=0o700, parents=True, exist_ok=True)
+            self.check_folder()
+            for name in _FOLDERS:
+                (self.path / name).mkdir(mode=0o700, exist_ok=True)
+        except OSError as error:
+            raise ConfigurationError(
+                f"cannot make the state directory {self.path}:"
+                f" {_words(error)}; choose another with --state-dir"
+            ) from None
+        if not os.access(self.path, os.W_OK) or not os.access(self.run, os.W_OK):
+            raise ConfigurationError(
+                f"the state directory {self.path} is not writable for this user:"
+                " mend its owner, or choose another with --state-dir"
+            )
+
+    # --- steps, each idempotent and under the lock ------------------------------
+
+    def check_folder(self) -> None:
+        """See that the directory is for this user alone, and for nothing else.
+
+        Only an empty one has its mode mended: others may use it for something else.
+
+        Raises:
+            ConfigurationError: saying why it is not, and what to do.
+        """
+        found = self.path.stat()
+        if found.st_uid != os.geteuid():
+            raise ConfigurationError(
+                f"the state directory {self.path} belongs to another user:"
+                " choose another with --state-dir"
+            )
+        names = set(os.listdir(self.path))  # noqa: PTH208 - only the names matter
+        if not self.root_pub.exists() and names - {*_FOLDERS, *_FILES}:
+            raise ConfigurationError(
+                f"{self.path} holds other things and is no state directory of Horus:"
+                " choose an empty or new one with --state-dir"
+            )
+        if stat.S_IMODE(found.st_mode) & 0o077:
+            if names:
+                raise ConfigurationError(
+                    f"others may look into the state directory {self.path}:"
+                    f" chmod 700 {self.path}"
+                )
+            self.path.chmod(0o700)
+
+    def _make_root(self) -> list[str]:
+        if self.root_pub.exists():
+            return []
+        notes = []
+        if not self.root_key.exists():
+            if self.trust_file.exists():
+                raise ConfigurationError(
+                    f"{self.root_pub} is missing: put the root's public key there"
+                )
+            write_key_file(self.root_key, KeyPair.generate())
+            notes = [f"made the root key {self.root_key}"]
+        write_public_key_file(self.root_pub, read_key_file(self.root_key).public)
+        return notes
+
+    def _make_secrets(self) -> list[str]:
+        notes = []
+        for scope in SCOPES:
+            path = self.secret_file(scope)
+            if not path.exists():
+                text = base64.urlsafe_b64encode(secrets.token_bytes(32)).decode()
+                _write(path, f"{text.rstrip('=')}\n")
+                notes.append(f"made the {scope} secret {path}")
+        return notes
+
+    def _make_runner_keys(self, executors: Sequence[str]) -> list[str]:
+        listed: set[str] = set()
+        if self.trust_file.exists():
+            listed = {runner["name"] for runner in self.trust_body()["runners"]}
+        notes = []
+        for name in map(runner_name, executors):
+            path = self.runner_key_file(name)
+            if path.exists():
+                continue
+            if name in listed:
+                raise ConfigurationError(
+                    f"{path} is missing, though the trust bundle knows this runner:"
+                    f" put it back, or `horus trust revoke {name}` to have a new key"
+                    " made at the next start"
+                )
+            write_key_file(path, KeyPair.generate())
+            notes.append(f"made the runner key {path}")
+        return notes
+
+    def _make_trust(
+        self, namespace: str, executors: Sequence[str], now: datetime
+    ) -> list[str]:
+        if not self.trust_file.exists():
+            return self._make_first_trust(namespace, executors, now)
+        trust = self.trust()
+        if trust.aud != namespace:
+            raise ConfigurationError(
+                f"the trust bundle {self.trust_file} is for the namespace {trust.aud},"
+                f" the settings say {namespace}: set namespace = {trust.aud!r},"
+                " or choose another --state-dir"
+            )
+        if trust.issued_at > now + CLOCK_SKEW:
+            raise ConfigurationError(
+                f"the clock is wrong: it says {now:%Y-%m-%d %H:%M} UTC, and the trust"
+                f" bundle was signed at {trust.issued_at:%Y-%m-%d %H:%M} UTC: set the"
+                " clock, or `horus trust renew` if the clock is right"
+            )
+        body = self.trust_body()
+        missing = self._unlisted(body, executors)
+        ends = trust.expires_at
+        if missing:
+            self._reissue(lambda body: with_runners(body, missing), now=now)
+            return [f"added {', '.join(missing)} to the trust bundle"]
+        if ends - now >= TRUST_RENEWAL:
+            return []
+        if self.root_key.exists():
+            trust = self._reissue(lambda body: body, now=now)
+            renewed = (
+                f"signed the trust bundle again (it would have ended on"
+                f" {ends:%Y-%m-%d}): version {trust.version}, until"
+                f" {trust.expires_at:%Y-%m-%d}"
+            )
+            return [renewed]
+        if ends <= now:
+            raise ConfigurationError(
+                f"the trust bundle {self.trust_file} expired on {ends:%Y-%m-%d}, so"
+                " every job would be refused: where the root key lies, run `horus trust"
+                " renew`, and bring its trust.json here"
+            )
+        warning = (
+            f"the trust bundle ends on {ends:%Y-%m-%d}: where the root key lies, run"
+            " `horus trust renew`, and bring its trust.json here"
+        )
+        return [warning]
+
+    def _make_first_trust(
+        self, namespace: str, executors: Sequence[str], now: datetime
+    ) -> list[str]:
+        default = self.key_file("default")
+        notes = []
+        if not default.exists():
+            write_key_file(default, KeyPair.generate())
+            notes.append(f"made the default caller's key {default}")
+        body: Body = {
+            "v": 1,
+            "aud": namespace,
+            # Nodes refuse a version older than one they know: a journal that outlived
+            # its bundle remembers which that was.
+            "version": self._remembered_version(),
+            "keys": {},
+            "grants": [],
+            "runners": [],
+        }
+        public = read_key_file(default).public
+        body = with_grant(body, default_grant(key_id(public)), keys=[public])
+        body = with_runners(body, self._unlisted(body, executors))
+        self._sign_trust(body, now=now)
+        return [*notes, f"signed the trust bundle {self.trust_file}"]
+
+    def _remembered_version(self) -> int:
+        if not self.journal.exists():
+            return 0
+        return Journal(self.journal).highest_trust_version()
+
+    def _unlisted(self, body: Body, executors: Sequence[str]) -> dict[str, _Runner]:
+        """Return the runners of these executors that the bundle does not list.
+
+        Raises:
+            ConfigurationError: if it lists one with another key.
+        """
+        listed = {runner["name"]: runner["key"] for runner in body["runners"]}
+        missing = {}
+        for executor in executors:
+            name = runner_name(executor)
+            path = self.runner_key_file(name)
+            public = read_key_file(path).public
+            if name not in listed:
+                missing[name] = _Runner(executor=executor, public=public)
+            elif listed[name] != key_id(public):
+                raise ConfigurationError(
+                    f"{path} is not the key that the trust bundle lists for {name}:"
+                    f" put the right one there, or `horus trust revoke {name}`"
+                )
+        return missing
+
+    def _reissue(self, change: Callable[[Body], Body], *, now: datetime) -> Trust:
+        return self._sign_trust(change(self.trust_body()), now=now)
+
+    def _sign_trust(self, body: Body, *, now: datetime) -> Trust:
+        if not self.root_key.exists():
+            raise ConfigurationError(
+                f"a trust bundle is signed with {self.root_key}, which is not here:"
+                " do this where it is kept, and bring the new trust.json here"
+            )
+        root = read_key_file(self.root_key)
+        pinned = self.root_public()
+        if root.public != pinned:
+            raise ConfigurationError(
+                f"{self.root_key} does not belong to {self.root_pub}: put the pair back"
+            )
+        body = {
+            **body,
+            "version": body["version"] + 1,
+            "issued_at": to_ms(now),
+            "expires_at": to_ms(now + TRUST_LIFETIME),
+        }
+        try:
+            envelope = dsse.sign(dsse.TRUST, canonical.encode(body), [root])
+            text = dsse.to_json(envelope)
+            trust = read_trust(text, pinned)
+        except RefusedError as refusal:
+            raise ConfigurationError(
+                f"this cannot stand in a trust bundle: {refusal}"
+            ) from None
+        _write(self.trust_file, f"{text}\n", replace=True)
+        return trust
+
+    def _trust_text(self) -> str:
+        try:
+            return self.trust_file.read_text("utf-8")
+        except FileNotFoundError:
+            raise ConfigurationError(
+                f"there is no trust bundle {self.trust_file}: `horus init` makes one"
+            ) from None
+        except (OSError, UnicodeDecodeError) as error:
+            raise ConfigurationError(
+                f"cannot read the trust bundle {self.trust_file}: {_words(error)}"
+            ) from None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Runner:
+    executor: str
+    public: bytes
+
+
+# --- bodies of trust bundles ---------------------------------------------------
+
+
+def default_grant(keyid: str) -> Body:
+    """Return the grant of the default caller's key."""
+    return {
+        "context_id": "default",
+        "caller_id": "default",
+        "keys": [keyid],
+        "threshold": 1,
+        "executors": ["*"],
+        "nets": ["none", "herodb"],
+        "max_timeout": 86400,
+    }
+
+
+def with_keys(body: Body, keys: Sequence[bytes]) -> Body:
+    """Return a trust body that lists these public keys, too."""
+    return {
+        **body,
+        "keys": {**body["keys"], **{key_id(key): key.hex() for key in keys}},
+    }
+
+
+def with_grant(body: Body, grant: Body, *, keys: Sequence[bytes]) -> Body:
+    """Return a trust body with one more grant, and the keys that it names."""
+    if grant in body["grants"]:
+        return with_keys(body, keys)
+    return with_keys({**body, "grants": [*body["grants"], grant]}, keys)
+
+
+def with_runners(body: Body, runners: dict[str, _Runner]) -> Body:
+    """Return a trust body with more runners, each for one executor, every context."""
+    entries = [
+        {
+            "name": name,
+            "key": key_id(runner.public),
+            "executors": [runner.executor],
+            "contexts": ["*"],
+        }
+        for name, runner in runners.items()
+    ]
+    body = {**body, "runners": [*body["runners"], *entries]}
+    return with_keys(body, [runner.public for runner in runners.values()])
+
+
+def without(body: Body, name: str) -> Body:
+    """Return a trust body without a key (by its id) or a runner (by its name).
+
+    A grant that loses so many keys that its threshold cannot be met goes, too.
+
+    Raises:
+        ConfigurationError: if the bundle knows neither.
+    """
+    keyids = {runner["key"] for runner in body["runners"] if runner["name"] == name}
+    if name in body["keys"]:
+        keyids.add(name)
+    if not keyids:
+        raise ConfigurationError(
+            f"the trust bundle knows no key and no runner {name!r}:"
+            " `horus trust show` lists them"
+        )
+    grants = [
+        {**grant, "keys": [key for key in grant["keys"] if key not in keyids]}
+        for grant in body["grants"]
+    ]
+    return {
+        **body,
+        "keys": {k: v for k, v in body["keys"].items() if k not in keyids},
+        "grants": [g for g in grants if len(g["keys"]) >= g["threshold"]],
+        "runners": [r for r in body["runners"] if r["key"] not in keyids],
+    }
+
+
+# --- files -------------------------------------------------------------------
+
+
+def _read_private(path: Path) -> str:
+    try:
+        mode = stat.S_IMODE(path.stat().st_mode)
+        text = path.read_text("ascii")
+    except FileNotFoundError:
+        raise ConfigurationError(f"{path} is missing: `horus init` makes it") from None
+    except (OSError, UnicodeDecodeError) as error:
+        raise ConfigurationError(f"cannot read {path}: {_words(error)}") from None
+    if mode & 0o077:
+        raise ConfigurationError(f"others may read {path}: chmod 600 {path}")
+    return text
+
+
+def _write(path: Path, text: str, *, replace: bool = False) -> None:
+    """Write a private file whole or not at all, and so that it survives a power cut."""
+    draft = path.with_name(f".{path.name}.{secrets.token_hex(4)}")
+    try:
+        descriptor = os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+        with os.fdopen(descriptor, "w") as file:
+            file.write(text)
+            file.flush()
+            os.fsync(file.fileno())
+        if replace:
+            draft.replace(path)
+        else:
+            os.link(draft, path)
+    except OSError as error:
+        raise ConfigurationError(f"cannot write {path}: {_words(error)}") from None
+    finally:
+        with suppress(FileNotFoundError):
+            draft.unlink()
+
+
+def _words(error: Exception) -> str:
+    """Say what the system said, without a path or content in it."""
+    if isinstance(error, OSError) and error.errno:
+        return os.strerror(error.errno)
+    return "it is no text"
