@@ -1,0 +1,474 @@
+"""What a runner does when its bell rings: check, claim, run, sign, settle.
+
+Nothing here is decided on what Redis says: not on the record's summary, which only
+spares a runner the jobs of others, but on verified bytes, the trust bundle, the
+journal and the clock of this node.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import datetime
+from pathlib import Path
+from typing import Final, Protocol
+
+import structlog
+
+from horus_celery.admission import Admitted, Gate, admit
+from horus_celery.clock import Clock
+from horus_celery.errors import (
+    ClaimError,
+    ConfigurationError,
+    IllegalTransition,
+    InputError,
+    NotCoveredError,
+    NotFoundError,
+    RefusedError,
+    UnavailableError,
+)
+from horus_celery.instants import from_ms, to_ms
+from horus_celery.journal import AlreadyRunning, Entry, Journal, process_mark
+from horus_celery.lifecycle import Event, Status, advance
+from horus_celery.record import LEASE, Change, Record
+from horus_celery.statements import dsse
+from horus_celery.statements.job import Job
+from horus_celery.statements.keys import KeyPair
+from horus_celery.statements.receipt import OutputDigest, Receipt, ResultDigest
+from horus_celery.statements.trust import RunnerEntry, Trust, is_listed
+from horus_celery.store.base import LogStore, RecordStore, Wakes
+
+_logger: Final = structlog.get_logger(__name__)
+
+JOB_ID: Final = re.compile(
+    r"[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}"
+)
+#: What a digest is taken over when there are no signed bytes to be found.
+_UNREADABLE: Final = b"horus-unreadable-v1\0"
+_NOTHING: Final = OutputDigest.of(b"")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Assignment:
+    """A job that passed every check and that nobody else runs now."""
+
+    job: Job
+    digest: str
+    #: The number of this start in this node's journal, and in the receipt.
+    start: int
+    #: The number of this start in the record, where other nodes count as well.
+    attempt: int
+    #: When it was claimed.
+    at: datetime
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Outcome:
+    """What became of one start, as the runner saw it."""
+
+    #: COMPLETED, FAILED or STOPPED.
+    event: Event
+    reason: str | None = None
+    exit_code: int | None = None
+    stdout: OutputDigest = _NOTHING
+    stderr: OutputDigest = _NOTHING
+    result: str = ""
+    #: The level of containment that was really in force.
+    sandbox: str = "none"
+    #: When nothing of it ran any more; None is the moment of settling.
+    ended_at: datetime | None = None
+
+
+class Executor(Protocol):
+    """A kind of work.
+
+    `run` returns when nothing of the job is left running. It keeps the lease and
+    reports the output while the script runs, and ends it when a stop is asked for.
+    """
+
+    def run(self, assignment: Assignment, node: Node) -> Outcome:
+        """Run a claimed job to its end."""
+        ...
+
+
+class TrustSource(Protocol):
+    """Where the trust bundle is read."""
+
+    def current(self) -> Trust:
+        """Return the bundle that counts now.
+
+        Raises:
+            ConfigurationError: if there is none that may be believed.
+        """
+        ...
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Node:
+    """One runner process with everything that it decides on and works with."""
+
+    #: The runner's name.
+    name: str
+    #: The deployment.
+    aud: str
+    #: What it serves, by name.
+    executors: Mapping[str, Executor]
+    key: KeyPair
+    trust: TrustSource
+    journal: Journal
+    store: RecordStore
+    logs: LogStore
+    wakes: Wakes
+    clock: Clock
+    #: Where the private directories of jobs are made.
+    rooms: Path
+    #: What runs the jobs, for the receipts.
+    software: str
+
+
+def execute(job_id: str, node: Node) -> None:
+    """Answer one bell: run the queued job of that id, if there is one for this runner.
+
+    A refusal is a normal return, and so is a bell for nothing.
+
+    Raises:
+        UnavailableError: if the store did not answer before the job was claimed.
+        ConfigurationError: if this runner's own files do not allow it to work.
+    """
+    record = _find(job_id, node)
+    if record is None:
+        return
+    try:
+        assignment = _claim(record, node)
+    except RefusedError as refusal:
+        _refuse(record, refusal, node)
+        return
+    if assignment is not None:
+        _settle(assignment, _run(assignment, node), node)
+
+
+def deliver(node: Node) -> None:
+    """Hand over what the journal holds and the store does not know yet.
+
+    Raises:
+        UnavailableError: if the store does not answer; the rest stays in the journal.
+    """
+    for entry in node.journal.undelivered(node.name):
+        _hand_over(entry, node)
+
+
+def own_entry(node: Node) -> RunnerEntry:
+    """Return what the trust bundle says about this runner.
+
+    Raises:
+        ConfigurationError: if it does not let the runner serve what it is to serve.
+    """
+    trust = node.trust.current()
+    return _entry(trust, node)
+
+
+def _find(job_id: str, node: Node) -> Record | None:
+    """Return the oldest queued record of that id that this runner may take."""
+    if not JOB_ID.fullmatch(job_id):
+        return None
+    records = [
+        record
+        for record in node.store.named(job_id)
+        if record.status is Status.QUEUED and record.summary.executor in node.executors
+    ]
+    if not records:
+        return None
+    contexts = own_entry(node).contexts
+    now = node.clock.now()
+    return next(
+        (
+            record
+            for record in records
+            if record.summary.runner in (None, node.name)
+            and is_listed(record.summary.context_id, contexts)
+            and (record.not_before is None or record.not_before <= now)
+        ),
+        None,
+    )
+
+
+def _claim(record: Record, node: Node) -> Assignment | None:
+    """Check and claim; None if somebody else has it or it is no longer queued.
+
+    Raises:
+        RefusedError: if it may not run here, now, or at all.
+    """
+    now = node.clock.now()
+    admitted = _admit(record, node, now=now)
+    job = admitted.job
+    try:
+        start = node.journal.claim(
+            digest=admitted.digest,
+            context_id=job.context_id,
+            job_id=job.id,
+            attempts=job.attempts,
+            expires_at=job.expires_at,
+            now=now,
+            process=process_mark(),
+        )
+    except AlreadyRunning:
+        return None
+    except ClaimError:
+        # Two bells for one job: the other one may have been answered in between.
+        if node.store.get(admitted.digest).status is not Status.QUEUED:
+            return None
+        raise
+    attempt = max(start, record.attempt + 1)
+    change = Change(
+        event=Event.CLAIMED,
+        at=now,
+        attempt=attempt,
+        ran_on=node.name,
+        lease_until=now + LEASE,
+    )
+    try:
+        node.store.apply(admitted.digest, change)
+    except (IllegalTransition, NotFoundError):
+        node.journal.release(admitted.digest, start)
+        return None
+    except UnavailableError:
+        # Nothing has started. If the claim did reach the store, its lease will end.
+        node.journal.release(admitted.digest, start)
+        raise
+    return Assignment(
+        job=job, digest=admitted.digest, start=start, attempt=attempt, at=now
+    )
+
+
+def _admit(record: Record, node: Node, *, now: datetime) -> Admitted:
+    """Check the stored envelope as if nobody had checked it before.
+
+    Raises:
+        RefusedError: with the reason code.
+    """
+    envelope = dsse.read(record.envelope, dsse.JOB)
+    if envelope.digest != record.summary.digest:
+        raise RefusedError(
+            "env.shape", "the envelope is another job's", digest=envelope.digest
+        )
+    trust = node.trust.current()
+    admitted = admit(
+        envelope,
+        Gate(
+            aud=node.aud,
+            name=node.name,
+            executors=frozenset(node.executors),
+            contexts=frozenset(_entry(trust, node).contexts),
+            trust=trust,
+            now=now,
+        ),
+    )
+    _require_nothing_more(admitted)
+    return admitted
+
+
+def _require_nothing_more(admitted: Admitted) -> None:
+    """Refuse what this runner has no means to prove or to give."""
+    job = admitted.job
+    if job.needs or job.inputs:
+        raise InputError(
+            "input.missing",
+            "this runner gives scripts no results of other jobs",
+            digest=admitted.digest,
+        )
+    if job.secrets:
+        raise NotCoveredError(
+            "auth.secrets", "this runner keeps no secrets", digest=admitted.digest
+        )
+
+
+def _entry(trust: Trust, node: Node) -> RunnerEntry:
+    entry = trust.runner(node.name)
+    if entry is None:
+        raise ConfigurationError(
+            f"the trust bundle lists no runner {node.name}: name a listed one with"
+            " `-n NAME@%h` (`horus trust show` lists them), or add it with `horus init`"
+        )
+    if entry.key != node.key.keyid:
+        raise ConfigurationError(
+            f"the key of the runner {node.name} is not the one that the trust bundle"
+            " lists: put the right key file there, or have the bundle signed again"
+        )
+    for executor in node.executors:
+        if not is_listed(executor, entry.executors):
+            raise ConfigurationError(
+                f"the trust bundle lets the runner {node.name} serve"
+                f" {', '.join(entry.executors)}, not {executor}: choose what it serves"
+                " with -Q, or its name with -n"
+            )
+    return entry
+
+
+def _run(assignment: Assignment, node: Node) -> Outcome:
+    executor = node.executors[assignment.job.executor]
+    try:
+        return executor.run(assignment, node)
+    except Exception as error:  # noqa: BLE001 - the boundary around every executor
+        # Its text may quote the payload.
+        _logger.error(  # noqa: TRY400 - and so may a traceback
+            "executor broke",
+            job_id=assignment.job.id,
+            error=type(error).__name__,
+        )
+        return Outcome(event=Event.FAILED, reason="executor")
+
+
+def _settle(assignment: Assignment, outcome: Outcome, node: Node) -> None:
+    """Sign what happened into the journal, then tell the store.
+
+    The store may be away: then the outbox of the journal has it.
+    """
+    job = assignment.job
+    if outcome.event is Event.STOPPED:
+        node.journal.stop(assignment.digest, job.expires_at)
+    _conclude(
+        _Conclusion(
+            digest=assignment.digest,
+            job_id=job.id,
+            start=assignment.start,
+            if_attempt=assignment.attempt,
+            started_at=assignment.at,
+            ended_at=outcome.ended_at or node.clock.now(),
+            outcome=outcome,
+        ),
+        node,
+    )
+
+
+def _refuse(record: Record, refusal: RefusedError, node: Node) -> None:
+    """Reject a record, with a receipt about the very bytes that were refused."""
+    digest = record.summary.digest
+    job_id = record.summary.id
+    _logger.warning("job refused", job_id=job_id, reason=refusal.reason)
+    now = node.clock.now()
+    if refusal.digest not in (None, digest):
+        # A receipt about the record's job would speak about bytes that nobody saw.
+        rejected = Change(event=Event.REFUSED, at=now, reason=refusal.reason)
+        _apply(digest, rejected, node)
+        return
+    _conclude(
+        _Conclusion(
+            digest=digest,
+            signed_digest=refusal.digest or _digest_of_unreadable(record.envelope),
+            job_id=job_id,
+            start=0,
+            started_at=None,
+            ended_at=now,
+            outcome=Outcome(event=Event.REFUSED, reason=refusal.reason),
+        ),
+        node,
+    )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Conclusion:
+    """How a job ended here, before it is signed."""
+
+    digest: str
+    job_id: str
+    start: int
+    started_at: datetime | None
+    ended_at: datetime
+    outcome: Outcome
+    #: What the receipt is about, if it is not the record's digest.
+    signed_digest: str | None = None
+    #: The record changes only while this is its latest attempt.
+    if_attempt: int | None = None
+
+
+def _conclude(end: _Conclusion, node: Node) -> None:
+    entry = node.journal.settle(
+        runner=node.name,
+        make=lambda seq, prev: dsse.to_json(
+            dsse.sign(dsse.RECEIPT, _receipt(end, node, seq, prev).body(), [node.key])
+        ),
+        digest=end.digest,
+        attempt=end.start,
+        outcome=_outcome_to_json(end),
+    )
+    try:
+        _hand_over(entry, node)
+    except UnavailableError:
+        _logger.warning("receipt kept for later", job_id=end.job_id, seq=entry.seq)
+
+
+def _receipt(end: _Conclusion, node: Node, seq: int, prev: str | None) -> Receipt:
+    outcome = end.outcome
+    held = Status.QUEUED if outcome.event is Event.REFUSED else Status.STOPPING
+    return Receipt.from_wire(
+        {
+            "v": 1,
+            "aud": node.aud,
+            "runner": node.name,
+            "seq": seq,
+            "prev": prev,
+            "job": end.signed_digest or end.digest,
+            "job_id": end.job_id,
+            "attempt": end.start,
+            "status": advance(held, outcome.event).value,
+            "reason": outcome.reason,
+            "exit_code": outcome.exit_code,
+            "started_at": to_ms(end.started_at),
+            "ended_at": to_ms(end.ended_at),
+            "inputs": [],
+            "stdout": dict(outcome.stdout),
+            "stderr": dict(outcome.stderr),
+            "result": dict(ResultDigest.of(outcome.result.encode())),
+            "sandbox": outcome.sandbox,
+            "software": node.software,
+        }
+    )
+
+
+def _outcome_to_json(end: _Conclusion) -> str:
+    outcome = end.outcome
+    return json.dumps(
+        {
+            "digest": end.digest,
+            "event": outcome.event.value,
+            "at": to_ms(end.ended_at),
+            "reason": outcome.reason,
+            "exit_code": outcome.exit_code,
+            "result": outcome.result,
+            "if_attempt": end.if_attempt,
+        },
+        ensure_ascii=False,
+    )
+
+
+def _hand_over(entry: Entry, node: Node) -> None:
+    outcome = json.loads(entry.outcome)
+    change = Change(
+        event=Event(outcome["event"]),
+        at=from_ms(outcome["at"]),
+        reason=outcome["reason"],
+        ran_on=node.name,
+        exit_code=outcome["exit_code"],
+        result=outcome["result"],
+        receipt=entry.envelope,
+        if_attempt=outcome["if_attempt"],
+    )
+    _apply(outcome["digest"], change, node)
+    node.journal.delivered(node.name, entry.seq)
+
+
+def _apply(digest: str, change: Change, node: Node) -> None:
+    try:
+        node.store.apply(digest, change)
+    except (IllegalTransition, NotFoundError):
+        # It ended otherwise, was told already, or was deleted: a terminal status
+        # never changes.
+        _logger.info("record has moved on", digest=digest, told=change.event.value)
+
+
+def _digest_of_unreadable(envelope: str) -> str:
+    raw = envelope.encode("utf-8", "surrogatepass")
+    return hashlib.sha256(_UNREADABLE + raw).hexdigest()

@@ -1,0 +1,1 @@
+"""How the programs of a deployment are started, watched and ended."""

@@ -1,0 +1,170 @@
+"""Which processes stand below one, and how they all end, wherever they hide.
+
+A process that detached itself (setsid, double fork) leaves its group and its parent,
+but it cannot leave a subreaper: its orphans become that process's children.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import os
+import signal
+import time
+from collections.abc import Callable
+from contextlib import suppress
+from datetime import timedelta
+from pathlib import Path
+from typing import Final
+
+_PR_SET_DUMPABLE: Final = 4
+_PR_SET_CHILD_SUBREAPER: Final = 36
+#: Whether the kernel tells a process's children at once (CONFIG_PROC_CHILDREN).
+_HAS_FILES: Final = Path(f"/proc/{os.getpid()}/task/{os.getpid()}/children").exists()
+#: Between two looks at processes that were killed and are not gone yet.
+_STEP: Final = timedelta(milliseconds=2)
+
+
+def become_subreaper() -> None:
+    """Let orphans below this process become its children instead of init's."""
+    _prctl(_PR_SET_CHILD_SUBREAPER, 1)
+
+
+def become_unreadable() -> None:
+    """Keep processes of the same user out of this one's memory and environment."""
+    _prctl(_PR_SET_DUMPABLE, 0)
+
+
+def descendants(pid: int | None = None) -> list[int]:
+    """Return every process below one, this one by default, parents first."""
+    children = _lookup()
+    found: list[int] = []
+    pending = [os.getpid() if pid is None else pid]
+    while pending:
+        below = children(pending.pop())
+        found += below
+        pending += below
+    return found
+
+
+def children_by_file(pid: int) -> list[int]:
+    """Return the children of a process; none if it is gone."""
+    found: list[int] = []
+    with suppress(FileNotFoundError, ProcessLookupError):
+        for task in os.listdir(f"/proc/{pid}/task"):  # noqa: PTH208 - twice as fast
+            with suppress(FileNotFoundError, ProcessLookupError):
+                listed = Path(f"/proc/{pid}/task/{task}/children").read_bytes()
+                found += map(int, listed.split())
+    return found
+
+
+def children_by_parent() -> Callable[[int], list[int]]:
+    """Return the same, by a look at every process, for kernels without that file."""
+    found: dict[int, list[int]] = {}
+    for pid in _pids():
+        with suppress(FileNotFoundError, ProcessLookupError):
+            # The name in parentheses may hold anything; the parent is the second
+            # field behind it.
+            stat = Path(f"/proc/{pid}/stat").read_bytes()
+            found.setdefault(int(stat.rpartition(b")")[2].split()[1]), []).append(pid)
+    return lambda pid: found.get(pid, [])
+
+
+def signal_all(pids: list[int], number: signal.Signals) -> None:
+    """Send a signal to processes, some of which may be gone."""
+    for pid in pids:
+        with suppress(ProcessLookupError, PermissionError):
+            os.kill(pid, number)
+
+
+def kill_descendants(*, within: timedelta) -> int:
+    """End everything below this process; return how many are left after that time.
+
+    The dead are reaped, so a caller that wants the status of a child of its own asks
+    for it before.
+    """
+    deadline = time.monotonic() + within.total_seconds()
+    before: list[int] | None = None
+    while True:
+        # Its own children only, so that a round is short: processes that fork faster
+        # than they are listed are never caught. What they leave behind is next.
+        left = _adopted() or _lookup()(os.getpid())
+        signal_all(left, signal.SIGKILL)
+        reap()
+        # Twice empty, because the list is a snapshot.
+        if not left and before == left:
+            return 0
+        if time.monotonic() > deadline:
+            return len(descendants())
+        if left and before == left:
+            time.sleep(_STEP.total_seconds())
+        before = left
+
+
+def kill_strays() -> int:
+    """End what was left to this process by a dead child of it; return how many.
+
+    It tells them by their session: children of its own share the one that it is in.
+    """
+    session = os.getsid(0)
+    found = 0
+    for pid in _lookup()(os.getpid()):
+        with suppress(ProcessLookupError):
+            if os.getsid(pid) == session:
+                continue
+            signal_all([pid, *descendants(pid)], signal.SIGKILL)
+            found += 1
+        with suppress(ChildProcessError):
+            os.waitpid(pid, os.WNOHANG)
+    return found
+
+
+def kill_told_of(folder: Path) -> int:
+    """End every process whose environment names a path in a folder; return how many.
+
+    So is found what a runner that was killed has left to nobody, unless it hides.
+    """
+    mark = os.fsencode(folder) + b"/"
+    found = [pid for pid in _pids() if mark in _environment(pid)]
+    signal_all(found, signal.SIGKILL)
+    return len(found)
+
+
+def reap(*, but: int | None = None) -> None:
+    """Take away children that have ended, up to the one that is somebody else's."""
+    with suppress(ChildProcessError):
+        while True:
+            ended = os.waitid(os.P_ALL, 0, os.WEXITED | os.WNOHANG | os.WNOWAIT)
+            if ended is None or ended.si_pid == but:
+                return
+            os.waitpid(ended.si_pid, 0)
+
+
+def _pids() -> list[int]:
+    return [int(name) for name in os.listdir("/proc") if name.isdecimal()]  # noqa: PTH208 - only the names matter
+
+
+def _environment(pid: int) -> bytes:
+    # Gone, or another user's and so none of ours.
+    with suppress(OSError):
+        return Path(f"/proc/{pid}/environ").read_bytes()
+    return b""
+
+
+def _lookup() -> Callable[[int], list[int]]:
+    return children_by_file if _HAS_FILES else children_by_parent()
+
+
+def _adopted() -> list[int]:
+    """Return the children of the main thread, which gets the orphans: one read."""
+    with suppress(FileNotFoundError):
+        me = os.getpid()
+        with Path(f"/proc/{me}/task/{me}/children").open("rb", buffering=0) as file:
+            return [int(pid) for pid in file.read().split()]
+    return []
+
+
+def _prctl(option: int, value: int) -> None:
+    libc = ctypes.CDLL(None, use_errno=True)
+    if libc.prctl(option, value, 0, 0, 0) != 0:
+        number = ctypes.get_errno()
+        raise OSError(number, os.strerror(number))

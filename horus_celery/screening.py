@@ -1,0 +1,218 @@
+"""What gets from the broker into a runner: one job id, or nothing.
+
+Whoever writes to Redis writes programs for a stock Celery worker: a message names the
+task, its callbacks, its limits and what is done with its result. So the raw item is
+screened before anybody else reads it, and a new message is built around the one string
+from constants. What is refused is dropped, counted, and never put back.
+"""
+
+from __future__ import annotations
+
+import json
+from base64 import b64decode, b64encode
+from collections import Counter
+from typing import Final, cast
+from uuid import uuid4
+
+import kombu.transport.redis as kombu_redis
+import redis
+import structlog
+from celery import Celery
+from celery.worker.consumer import Consumer
+from kombu.transport import TRANSPORT_ALIASES
+
+from horus_celery.dispatch import TASK
+from horus_celery.execution import JOB_ID
+
+_logger: Final = structlog.get_logger(__name__)
+
+#: Bytes of an item; a job id with all of Celery's own headers takes about 1,000.
+MAX_ITEM: Final = 16_000
+#: Each of the first drops is logged, then one in so many: a flood stays readable.
+_LOGGED: Final = 10
+_LOGGED_THEN: Final = 1000
+#: The commands by which the transport takes items out of a queue.
+_POPS: Final = frozenset({"BRPOP", "RPOP"})
+_EMBED: Final = {"callbacks": None, "errbacks": None, "chain": None, "chord": None}
+
+
+class Refused(Exception):
+    """A broker message that is no bell; the text is one of our own words."""
+
+
+def screen(item: bytes) -> bytes:
+    """Return a new message that carries the item's job id and nothing else of it.
+
+    Raises:
+        Refused: if the item is not a message with one job id for our task.
+    """
+    if len(item) > MAX_ITEM:
+        raise Refused("size")
+    return _bell(_job_id(_body(_parsed(item, "json"))))
+
+
+class ScreeningClient(redis.Redis):
+    """A client that screens whatever it pops from a list."""
+
+    def parse_response(
+        self, connection: object, command_name: str | bytes, **options: object
+    ) -> object:
+        """Return an answer; a popped item that is refused is as if it had not been."""
+        answer = super().parse_response(  # type: ignore[no-untyped-call]  # so is redis-py
+            connection, command_name, **options
+        )
+        if command_name not in _POPS or answer is None:
+            return answer
+        item = answer[-1] if command_name == "BRPOP" else answer
+        try:
+            screened = screen(item)
+        except Refused as refusal:
+            _count(str(refusal), len(item))
+            return None
+        return [answer[0], screened] if command_name == "BRPOP" else screened
+
+
+class ScreeningChannel(kombu_redis.Channel):
+    """A channel whose messages were screened."""
+
+    # The sweep rings again for what a runner could not start: so nothing is put back,
+    # and nothing is dumped to a file when Redis is away.
+    do_restore = False
+
+    def _get_client(self) -> type[redis.Redis]:
+        # It refuses a version of redis-py that kombu does not know.
+        super()._get_client()  # type: ignore[no-untyped-call]  # so is kombu
+        return ScreeningClient
+
+    def _restore(self, message: object, leftmost: bool = False) -> None:  # noqa: FBT001, FBT002 - kombu's
+        pass
+
+
+class ScreeningTransport(kombu_redis.Transport):
+    """Kombu's Redis transport behind the screen."""
+
+    Channel = ScreeningChannel
+
+
+class LockedConsumer(Consumer):  # type: ignore[misc]  # Celery is untyped
+    """A consumer that nobody controls from afar, whatever the command line says."""
+
+    class Blueprint(Consumer.Blueprint):  # type: ignore[misc]  # as above
+        """Neither remote control nor gossip, agent or delayed delivery."""
+
+        default_steps = (
+            "celery.worker.consumer.connection:Connection",
+            "celery.worker.consumer.events:Events",
+            "celery.worker.consumer.heart:Heart",
+            "celery.worker.consumer.tasks:Tasks",
+            "celery.worker.consumer.consumer:Evloop",
+        )
+
+    def __init__(self, *args: object, **kwargs: object) -> None:
+        # A step that others name as required cannot be left out, only turned off.
+        super().__init__(*args, **kwargs, without_mingle=True)
+
+
+def install() -> None:
+    """Put the screen before every Redis broker of this process."""
+    for scheme in ("redis", "rediss"):
+        TRANSPORT_ALIASES[scheme] = f"{__name__}:ScreeningTransport"
+
+
+def is_installed(app: Celery) -> bool:
+    """Whether this process reads its broker through the screen."""
+    return bool(app.connection_for_read().get_transport_cls() is ScreeningTransport)
+
+
+def lock_tasks(app: Celery) -> None:
+    """Leave the application no task but ours: the built-in ones call any other."""
+    app.finalize()
+    for name in set(app.tasks) - {TASK}:
+        app.tasks.unregister(name)
+
+
+def _parsed(text: bytes, word: str) -> object:
+    try:
+        return cast(object, json.loads(text))
+    except (ValueError, RecursionError):
+        raise Refused(word) from None
+
+
+def _body(item: object) -> object:
+    match item:
+        case {
+            "headers": {"task": str(task), **headers},
+            "properties": {"body_encoding": "base64"},
+            "content-type": "application/json",
+            "content-encoding": "utf-8",
+            "body": str(body),
+        }:
+            pass
+        case _:
+            raise Refused("shape")
+    if task != TASK:
+        raise Refused("task")
+    if "compression" in headers:
+        raise Refused("compression")
+    try:
+        raw = b64decode(body, validate=True)
+    except ValueError:
+        raise Refused("base64") from None
+    return _parsed(raw, "body")
+
+
+def _job_id(body: object) -> str:
+    match body:
+        case [[str(text)], {}, {}] if JOB_ID.fullmatch(text) and not body[1]:
+            return text
+    raise Refused("arguments")
+
+
+def _bell(job_id: str) -> bytes:
+    task_id = str(uuid4())
+    body = json.dumps([[job_id], {}, _EMBED]).encode()
+    return json.dumps(
+        {
+            "body": b64encode(body).decode(),
+            "content-type": "application/json",
+            "content-encoding": "utf-8",
+            "headers": {
+                "lang": "py",
+                "task": TASK,
+                "id": task_id,
+                "root_id": task_id,
+                "parent_id": None,
+                "group": None,
+                "retries": 0,
+                "eta": None,
+                "expires": None,
+                "timelimit": [None, None],
+                # What Flower shows.
+                "argsrepr": job_id,
+                "kwargsrepr": "{}",
+                "origin": "horus",
+                "ignore_result": True,
+            },
+            "properties": {
+                "correlation_id": task_id,
+                "delivery_mode": 2,
+                "delivery_info": {"exchange": "", "routing_key": ""},
+                "priority": 0,
+                "body_encoding": "base64",
+                "delivery_tag": str(uuid4()),
+            },
+        }
+    ).encode()
+
+
+_dropped: Final[Counter[str]] = Counter()
+
+
+def _count(reason: str, size: int) -> None:
+    """Count a drop; nothing of the sender's text gets into the log."""
+    _dropped[reason] += 1
+    total = _dropped.total()
+    if total <= _LOGGED or total % _LOGGED_THEN == 0:
+        _logger.warning(
+            "broker message dropped", reason=reason, bytes=size, total=total
+        )

@@ -1,0 +1,475 @@
+"""The supervisor: admits jobs, has them run, and answers for what became of them."""
+
+from __future__ import annotations
+
+import re
+import threading
+import time
+from collections import deque
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from typing import Final, Protocol
+
+from horus_celery import __version__, admission
+from horus_celery.clock import Clock
+from horus_celery.dispatch import Dispatcher
+from horus_celery.errors import (
+    ConfigurationError,
+    IdAmbiguous,
+    IllegalTransition,
+    NotFoundError,
+    NotOverError,
+    ReceiptError,
+    RefusedError,
+)
+from horus_celery.holdup import Holdup, holdup_of
+from horus_celery.lifecycle import Event, Status
+from horus_celery.proof import Shown, prove
+from horus_celery.record import Change, Record
+from horus_celery.registry import Registry, RunnerBeat, is_alive
+from horus_celery.statements import dsse
+from horus_celery.statements.trust import RunnerEntry, Trust
+from horus_celery.store.base import (
+    Filter,
+    LogLine,
+    LogStore,
+    RecordStore,
+    Stream,
+    Wakes,
+)
+
+#: How much of its error output the answer for a failed job shows, in characters.
+MAX_TAIL: Final = 2048
+#: How many lines of a log are read at a time in search of its end, and how often.
+_TAIL_PAGE: Final = 1000
+_TAIL_PAGES: Final = 50
+#: How long `delete` waits for a running job to end: a runner ends it within 5 s.
+_END_OF_STOPPED: Final = timedelta(seconds=15)
+_DIGEST: Final = re.compile(r"[0-9a-f]{64}")
+
+
+class TrustSource(Protocol):
+    """Where the trust bundle is read."""
+
+    def current(self) -> Trust:
+        """Return the bundle that counts now."""
+        ...
+
+    def envelope(self) -> str:
+        """Return the bundle as the root signed it, as JSON text."""
+        ...
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Limits:
+    """What one supervisor process takes on."""
+
+    #: Largest body of one job.
+    max_job_bytes: int = dsse.MAX_BODY
+    #: Callers that may wait at a time; the server has some more threads than this.
+    max_waiters: int = 224
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Ending:
+    """How a job ended, with the end of its error output if that was not well."""
+
+    record: Record
+    #: At most `MAX_TAIL` characters.
+    stderr_tail: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LogPage:
+    """Some lines of a job's output."""
+
+    lines: Sequence[LogLine]
+    #: Where the next page begins.
+    next: str | None
+    #: Nothing lies behind these lines, and nothing will.
+    ended: bool
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Info:
+    """What a supervisor says of itself."""
+
+    name: str
+    namespace: str
+    version: str
+    uptime: timedelta
+    counts: Mapping[Status, int]
+    queues: Mapping[str, int]
+    runners: tuple[RunnerBeat, ...]
+    #: The names of those runners that are alive.
+    alive: frozenset[str]
+
+
+class Supervisor:
+    """One supervisor process; its methods may be called by many threads at once."""
+
+    def __init__(
+        self,
+        *,
+        store: RecordStore,
+        logs: LogStore,
+        wakes: Wakes,
+        dispatcher: Dispatcher,
+        registry: Registry,
+        trust: TrustSource,
+        clock: Clock,
+        namespace: str,
+        limits: Limits | None = None,
+        name: str = "supervisor",
+    ) -> None:
+        self._store = store
+        self._logs = logs
+        self._wakes = wakes
+        self._dispatcher = dispatcher
+        self._registry = registry
+        self._trust = trust
+        self._clock = clock
+        self._namespace = namespace
+        self._limits = limits or Limits()
+        self._name = name
+        self._since = clock.now()
+        self._waiters = threading.BoundedSemaphore(self._limits.max_waiters)
+        self._is_closed = threading.Event()
+
+    def close(self) -> None:
+        """Send every waiter away with `NotOverError`; nobody can wait any more."""
+        self._is_closed.set()
+        self._wakes.close()
+
+    # --- jobs come in ----------------------------------------------------------
+
+    def create(
+        self, job: object, *, priority: int, not_before: datetime | None
+    ) -> Record:
+        """Admit a job and record it; the same envelope again is the same record.
+
+        Args:
+            job: The envelope, as parsed JSON.
+            priority: 0 (first) to 9 (last).
+            not_before: When it may start at the earliest.
+
+        Raises:
+            RefusedError: with the reason code; nothing is recorded.
+            IdTaken: if its context has another job of this id.
+        """
+        return self._add(job, priority=priority, not_before=not_before, queue=False)
+
+    def create_and_queue(
+        self, job: object, *, priority: int, not_before: datetime | None
+    ) -> Record:
+        """Admit, record and queue a job in one step; arguments as in `create`."""
+        return self._add(job, priority=priority, not_before=not_before, queue=True)
+
+    def run(
+        self,
+        job: object,
+        *,
+        priority: int,
+        not_before: datetime | None,
+        wait: timedelta,
+    ) -> Ending:
+        """Create and queue a job, wait for its end, and return how it ended.
+
+        Raises:
+            NotOverError: if it is not over in time; it runs on.
+        """
+        record = self.create_and_queue(job, priority=priority, not_before=not_before)
+        return self._ending(self._until_over(record, wait))
+
+    def start(self, job_id: str) -> Record:
+        """Queue a job that was only created.
+
+        Raises:
+            IllegalTransition: if it is further already.
+        """
+        now = self._clock.now()
+        digest = self._find(job_id).summary.digest
+        record = self._store.apply(digest, Change(event=Event.QUEUED, at=now))
+        self._ring(record, now=now)
+        return record
+
+    # --- jobs are looked at ----------------------------------------------------
+
+    def status(self, job_id: str) -> Record:
+        """Return where a job stands."""
+        return self.get(job_id).record
+
+    def get(self, job_id: str) -> Shown:
+        """Return a job's record, as far as its signed bytes prove it.
+
+        Args:
+            job_id: Its id, or its digest.
+
+        Raises:
+            NotFoundError: if there is none.
+            IdAmbiguous: if several contexts have a job of this id.
+        """
+        return prove(self._find(job_id), self._trust.current())
+
+    def result(self, job_id: str, *, wait: timedelta) -> Ending:
+        """Wait for a job's end and return how it ended.
+
+        Raises:
+            NotOverError: if it is not over in time.
+        """
+        return self._ending(self._until_over(self._find(job_id), wait))
+
+    def logs(
+        self, job_id: str, *, after: str | None, limit: int, wait: timedelta
+    ) -> LogPage:
+        """Return output lines behind a cursor, as soon as there are any.
+
+        Waits only while there is neither a line nor an end; then an empty page says
+        that the time is over.
+        """
+        digest = self._find(job_id).summary.digest
+        page = self._page(digest, after=after, limit=limit)
+        if page.lines or page.ended or not wait:
+            return page
+        deadline = time.monotonic() + wait.total_seconds()
+        with self._waiter(), self._wakes.watch(digest) as watch:
+            while True:
+                page = self._page(digest, after=after, limit=limit)
+                left = timedelta(seconds=deadline - time.monotonic())
+                if page.lines or page.ended or self._is_closed.is_set():
+                    return page
+                if left <= timedelta(0) or not watch.wait(left):
+                    return page
+
+    def receipt(self, job_id: str) -> dsse.Envelope | None:
+        """Return the receipt of a job that a runner has ended or refused.
+
+        Raises:
+            ReceiptError: if what is stored is no receipt.
+        """
+        record = self._find(job_id)
+        if record.receipt is None:
+            return None
+        try:
+            return dsse.read(record.receipt, dsse.RECEIPT)
+        except RefusedError as refusal:
+            raise ReceiptError(
+                f"what is stored for job {record.summary.id} is no receipt:"
+                f" {refusal.reason}"
+            ) from None
+
+    def why(self, job_id: str) -> Holdup:
+        """Return the one thing that holds a job now, or what ended it."""
+        record = self.status(job_id)
+        return holdup_of(
+            record, store=self._store, registry=self._registry, now=self._clock.now()
+        )
+
+    def list(
+        self, wanted: Filter, *, limit: int, after: str | None = None
+    ) -> tuple[Shown, ...]:
+        """Return matching records, newest first, from behind the job `after`."""
+        behind = None if after is None else self._find(after).summary.digest
+        records = self._store.list(wanted, limit=limit, after=behind)
+        trust = self._trust.current()
+        return tuple(prove(record, trust) for record in records)
+
+    # --- jobs go ---------------------------------------------------------------
+
+    def stop(self, job_id: str) -> Record:
+        """Stop a job; stopping one that is over or stopping already changes nothing."""
+        return self._stop(self._find(job_id))
+
+    def delete(self, job_id: str) -> None:
+        """Forget a job; one that is not over is stopped first.
+
+        Raises:
+            NotOverError: if it runs and its runner does not end it in time.
+        """
+        record = self._find(job_id)
+        if not record.is_over:
+            record = self._stop(record)
+        if not record.is_over:
+            self._until_over(record, _END_OF_STOPPED)
+        self._store.delete(record.summary.digest)
+
+    # --- the supervisor itself -------------------------------------------------
+
+    def info(self) -> Info:
+        """Return what this supervisor is and what it has to do."""
+        now = self._clock.now()
+        beats = tuple(self._registry.list())
+        executors = {one for runner in self._runners() for one in runner.executors}
+        executors.update(one for beat in beats for one in beat.executors)
+        return Info(
+            name=self._name,
+            namespace=self._namespace,
+            version=__version__,
+            uptime=now - self._since,
+            counts=self._store.counts(),
+            queues=self._dispatcher.queue_lengths(sorted(executors)),
+            runners=beats,
+            alive=frozenset(beat.name for beat in beats if is_alive(beat, now)),
+        )
+
+    def trust_envelope(self) -> str:
+        """Return the trust bundle as the root signed it, as JSON text."""
+        return self._trust.envelope()
+
+    # --- how -------------------------------------------------------------------
+
+    def _add(
+        self, job: object, *, priority: int, not_before: datetime | None, queue: bool
+    ) -> Record:
+        now = self._clock.now()
+        envelope = dsse.from_wire(job, dsse.JOB, max_bytes=self._limits.max_job_bytes)
+        admitted = admission.admit(envelope, self._gate(now))
+        record = self._store.add(
+            admission.summary(admitted),
+            admitted.envelope,
+            at=now,
+            priority=priority,
+            not_before=not_before,
+            queue=queue,
+        )
+        if queue:
+            self._ring(record, now=now)
+        return record
+
+    def _gate(self, now: datetime) -> admission.Gate:
+        """Return what a supervisor checks; who runs it, its runner checks."""
+        return admission.Gate(
+            aud=self._namespace,
+            name=None,
+            executors=None,
+            contexts=None,
+            trust=self._trust.current(),
+            now=now,
+        )
+
+    def _ring(self, record: Record, *, now: datetime) -> None:
+        # Recorded first, rung second: the sweep rings again for a lost message, and a
+        # doubled one finds the job claimed. A record that was queued before this call
+        # has had its bell; one for later gets it from the sweep.
+        if record.status is not Status.QUEUED or _differs(record.queued_at, now):
+            return
+        if record.not_before is not None and record.not_before > now:
+            return
+        summary = record.summary
+        self._dispatcher.ring(summary.id, summary.executor, record.priority)
+        if record.not_before is not None:
+            # Else being queued counts as the bell, which saves a way to the store.
+            self._store.rung(summary.digest, at=now)
+
+    def _find(self, job_id: str) -> Record:
+        if _DIGEST.fullmatch(job_id):
+            return self._store.get(job_id)
+        records = self._store.named(job_id)
+        if not records:
+            raise NotFoundError(f"there is no job {job_id}")
+        if len(records) > 1:
+            digests = tuple(record.summary.digest for record in records)
+            raise IdAmbiguous(job_id, digests)
+        return records[0]
+
+    @contextmanager
+    def _waiter(self) -> Iterator[None]:
+        """Count the caller among the waiters.
+
+        Raises:
+            NotOverError: if too many wait already: each waiter keeps a thread.
+        """
+        if not self._waiters.acquire(blocking=False):
+            raise NotOverError(
+                f"{self._limits.max_waiters} callers wait already; ask again later"
+            )
+        try:
+            yield
+        finally:
+            self._waiters.release()
+
+    def _until_over(self, record: Record, wait: timedelta) -> Record:
+        """Wait until a record shows an end.
+
+        Raises:
+            NotOverError: if the time is over first.
+        """
+        shown = prove(record, self._trust.current()).record
+        if shown.is_over:
+            return shown
+        if not wait:
+            raise _not_over(shown)
+        digest = record.summary.digest
+        deadline = time.monotonic() + wait.total_seconds()
+        with self._waiter(), self._wakes.watch(digest) as watch:
+            while True:
+                shown = prove(self._store.get(digest), self._trust.current()).record
+                if shown.is_over:
+                    return shown
+                left = timedelta(seconds=deadline - time.monotonic())
+                if self._is_closed.is_set() or left <= timedelta(0):
+                    raise _not_over(shown)
+                if not watch.wait(left):
+                    raise _not_over(shown)
+
+    def _ending(self, record: Record) -> Ending:
+        if record.status is Status.COMPLETED:
+            return Ending(record=record, stderr_tail="")
+        return Ending(record=record, stderr_tail=self._tail(record.summary.digest))
+
+    def _tail(self, digest: str) -> str:
+        """Return the last lines of the error output, as far as they fit.
+
+        Nothing if the log is so long that its end is not found with reasonable effort.
+        """
+        kept: deque[str] = deque()
+        size, after = 0, None
+        for _ in range(_TAIL_PAGES):
+            lines = self._logs.read(digest, after=after, limit=_TAIL_PAGE)
+            for line in lines:
+                if line.stream is Stream.STDERR:
+                    kept.append(line.text)
+                    size += len(line.text) + 1
+                while size > MAX_TAIL and len(kept) > 1:
+                    size -= len(kept.popleft()) + 1
+            if len(lines) < _TAIL_PAGE:
+                return "\n".join(kept)[-MAX_TAIL:]
+            after = lines[-1].cursor
+        return ""
+
+    def _page(self, digest: str, *, after: str | None, limit: int) -> LogPage:
+        # The record first: whatever was written before its end is read after it.
+        record = self._store.get(digest)
+        lines = self._logs.read(digest, after=after, limit=limit)
+        return LogPage(
+            lines=lines,
+            next=lines[-1].cursor if lines else after,
+            ended=record.is_over and len(lines) < limit,
+        )
+
+    def _stop(self, record: Record) -> Record:
+        if record.is_over:
+            return record
+        digest = record.summary.digest
+        change = Change(event=Event.STOP_ASKED, at=self._clock.now())
+        try:
+            return self._store.apply(digest, change)
+        except IllegalTransition:
+            return self._store.get(digest)  # it ended in between
+
+    def _runners(self) -> Sequence[RunnerEntry]:
+        try:
+            return self._trust.current().runners
+        except ConfigurationError:
+            return ()
+
+
+def _not_over(record: Record) -> NotOverError:
+    return NotOverError(f"job {record.summary.id} is {record.status} still")
+
+
+def _differs(at: datetime | None, now: datetime) -> bool:
+    """Compare as the store keeps it: in whole milliseconds."""
+    return at is None or abs(at - now) >= timedelta(milliseconds=1)

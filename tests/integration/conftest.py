@@ -1,0 +1,212 @@
+"""A deployment in small: a state directory, real Celery workers, a supervisor."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import tempfile
+import threading
+import uuid
+from contextlib import contextmanager
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+import psutil
+import pytest
+
+from horus_celery import wiring
+from horus_celery.processes.tree import descendants
+from horus_celery.settings import load_settings
+from horus_celery.statedir import StateDirectory
+from horus_celery.statements import dsse
+from horus_celery.statements.job import Limits, make_job
+from horus_celery.statements.keys import read_key_file
+from horus_celery.store.connection import connect
+
+CELERY = Path(sys.executable).with_name("celery")
+EXECUTORS = ("python", "system")
+SOON = timedelta(seconds=20)
+
+
+class Deployment:
+    """What `horus init` makes, with workers that a test starts as it needs them."""
+
+    def __init__(self, redis_url, folder):
+        self.folder = folder
+        self.state = StateDirectory(folder / "state")
+        self.namespace = f"test-{uuid.uuid4().hex[:8]}"
+        self.env = {
+            "PATH": os.environ["PATH"],
+            "HORUS_STATE_DIR": str(self.state.path),
+            "HORUS_NAMESPACE": self.namespace,
+            "HORUS_REDIS_URL": redis_url,
+        }
+        self.settings = load_settings(env=self.env)
+        self.state.initialise(
+            namespace=self.namespace, executors=EXECUTORS, now=datetime.now(UTC)
+        )
+        # One worker serves both, so that a test starts only one.
+        self.state.reissue(_each_serves_all, now=datetime.now(UTC))
+        self.key = read_key_file(self.state.key_file("default"))
+        self.supervisor = wiring.make_supervisor(self.settings)
+        self.store = wiring.make_store(self.settings)
+        self.registry = wiring.make_registry(self.settings)
+        self.redis = connect(redis_url)
+        self.workers = []
+
+    def celery(self, *words, cwd=None, env=(), **options):
+        """Start one of Celery's own commands, in the state directory."""
+        return subprocess.Popen(  # noqa: S603 - a command of our own environment
+            [CELERY, "-A", "horus_celery", *words],
+            cwd=cwd or self.state.path,
+            env={**self.env, **dict(env)},
+            **options,
+        )
+
+    def start_worker(self, *words, **options):
+        """Start a worker and wait until it says that it is there."""
+        log = (self.folder / f"worker{len(self.workers)}.log").open("w+b")
+        worker = self.celery("worker", *words, stdout=log, stderr=log, **options)
+        worker.log = log
+        self.workers.append(worker)
+        self.until(lambda: worker.poll() is not None or self.beat_of(worker))
+        assert worker.poll() is None, self.log_of(worker)
+        return worker
+
+    def beat_of(self, worker):
+        beats = [beat for beat in self.registry.list() if beat.pid == worker.pid]
+        return beats[0] if beats else None
+
+    def log_of(self, worker):
+        return Path(worker.log.name).read_text()
+
+    def end(self, worker, number=signal.SIGTERM):
+        worker.send_signal(number)
+        worker.wait(SOON.total_seconds())
+
+    def close(self):
+        for worker in self.workers:
+            worker.terminate()
+        for worker in self.workers:
+            try:
+                worker.wait(5)
+            except subprocess.TimeoutExpired:  # a test left a job running in it
+                self.end(worker, signal.SIGKILL)
+            worker.log.close()
+        self.supervisor.close()
+        self.redis.close()
+
+    # --- jobs --------------------------------------------------------------------
+
+    def envelope(self, payload, *, output_kb=None, **facts):
+        """Sign a job; the usual one is for python."""
+        if output_kb is not None:
+            limits = {"memory_mb": 512, "cpu_s": 60, "procs": 64}
+            facts["limits"] = Limits.from_wire({**limits, "output_kb": output_kb})
+        usual = {
+            "aud": self.namespace,
+            "caller_id": "default",
+            "context_id": "default",
+            "executor": "python",
+            "now": datetime.now(UTC),
+        }
+        job = make_job(payload=payload, **{**usual, **facts})
+        return dsse.to_wire(dsse.sign(dsse.JOB, job.body(), [self.key]))
+
+    def submit(self, payload, **facts):
+        return self.supervisor.create_and_queue(
+            self.envelope(payload, **facts), priority=4, not_before=None
+        )
+
+    def over(self, record):
+        """Wait until a job is over and return its record."""
+        return self.supervisor.result(record.summary.digest, wait=SOON).record
+
+    def run(self, payload, **facts):
+        return self.over(self.submit(payload, **facts))
+
+    def status(self, record):
+        return self.supervisor.status(record.summary.digest).status
+
+    def lines(self, record):
+        return self.supervisor.logs(
+            record.summary.digest, after=None, limit=1000, wait=timedelta(0)
+        ).lines
+
+    def until_it_says(self, record, text):
+        """Wait until a job has printed a line, and return it."""
+        after = None
+        while True:
+            page = self.supervisor.logs(
+                record.summary.digest, after=after, limit=1000, wait=SOON
+            )
+            assert page.lines, f"{text!r} was never said"
+            for line in page.lines:
+                if text in line.text:
+                    return line.text
+            after = page.next
+
+    def until(self, holds):
+        """Look again until something holds, with a deadline."""
+        ticks = threading.Event()
+        for _ in range(int(SOON.total_seconds() / 0.02)):
+            if holds():
+                return
+            ticks.wait(0.02)
+        pytest.fail("it never came to hold")
+
+    # --- what is left -------------------------------------------------------------
+
+    def processes_below_workers(self):
+        """Return the processes that jobs have running."""
+        pools = {
+            pid
+            for worker in self.workers
+            for pid in (worker.pid, *(p.pid for p in _children(worker.pid)))
+        }
+        below = {pid for worker in self.workers for pid in descendants(worker.pid)}
+        return below - pools
+
+    def rooms(self):
+        return list(self.state.rooms.iterdir())
+
+
+def _children(pid):
+    return psutil.Process(pid).children() if psutil.pid_exists(pid) else []
+
+
+def _each_serves_all(body):
+    runners = [{**one, "executors": list(EXECUTORS)} for one in body["runners"]]
+    return {**body, "runners": runners}
+
+
+@contextmanager
+def _deployed(redis_url):
+    # The path of a unix socket in it has to be short.
+    folder = Path(tempfile.mkdtemp(prefix="horus-"))
+    deployment = Deployment(redis_url, folder)
+    try:
+        yield deployment
+    finally:
+        deployment.close()
+        shutil.rmtree(folder)
+
+
+@pytest.fixture(scope="module")
+def deployment(redis_server):
+    """A deployment that the tests of a module share."""
+    # Celery's queues have no namespace: a database of their own keeps others out.
+    with redis_server.client(db=1) as client:
+        client.flushdb()
+    with _deployed(f"{redis_server.url}?db=1") as made:
+        yield made
+
+
+@pytest.fixture
+def private_deployment(private_redis):
+    """A deployment for one test, which may stop its Redis."""
+    with _deployed(private_redis.url) as made:
+        yield made

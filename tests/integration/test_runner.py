@@ -1,0 +1,199 @@
+"""How a worker begins, is seen, and ends."""
+
+import signal
+import socket
+import subprocess
+
+import httpx
+import psutil
+import pytest
+
+from horus_celery.journal import Journal
+from horus_celery.lifecycle import Status
+from horus_celery.statements import canonical, dsse
+from horus_celery.statements.keys import read_key_file
+
+pytestmark = pytest.mark.integration
+
+EVERYWHERE = "0.0.0.0"  # noqa: S104 - what is shown not to happen
+#: What Flower's page of tasks asks for.
+TABLE = {
+    "draw": "1",
+    "start": "0",
+    "length": "10",
+    "order[0][column]": "0",
+    "order[0][dir]": "asc",
+    "columns[0][data]": "name",
+}
+
+
+def said(deployment, *words, **options):
+    """Return the exit code and what a command says that is to end by itself."""
+    with deployment.celery(
+        *words, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, **options
+    ) as command:
+        try:
+            text, _ = command.communicate(timeout=20)
+        finally:
+            command.kill()
+    return command.returncode, text.strip()
+
+
+@pytest.mark.parametrize(
+    ("words", "env", "text"),
+    [
+        (["-n", "nobody@%h"], {}, "runners/nobody.key"),
+        (["-n", "../x@%h"], {}, "'../x' is no name for a runner"),
+        (["-Q", "osis"], {}, "there is no executor 'osis' here"),
+        (["-P", "threads"], {}, "needs Celery's prefork pool"),
+        (["-P", "solo"], {}, "needs Celery's prefork pool"),
+        ([], {"CELERY_BROKER_URL": "memory://"}, "unset CELERY_BROKER_URL"),
+        ([], {"HORUS_NAMESPACE": "other"}, "set HORUS_NAMESPACE"),
+        ([], {"HORUS_PROT": "1"}, "HORUS_PROT is no setting"),
+        ([], {"HORUS_REDIS_URL": "http://x"}, "redis_url"),
+        ([], {"HORUS_STATE_DIR": "/nowhere"}, "/nowhere"),
+    ],
+    ids=str,
+)
+def test_what_is_wrong_at_the_start_is_one_line(deployment, words, env, text):
+    code, line = said(deployment, "worker", *words, env=env)
+    assert code == 1
+    assert line.startswith("horus: ")
+    assert text in line
+    assert "\n" not in line
+
+
+def test_a_runner_whose_bundle_has_expired_says_so(deployment):
+    envelope = deployment.state.trust_file.read_text()
+    root = read_key_file(deployment.state.root_key)
+    body = deployment.state.trust_body()
+    body["version"] += 1
+    body["expires_at"] = body["issued_at"] + 1
+    signed = dsse.sign(dsse.TRUST, canonical.encode(body), [root])
+    deployment.state.trust_file.write_text(dsse.to_json(signed))
+    try:
+        code, line = said(deployment, "worker", "-Q", "system")
+    finally:
+        body["version"] += 1
+        body["expires_at"] += 10**9
+        signed = dsse.sign(dsse.TRUST, canonical.encode(body), [root])
+        deployment.state.trust_file.write_text(dsse.to_json(signed))
+    assert code == 1
+    assert "the trust bundle expired on" in line
+    assert "\n" not in line
+    assert envelope != dsse.to_json(signed)
+
+
+def test_modules_in_the_working_directory_do_not_take_the_place_of_ours(
+    deployment, tmp_path
+):
+    (tmp_path / "celeryconfig.py").write_text("broker_url = 'memory://'")
+    (tmp_path / "workers").mkdir()
+    (tmp_path / "workers" / "__init__.py").write_text("raise SystemExit('taken')")
+    worker = deployment.start_worker(
+        "-Q", "python", "-c1", "-n", "system_runner_1@%h", cwd=tmp_path
+    )
+    deployment.end(worker)
+    assert worker.returncode == 0
+
+
+def test_a_worker_that_ends_is_no_longer_listed(deployment):
+    worker = deployment.start_worker("-Q", "python", "-c1", "-n", "system_runner_1@%h")
+    beat = deployment.beat_of(worker)
+    assert (beat.name, beat.executors, beat.concurrency) == (
+        "system_runner_1",
+        ("python",),
+        1,
+    )
+    deployment.end(worker)
+    assert deployment.beat_of(worker) is None
+
+
+def test_a_worker_without_a_queue_or_a_name_serves_all(deployment):
+    worker = deployment.start_worker("-c1")
+    beat = deployment.beat_of(worker)
+    assert (beat.name, beat.executors) == ("python_runner_1", ("python", "system"))
+    record = deployment.run("echo both", executor="system")
+    assert record.result == "both\n"
+    deployment.end(worker)
+
+
+def test_a_job_outlives_the_absence_of_redis(
+    private_deployment, private_redis, tmp_path
+):
+    deployment = private_deployment
+    gate = tmp_path / "gate"
+    worker = deployment.start_worker("-Q", "python", "-c1")
+    record = deployment.submit(
+        f"import os; os.mkfifo({str(gate)!r}); print('here', flush=True);"
+        f" open({str(gate)!r}).read(); print('meanwhile', flush=True)"
+    )
+    deployment.until_it_says(record, "here")
+    private_redis.stop()
+    gate.write_text("")
+    journal = Journal(deployment.state.journal)
+    deployment.until(lambda: journal.undelivered("python_runner_1"))
+    journal.close()
+    private_redis.start()
+    over = deployment.over(record)
+    assert (over.status, over.result) == (Status.COMPLETED, "here\nmeanwhile\n")
+    deployment.until(lambda: deployment.beat_of(worker))
+    assert deployment.run("print('again')").result == "again\n"
+
+
+def test_what_a_killed_worker_leaves_is_ended_by_the_next(deployment):
+    worker = deployment.start_worker("-Q", "python", "-c1")
+    record = deployment.submit(
+        "import os, time\n"
+        "if os.fork() == 0:\n    os.setsid()\n"
+        "os.write(1, b'%d\\n' % os.getpid())\ntime.sleep(600)"
+    )
+    deployment.until(lambda: len(deployment.lines(record)) == 2)
+    left = [int(line.text) for line in deployment.lines(record)]
+    deployment.end(worker, signal.SIGKILL)
+    deployment.end(deployment.start_worker("-Q", "python", "-c1"))
+    deployment.until(lambda: not any(map(psutil.pid_exists, left)))
+    assert deployment.rooms() == []
+
+
+def test_flower_is_read_only_and_on_loopback_and_shows_the_queues(deployment):
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    flower = deployment.celery(
+        "flower",
+        env={"HORUS_FLOWER_PORT": str(port), "HORUS_BIND_ADDRESS": EVERYWHERE},
+        stderr=subprocess.DEVNULL,
+    )
+    try:
+        worker = deployment.start_worker("-Q", "python", "-c1")
+        url = f"http://127.0.0.1:{port}"
+        deployment.until(lambda: is_up(url))
+        listening = {
+            one.laddr.ip
+            for one in psutil.Process(flower.pid).net_connections("tcp")
+            if one.status == psutil.CONN_LISTEN
+        }
+        assert listening == {"127.0.0.1"}
+        record = deployment.run("print(1)")
+        deployment.until(lambda: "python_runner_1" in httpx.get(f"{url}/workers").text)
+        table = f"{url}/tasks/datatable"
+        deployment.until(
+            lambda: record.summary.id in httpx.post(table, data=TABLE).text
+        )
+        assert "args" in httpx.get(f"{url}/tasks").text
+        queues = httpx.get(f"{url}/broker").text
+        assert all(name in queues for name in ("python", "system"))
+        refused = httpx.post(f"{url}/api/worker/shutdown/{worker.pid}")
+        assert refused.status_code in (401, 403)
+        deployment.end(worker)
+    finally:
+        flower.terminate()
+        flower.wait(20)
+
+
+def is_up(url):
+    try:
+        return httpx.get(f"{url}/healthcheck").status_code == 200
+    except httpx.TransportError:
+        return False

@@ -1,0 +1,561 @@
+import hashlib
+import json
+from dataclasses import replace
+from datetime import timedelta
+from pathlib import Path
+
+import pytest
+
+from horus_celery import admission
+from horus_celery.errors import (
+    ConfigurationError,
+    HorusError,
+    IllegalTransition,
+    UnavailableError,
+)
+from horus_celery.execution import Node, Outcome, deliver, execute, own_entry
+from horus_celery.instants import to_ms
+from horus_celery.journal import Journal, process_mark
+from horus_celery.lifecycle import Event, Status
+from horus_celery.record import LEASE, Change
+from horus_celery.statements import canonical, dsse
+from horus_celery.statements.job import InputRef, make_job
+from horus_celery.statements.keys import KeyPair
+from horus_celery.statements.receipt import (
+    Expected,
+    OutputDigest,
+    Receipt,
+    check_receipt,
+)
+from horus_celery.statements.trust import Trust
+from horus_celery.store.memory import MemoryLogs, MemoryStore, MemoryWakes
+
+ALICE, RUNNER, OTHER = (KeyPair.from_seed(bytes([n]) * 32) for n in (1, 2, 3))
+ANOTHER_RESULT = InputRef.from_wire({"from": "0" * 64, "max_bytes": 1})
+PRINTED = OutputDigest.of(b"42\n")
+
+
+class Bundle:
+    """A trust bundle that a test may change."""
+
+    def __init__(self, clock):
+        self.body = {
+            "v": 1,
+            "aud": "hero",
+            "version": 1,
+            "issued_at": to_ms(clock.at),
+            "expires_at": to_ms(clock.at + timedelta(days=30)),
+            "keys": {one.keyid: one.public.hex() for one in (ALICE, RUNNER, OTHER)},
+            "grants": [
+                {
+                    "context_id": "billing",
+                    "caller_id": "alice",
+                    "keys": [ALICE.keyid],
+                    "threshold": 1,
+                    "executors": ["*"],
+                    "nets": ["none"],
+                    "max_timeout": 3600,
+                    "secrets": ["token"],
+                }
+            ],
+            "runners": [
+                {
+                    "name": "first",
+                    "key": RUNNER.keyid,
+                    "executors": ["python"],
+                    "contexts": ["billing"],
+                }
+            ],
+        }
+
+    def current(self):
+        return Trust.from_wire(self.body)
+
+
+class Running:
+    """An executor that gives the outcome it is told and remembers what it ran."""
+
+    def __init__(self):
+        self.ran = []
+        self.outcome = Outcome(
+            event=Event.COMPLETED,
+            exit_code=0,
+            stdout=PRINTED,
+            result="42\n",
+            sandbox="plain",
+        )
+        self.meanwhile = lambda: None
+
+    def run(self, assignment, node):
+        self.ran.append(assignment)
+        self.meanwhile()
+        if isinstance(self.outcome, Exception):
+            raise self.outcome
+        return self.outcome
+
+
+class World:
+    """A runner with a store and a journal, all in memory."""
+
+    def __init__(self, clock):
+        self.clock = clock
+        self.bundle = Bundle(clock)
+        self.executor = Running()
+        self.journal = Journal(":memory:")
+        wakes = MemoryWakes()
+        logs = MemoryLogs(wakes)
+        self.store = MemoryStore(wakes=wakes, logs=logs)
+        self.node = Node(
+            name="first",
+            aud="hero",
+            executors={"python": self.executor},
+            key=RUNNER,
+            trust=self.bundle,
+            journal=self.journal,
+            store=self.store,
+            logs=logs,
+            wakes=wakes,
+            clock=clock,
+            rooms=Path("/nowhere"),
+            software="test",
+        )
+
+    def queue(self, *, key=ALICE, envelope=None, priority=4, not_before=None, **facts):
+        """Record a job as the supervisor does, or with another envelope."""
+        usual = {
+            "aud": "hero",
+            "caller_id": "alice",
+            "context_id": "billing",
+            "executor": "python",
+            "payload": "print(42)",
+            "now": self.clock.at,
+        }
+        job = make_job(**{**usual, **facts})
+        signed = dsse.sign(dsse.JOB, job.body(), [key])
+        summary = admission.summary(
+            admission.Admitted(
+                job=job, digest=signed.digest, envelope="", signed_by=(key.keyid,)
+            )
+        )
+        return self.store.add(
+            summary,
+            dsse.to_json(signed) if envelope is None else envelope,
+            at=self.clock.at,
+            priority=priority,
+            not_before=not_before,
+            queue=True,
+        )
+
+    def ring(self, record):
+        execute(record.summary.id, self.node)
+        return self.store.get(record.summary.digest)
+
+    def requeue(self, record):
+        digest = record.summary.digest
+        at = self.clock.advance(seconds=1)
+        self.store.apply(digest, Change(event=Event.REQUEUED, at=at))
+
+    def receipt(self, record):
+        envelope = dsse.read(record.receipt, dsse.RECEIPT)
+        assert dsse.signers(envelope, {RUNNER.keyid: RUNNER.public})
+        return Receipt.from_wire(canonical.parse(envelope.body))
+
+
+@pytest.fixture
+def world(clock):
+    made = World(clock)
+    yield made
+    made.journal.close()
+
+
+def test_a_queued_job_is_run_and_its_record_says_so(world):
+    record = world.ring(world.queue())
+    assert record.status is Status.COMPLETED
+    assert (record.result, record.exit_code, record.attempt) == ("42\n", 0, 1)
+    assert record.ran_on == "first"
+    assert [one.job.payload for one in world.executor.ran] == ["print(42)"]
+
+
+def test_the_receipt_proves_what_the_record_says(world):
+    record = world.ring(world.queue())
+    job = world.executor.ran[0].job
+    receipt = check_receipt(
+        record.receipt,
+        trust=world.bundle.current(),
+        expected=Expected(
+            digest=record.summary.digest,
+            job_id=job.id,
+            aud=job.aud,
+            executor=job.executor,
+            context_id=job.context_id,
+            runner=job.runner,
+        ),
+    )
+    assert receipt.status == "completed"
+    assert receipt.result.sha256 == hashlib.sha256(b"42\n").hexdigest()
+    assert receipt.stdout == PRINTED
+    assert receipt.started_at == record.started_at
+    assert receipt.ended_at == record.ended_at
+    assert (receipt.sandbox, receipt.software) == ("plain", "test")
+
+
+def test_receipts_are_chained(world):
+    first, second = (world.ring(world.queue()) for _ in range(2))
+    assert world.receipt(first).prev is None
+    digest = dsse.read(first.receipt, dsse.RECEIPT).digest
+    assert world.receipt(second).prev == digest
+    assert world.receipt(second).seq == world.receipt(first).seq + 1
+
+
+@pytest.mark.parametrize(
+    ("outcome", "status"),
+    [
+        (Outcome(event=Event.FAILED, reason="exit_code", exit_code=3), Status.FAILED),
+        (Outcome(event=Event.FAILED, reason="timeout", exit_code=137), Status.FAILED),
+    ],
+)
+def test_a_failure_is_settled_with_its_reason(world, outcome, status):
+    world.executor.outcome = outcome
+    record = world.ring(world.queue())
+    assert (record.status, record.reason) == (status, outcome.reason)
+    assert world.receipt(record).exit_code == outcome.exit_code
+
+
+def test_an_executor_that_breaks_fails_the_job_without_a_word_of_its_error(world):
+    world.executor.outcome = RuntimeError("PAYLOAD")
+    record = world.ring(world.queue())
+    assert (record.status, record.reason) == (Status.FAILED, "executor")
+    assert "PAYLOAD" not in repr(record)
+
+
+def test_the_lease_begins_with_the_claim(world):
+    queued = world.queue()
+
+    def look():
+        world.clock.advance(seconds=LEASE.total_seconds())
+        assert world.store.abandoned(at=world.clock.at, limit=1) == ()
+        world.clock.advance(seconds=1)
+        assert world.store.abandoned(at=world.clock.at, limit=1) == (
+            queued.summary.digest,
+        )
+
+    world.executor.meanwhile = look
+    assert world.ring(queued).status is Status.COMPLETED
+
+
+def test_a_second_bell_changes_nothing(world):
+    record = world.ring(world.queue())
+    assert world.ring(record) == record
+    assert len(world.executor.ran) == 1
+
+
+def test_a_bell_while_the_job_runs_changes_nothing(world):
+    queued = world.queue()
+    world.executor.meanwhile = lambda: execute(queued.summary.id, world.node)
+    assert world.ring(queued).status is Status.COMPLETED
+    assert len(world.executor.ran) == 1
+
+
+@pytest.mark.parametrize("text", ["", "x", "../../etc", "a" * 36, "\n"])
+def test_a_bell_for_no_job_id_changes_nothing(world, text):
+    world.queue()
+    execute(text, world.node)
+    assert world.executor.ran == []
+
+
+def test_a_bell_for_an_unknown_job_changes_nothing(world):
+    execute("0b5e8d6e-6f3c-4c8f-9a53-6a7f0f6f2f11", world.node)
+    assert world.journal.undelivered("first") == []
+
+
+@pytest.mark.parametrize(
+    "facts",
+    [{"executor": "system"}, {"runner": "second"}, {"context_id": "payroll"}],
+    ids=str,
+)
+def test_a_job_of_others_is_left_to_them(world, facts):
+    record = world.ring(world.queue(**facts))
+    assert record.status is Status.QUEUED
+    assert record.receipt is None
+
+
+def test_a_job_is_not_started_before_its_time(world):
+    later = world.clock.at + timedelta(minutes=1)
+    queued = world.queue(not_before=later)
+    assert world.ring(queued).status is Status.QUEUED
+    world.clock.advance(minutes=1)
+    assert world.ring(queued).status is Status.COMPLETED
+
+
+def test_of_two_contexts_with_one_id_both_get_their_turn(world):
+    first = world.queue()
+    world.bundle.body["runners"][0]["contexts"] = ["*"]
+    second = world.queue(job_id=first.summary.id, context_id="payroll")
+    assert world.ring(first).status is Status.COMPLETED
+    assert world.ring(second).status is Status.REJECTED
+    assert world.store.get(second.summary.digest).reason == "auth.context"
+
+
+# --- refusals ------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("facts", "reason"),
+    [
+        ({"key": OTHER}, "auth.key"),
+        ({"key": KeyPair.from_seed(b"9" * 32)}, "sig.none"),
+        ({"aud": "elsewhere"}, "bind.aud"),
+        ({"timeout": timedelta(hours=2)}, "auth.timeout"),
+        ({"net": "host"}, "auth.net"),
+        ({"secrets": ["other"]}, "auth.secrets"),
+        ({"secrets": ["token"]}, "auth.secrets"),
+        ({"needs": ["0" * 64]}, "input.missing"),
+        ({"inputs": {"A": ANOTHER_RESULT}}, "input.missing"),
+    ],
+    ids=lambda value: value if isinstance(value, str) else "",
+)
+def test_what_may_not_run_is_rejected_with_a_receipt(world, facts, reason):
+    record = world.ring(world.queue(**facts))
+    assert (record.status, record.reason) == (Status.REJECTED, reason)
+    assert world.executor.ran == []
+    receipt = world.receipt(record)
+    assert (receipt.status, receipt.reason, receipt.attempt) == ("rejected", reason, 0)
+    assert receipt.job == record.summary.digest
+    assert receipt.started_at is None
+
+
+def test_a_job_that_expired_while_it_waited_is_rejected(world):
+    queued = world.queue()
+    world.clock.advance(days=1)
+    assert world.ring(queued).reason == "time.expired"
+
+
+def test_an_expired_bundle_refuses_everything(world):
+    world.bundle.body["expires_at"] = to_ms(world.clock.at)
+    assert world.ring(world.queue()).reason == "sig.none"
+    assert world.executor.ran == []
+
+
+def test_an_altered_envelope_is_not_run_and_gets_no_receipt(world):
+    usual = world.queue()
+    other = make_job(
+        aud="hero",
+        caller_id="alice",
+        context_id="billing",
+        executor="python",
+        payload="print('other')",
+        now=world.clock.at,
+    )
+    text = dsse.to_json(dsse.sign(dsse.JOB, other.body(), [ALICE]))
+    record = world.ring(world.queue(envelope=text, payload="x"))
+    assert (record.status, record.reason) == (Status.REJECTED, "env.shape")
+    assert record.receipt is None
+    assert world.executor.ran == []
+    assert world.ring(usual).status is Status.COMPLETED
+
+
+def test_altered_bytes_under_an_old_signature_are_rejected(world):
+    queued = world.queue()
+    envelope = json.loads(queued.envelope)
+    evil = make_job(
+        aud="hero",
+        caller_id="alice",
+        context_id="billing",
+        executor="python",
+        payload="evil",
+        now=world.clock.at,
+    )
+    forged = dsse.Envelope(
+        dsse.JOB, evil.body(), dsse.from_wire(envelope, dsse.JOB).signatures
+    )
+    summary = replace(queued.summary, id=evil.id, digest=forged.digest)
+    record = world.store.add(
+        summary,
+        dsse.to_json(forged),
+        at=world.clock.at,
+        priority=4,
+        not_before=None,
+        queue=True,
+    )
+    assert world.ring(record).reason == "sig.none"
+    assert world.executor.ran == []
+
+
+@pytest.mark.parametrize(
+    ("text", "reason"),
+    [("", "json.syntax"), ("{}", "env.fields"), ("\ud800", "json.syntax")],
+)
+def test_what_cannot_be_read_is_rejected_with_a_receipt_about_those_bytes(
+    world, text, reason
+):
+    record = world.ring(world.queue(envelope=text))
+    assert (record.status, record.reason) == (Status.REJECTED, reason)
+    raw = text.encode("utf-8", "surrogatepass")
+    digest = hashlib.sha256(b"horus-unreadable-v1\0" + raw).hexdigest()
+    assert world.receipt(record).job == digest
+
+
+# --- the journal ---------------------------------------------------------------
+
+
+def test_a_job_is_started_no_more_often_than_it_allows(world):
+    queued = world.queue(attempts=2)
+    world.executor.meanwhile = lambda: world.requeue(queued)
+    world.ring(queued)
+    world.ring(queued)
+    record = world.ring(queued)
+    assert len(world.executor.ran) == 2
+    assert (record.status, record.reason) == (Status.REJECTED, "claim.replay")
+
+
+def test_what_the_journal_knows_counts_when_the_store_has_forgotten(world):
+    record = world.ring(world.queue())
+    world.store.delete(record.summary.digest)
+    world.store.add(
+        record.summary,
+        record.envelope,
+        at=world.clock.at,
+        priority=4,
+        not_before=None,
+        queue=True,
+    )
+    assert world.ring(record).reason == "claim.replay"
+    assert len(world.executor.ran) == 1
+
+
+def test_another_job_under_a_known_id_is_rejected(world):
+    record = world.ring(world.queue())
+    world.store.delete(record.summary.digest)
+    other = world.queue(job_id=record.summary.id, payload="other")
+    assert world.ring(other).reason == "claim.id_conflict"
+
+
+def test_a_job_that_runs_in_another_process_is_left_alone(world):
+    queued = world.queue(attempts=3)
+    summary = queued.summary
+    world.journal.claim(
+        digest=summary.digest,
+        context_id=summary.context_id,
+        job_id=summary.id,
+        attempts=3,
+        expires_at=summary.expires_at,
+        now=world.clock.at,
+        process=process_mark(),
+    )
+    record = world.ring(queued)
+    assert (record.status, record.receipt) == (Status.QUEUED, None)
+
+
+def test_a_job_that_was_stopped_never_starts_again(world):
+    queued = world.queue(attempts=3)
+    world.executor.outcome = Outcome(event=Event.STOPPED, exit_code=143)
+
+    def stop():
+        asked = Change(event=Event.STOP_ASKED, at=world.clock.at)
+        world.store.apply(queued.summary.digest, asked)
+
+    world.executor.meanwhile = stop
+    record = world.ring(queued)
+    assert (record.status, world.receipt(record).status) == (Status.STOPPED, "stopped")
+    world.store.delete(record.summary.digest)
+    again = world.store.add(
+        record.summary,
+        record.envelope,
+        at=world.clock.at,
+        priority=4,
+        not_before=None,
+        queue=True,
+    )
+    assert world.ring(again).reason == "claim.stopped"
+
+
+class LosingStore(MemoryStore):
+    """A store where somebody else is always faster."""
+
+    def apply(self, digest, change):
+        if change.event is Event.CLAIMED:
+            raise IllegalTransition("running", change.event)
+        return super().apply(digest, change)
+
+
+def test_a_race_that_is_lost_costs_no_attempt(world):
+    world.store = LosingStore()
+    world.node = replace(world.node, store=world.store)
+    queued = world.queue()
+    assert world.ring(queued).status is Status.QUEUED
+    winner = MemoryStore()
+    world.node = replace(world.node, store=winner)
+    winner.add(
+        queued.summary,
+        queued.envelope,
+        at=world.clock.at,
+        priority=4,
+        not_before=None,
+        queue=True,
+    )
+    execute(queued.summary.id, world.node)
+    assert winner.get(queued.summary.digest).status is Status.COMPLETED
+
+
+# --- Redis away, own files wrong -----------------------------------------------
+
+
+def test_a_store_that_is_away_loses_no_receipt(world):
+    queued = world.queue()
+
+    def leave():
+        world.store.is_away = True
+
+    world.executor.meanwhile = leave
+    execute(queued.summary.id, world.node)
+    with pytest.raises(UnavailableError):
+        deliver(world.node)
+    world.store.is_away = False
+    assert world.store.get(queued.summary.digest).status is Status.RUNNING
+    deliver(world.node)
+    record = world.store.get(queued.summary.digest)
+    assert (record.status, record.result) == (Status.COMPLETED, "42\n")
+    assert world.receipt(record).status == "completed"
+    assert world.journal.undelivered("first") == []
+
+
+def test_a_receipt_that_comes_too_late_changes_nothing(world):
+    queued = world.queue()
+    digest = queued.summary.digest
+
+    def bury():
+        lost = Change(event=Event.FAILED, at=world.clock.at, reason="worker_lost")
+        world.store.apply(digest, lost)
+
+    world.executor.meanwhile = bury
+    record = world.ring(queued)
+    assert (record.status, record.reason) == (Status.FAILED, "worker_lost")
+    assert record.receipt is None
+    assert world.journal.undelivered("first") == []
+
+
+def test_a_store_that_is_away_at_the_bell_costs_no_attempt(world):
+    queued = world.queue()
+    world.store.is_away = True
+    with pytest.raises(UnavailableError):
+        execute(queued.summary.id, world.node)
+    world.store.is_away = False
+    assert world.ring(queued).status is Status.COMPLETED
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        ({"name": "second"}, "lists no runner first"),
+        ({"key": OTHER.keyid}, "not the one"),
+        ({"executors": ["system"]}, "serve system, not python"),
+    ],
+)
+def test_a_runner_that_the_bundle_does_not_know_runs_nothing(world, change, said):
+    world.bundle.body["runners"][0].update(change)
+    queued = world.queue()
+    with pytest.raises(ConfigurationError, match=said):
+        execute(queued.summary.id, world.node)
+    with pytest.raises(HorusError, match=said):
+        own_entry(world.node)
+    assert world.store.get(queued.summary.digest).status is Status.QUEUED

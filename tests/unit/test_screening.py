@@ -1,0 +1,248 @@
+import base64
+import json
+from datetime import UTC, datetime
+from uuid import uuid4
+
+import pytest
+from celery import Celery
+from hypothesis import given
+from hypothesis import strategies as st
+from kombu.transport.virtual import Message
+
+from horus_celery.dispatch import TASK, message
+from horus_celery.screening import (
+    MAX_ITEM,
+    LockedConsumer,
+    Refused,
+    ScreeningClient,
+    screen,
+)
+
+JOB_ID = "0b5e8d6e-6f3c-4c8f-9a53-6a7f0f6f2f11"
+OURS = json.loads(message(JOB_ID, "python", 4, at=datetime.now(UTC)))
+
+
+def encoded(body):
+    return base64.b64encode(json.dumps(body).encode()).decode()
+
+
+def item(**changes):
+    return json.dumps({**OURS, **changes}).encode()
+
+
+def with_header(**headers):
+    return item(headers={**OURS["headers"], **headers})
+
+
+def with_property(**properties):
+    return item(properties={**OURS["properties"], **properties})
+
+
+def with_body(body):
+    return item(body=encoded(body))
+
+
+def published_by_celery():
+    """Return what plain Celery would put on the queue."""
+    app = Celery("elsewhere", broker="memory://", set_as_current=False)
+    with app.connection_for_write() as connection:
+        options = {"connection": connection, "queue": "python", "priority": 3}
+        app.send_task(TASK, args=[JOB_ID], **options)
+        payload = connection.default_channel._get("python")  # noqa: SLF001 - the raw message
+    return json.dumps(payload).encode()
+
+
+def test_our_own_message_passes():
+    assert b64_body(screen(item())) == JOB_ID
+
+
+def test_a_message_of_plain_celery_passes():
+    assert b64_body(screen(published_by_celery())) == JOB_ID
+
+
+def b64_body(screened):
+    [[job_id], kwargs, embed] = json.loads(
+        base64.b64decode(json.loads(screened)["body"])
+    )
+    assert kwargs == {}
+    assert set(embed.values()) == {None}
+    return job_id
+
+
+def test_nothing_of_the_sender_but_the_job_id_is_left():
+    marked = with_header(
+        id="SENDER",
+        root_id="SENDER",
+        parent_id="SENDER",
+        group="SENDER",
+        shadow="SENDER",
+        argsrepr="SENDER\n\x1b[31m",
+        kwargsrepr="SENDER",
+        origin="SENDER",
+        reply_to="SENDER",
+        timelimit=["SENDER", "SENDER"],
+        eta="SENDER",
+        expires="SENDER",
+        retries="SENDER",
+        stamps={"SENDER": "SENDER"},
+        ignore_result=False,
+    )
+    loud = json.loads(marked)
+    loud["properties"] = {
+        **loud["properties"],
+        "reply_to": "SENDER",
+        "correlation_id": "SENDER",
+        "delivery_tag": "SENDER",
+        "delivery_info": {"exchange": "SENDER", "routing_key": "SENDER"},
+        "priority": "SENDER",
+    }
+    loud["body"] = encoded(
+        [
+            [JOB_ID],
+            {},
+            {
+                "callbacks": ["SENDER"],
+                "errbacks": ["SENDER"],
+                "chain": ["SENDER"],
+                "chord": "SENDER",
+            },
+        ]
+    )
+    screened = screen(json.dumps(loud).encode())
+    assert b"SENDER" not in screened
+    assert b64_body(screened) == JOB_ID
+
+
+def test_the_task_gets_a_new_id_each_time():
+    first, second = (json.loads(screen(item()))["headers"]["id"] for _ in range(2))
+    assert len({first, second, OURS["headers"]["id"]}) == 3
+
+
+def test_the_job_id_is_what_a_monitor_shows():
+    assert json.loads(screen(item()))["headers"]["argsrepr"] == JOB_ID
+
+
+HOSTILE = {
+    "empty": b"",
+    "no JSON": b"\x00\xff",
+    "a number": b"5",
+    "a list": b"[]",
+    "deep": b"[" * 15_000,
+    "too large": item(padding="x" * MAX_ITEM),
+    "no headers": item(headers=None),
+    "headers a list": item(headers=[]),
+    "no properties": item(properties=None),
+    "no body": item(body=None),
+    "body a list": item(body=[]),
+    "body no base64": item(body="%%%"),
+    "body lax base64": item(body=f"{OURS['body']}\n"),
+    "body no JSON": item(body=base64.b64encode(b"{").decode()),
+    "body a number": with_body(5),
+    "body empty": with_body([]),
+    "body of two": with_body([[JOB_ID], {}]),
+    "body of four": with_body([[JOB_ID], {}, {}, {}]),
+    "no argument": with_body([[], {}, {}]),
+    "two arguments": with_body([[JOB_ID, JOB_ID], {}, {}]),
+    "argument a number": with_body([[5], {}, {}]),
+    "argument an object": with_body([[{"__type__": "uuid"}], {}, {}]),
+    "argument no job id": with_body([["../../etc/passwd"], {}, {}]),
+    "argument upper case": with_body([[JOB_ID.upper()], {}, {}]),
+    "argument and newline": with_body([[f"{JOB_ID}\n"], {}, {}]),
+    "keyword arguments": with_body([[JOB_ID], {"job_id": JOB_ID}, {}]),
+    "embed a list": with_body([[JOB_ID], {}, []]),
+    "task celery.map": with_header(task="celery.map"),
+    "task celery.backend_cleanup": with_header(task="celery.backend_cleanup"),
+    "task a list": with_header(task=["horus.run_job"]),
+    "no task": item(headers={"id": str(uuid4())}),
+    "pickle": item(**{"content-type": "application/x-python-serialize"}),
+    "yaml": item(**{"content-type": "application/x-yaml"}),
+    "binary": item(**{"content-encoding": "binary"}),
+    "compressed": with_header(compression="application/x-gzip"),
+    "body not encoded": with_property(body_encoding="utf-8"),
+    "protocol 1": json.dumps({"task": TASK, "id": "x", "args": [JOB_ID]}).encode(),
+}
+
+
+@pytest.mark.parametrize("raw", HOSTILE.values(), ids=HOSTILE)
+def test_anything_else_is_refused(raw):
+    with pytest.raises(Refused):
+        screen(raw)
+
+
+@given(st.binary(max_size=200))
+def test_random_bytes_are_refused_without_any_other_error(raw):
+    with pytest.raises(Refused):
+        screen(raw)
+
+
+_JSON = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=8),
+    lambda inner: (
+        st.lists(inner, max_size=4) | st.dictionaries(st.text(max_size=8), inner)
+    ),
+    max_leaves=8,
+)
+
+
+@given(st.sampled_from(sorted(OURS)), _JSON)
+def test_a_field_of_any_shape_is_screened_without_any_other_error(field, value):
+    try:
+        screened = screen(item(**{field: value}))
+    except Refused:
+        return
+    assert b64_body(screened) == JOB_ID
+
+
+@given(_JSON)
+def test_a_body_of_any_shape_is_refused(body):
+    with pytest.raises(Refused):
+        screen(with_body(body))
+
+
+class Answering(ScreeningClient):
+    """A client whose server answers what the test says."""
+
+    def __init__(self, answer):
+        super().__init__()
+        self._answer = answer
+
+    def read_response(self, **_):
+        return self._answer
+
+    def popped(self, command):
+        # It stands in for its own connection.
+        return self.parse_response(self, command)
+
+
+def test_a_refused_item_is_as_if_the_queue_had_been_empty():
+    assert Answering([b"python", b"hostile"]).popped("BRPOP") is None
+    assert Answering(b"hostile").popped("RPOP") is None
+
+
+def test_an_item_that_passes_is_replaced_on_its_way():
+    queue, screened = Answering([b"python", item()]).popped("BRPOP")
+    assert queue == b"python"
+    assert b64_body(screened) == JOB_ID
+    assert OURS["headers"]["id"].encode() not in screened
+    assert b64_body(Answering(item()).popped("RPOP")) == JOB_ID
+
+
+def test_other_answers_are_left_alone():
+    assert Answering(b"hostile").popped("GET") == b"hostile"
+    assert Answering(None).popped("BRPOP") is None
+
+
+def test_kombu_reads_what_the_screen_makes():
+    class Channel:
+        def decode_body(self, body, encoding):
+            assert encoding == "base64"
+            return base64.b64decode(body)
+
+    read = Message(json.loads(screen(item())), channel=Channel())
+    assert read.decode()[0] == [JOB_ID]
+
+
+def test_nothing_that_listens_to_others_is_a_step_of_the_consumer():
+    steps = " ".join(LockedConsumer.Blueprint.default_steps)
+    for step in ("control", "gossip", "mingle", "agent", "delayed"):
+        assert step not in steps

@@ -1,0 +1,1 @@
+"""The executors, and the Celery task that leads to them."""

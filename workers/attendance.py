@@ -1,0 +1,160 @@
+"""What the store hears while a script runs, and the stop that comes back from it.
+
+Two threads talk to Redis, so that the loop that serves the script never waits for it.
+"""
+
+from __future__ import annotations
+
+import os
+import threading
+from collections import deque
+from collections.abc import Iterator
+from contextlib import contextmanager
+from datetime import timedelta
+from itertools import islice
+from typing import Final
+
+import structlog
+
+from horus_celery.errors import ConflictError, NotFoundError, UnavailableError
+from horus_celery.execution import Assignment, Node
+from horus_celery.lifecycle import Status
+from horus_celery.record import LEASE, LEASE_BEAT
+from horus_celery.store.base import Chunk
+
+_logger: Final = structlog.get_logger(__name__)
+
+#: Lines that come within this time are sent together; the first goes at once.
+_BATCH: Final = timedelta(milliseconds=50)
+#: The most lines in one call, so that every call is short.
+_MAX_BATCH: Final = 1000
+#: How long after Redis was found away the lines are tried again.
+_RETRY: Final = timedelta(seconds=1)
+
+
+class Attendance:
+    """Keeps the lease of a running job, sends its lines, and hears of a stop."""
+
+    def __init__(self, assignment: Assignment, node: Node) -> None:
+        self._digest = assignment.digest
+        self._attempt = assignment.attempt
+        self._node = node
+        #: Whether the script has to stop because the job is no longer this runner's.
+        self.is_lost = False
+        #: Becomes readable when the script has to stop.
+        self.stop = os.eventfd(0, os.EFD_CLOEXEC | os.EFD_NONBLOCK)
+        self._lines = _Lines(assignment, node)
+        self._is_over = threading.Event()
+        self._watching = threading.Thread(
+            target=self._watch, name=f"watch {assignment.digest[:8]}", daemon=True
+        )
+
+    def say(self, chunk: Chunk) -> None:
+        """Send a line, now or when Redis is there again."""
+        self._lines.add(chunk)
+
+    def begin(self) -> None:
+        """Begin to renew the lease and to listen."""
+        self._watching.start()
+
+    def end(self) -> None:
+        """Send the last lines; the lease is left to whoever settles the job."""
+        self._is_over.set()
+        self._lines.finish()
+
+    def _watch(self) -> None:
+        # A new status wakes it, and so does the one that ends the job: then it ends.
+        with self._node.wakes.watch(self._digest) as watch:
+            while not self._is_over.is_set():
+                self._renew()
+                watch.wait(LEASE_BEAT)
+        os.close(self.stop)
+
+    def _renew(self) -> None:
+        until = self._node.clock.now() + LEASE
+        try:
+            status = self._node.store.renew(
+                self._digest, attempt=self._attempt, lease_until=until
+            )
+        except (UnavailableError, NotFoundError):
+            # The script goes on: Redis is away, or somebody has emptied it. The
+            # outcome is safe in the journal.
+            return
+        except ConflictError:
+            # Given up as lost: somebody else may run it next.
+            self.is_lost = True
+        if self.is_lost or status is Status.STOPPING:
+            os.eventfd_write(self.stop, 1)
+
+
+class _Lines:
+    """Lines on their way to the store, in their order."""
+
+    def __init__(self, assignment: Assignment, node: Node) -> None:
+        self._digest = assignment.digest
+        self._job_id = assignment.job.id
+        self._node = node
+        # Bounded by what the console keeps of a script's output.
+        self._waiting: deque[Chunk] = deque()
+        self._changed = threading.Condition()
+        self._is_finished = False
+        self._sending: threading.Thread | None = None
+
+    def add(self, chunk: Chunk) -> None:
+        with self._changed:
+            self._waiting.append(chunk)
+            self._changed.notify()
+        if self._sending is None:
+            # Many scripts say nothing: their jobs need no thread for it.
+            self._sending = threading.Thread(
+                target=self._send_all, name=f"lines {self._digest[:8]}", daemon=True
+            )
+            self._sending.start()
+
+    def finish(self) -> None:
+        with self._changed:
+            self._is_finished = True
+            self._changed.notify()
+        if self._sending is not None:
+            # It ends with the last line, or when Redis is found away.
+            self._sending.join()
+        if lost := len(self._waiting):
+            _logger.warning("lines of output lost", job_id=self._job_id, lines=lost)
+
+    def _send_all(self) -> None:
+        while self._wait_for_lines():
+            is_sent = self._send()
+            with self._changed:
+                if self._is_finished and not is_sent:
+                    return
+                pause = _BATCH if is_sent else _RETRY
+                self._changed.wait_for(lambda: self._is_finished, pause.total_seconds())
+
+    def _wait_for_lines(self) -> bool:
+        with self._changed:
+            self._changed.wait_for(lambda: self._waiting or self._is_finished)
+            return bool(self._waiting)
+
+    def _send(self) -> bool:
+        """Send what waits; False if Redis is away."""
+        with self._changed:
+            batch = tuple(islice(self._waiting, _MAX_BATCH))
+        try:
+            self._node.logs.append(self._digest, batch)
+        except UnavailableError:
+            return False
+        with self._changed:
+            for _ in batch:
+                self._waiting.popleft()
+        return True
+
+
+@contextmanager
+def attendance(assignment: Assignment, node: Node) -> Iterator[Attendance]:
+    """Attend to a job for the duration of a block."""
+    attending = Attendance(assignment, node)
+    attending.begin()
+    try:
+        yield attending
+    finally:
+        attending.end()

@@ -1,0 +1,197 @@
+"""What is kept of a script's output, and when the script has to end.
+
+One loop waits for both pipes, the end of the script, a request to stop and the
+deadline at once; it never waits for anything that may be away.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import selectors
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from datetime import timedelta
+from enum import Enum, auto
+from typing import Final
+
+from horus_celery.clock import Clock
+from horus_celery.statements.receipt import OutputDigest
+from horus_celery.store.base import Chunk, Stream
+from workers.launch import Process
+
+#: A longer line is passed on in pieces of this size.
+MAX_LINE: Final = 16 * 1024
+#: Between asking a script to stop and ending it.
+STOP_GRACE: Final = timedelta(seconds=5)
+#: What one read takes at most: as much as a pipe holds.
+_READ: Final = 64 * 1024
+#: So many reads empty a pipe that was made as large as a user may make it (1 MiB).
+_PIPE_READS: Final = 32
+#: How often what has ended below the script is taken away.
+_TIDY: Final = timedelta(seconds=5)
+
+
+class End(Enum):
+    """Why the script is no longer running."""
+
+    BY_ITSELF = auto()
+    TIMEOUT = auto()
+    STOPPED = auto()
+
+
+class Console:
+    """A script's output as far as it is kept: the first bytes of both streams together.
+
+    Whole lines are passed on at once.
+    """
+
+    def __init__(
+        self, *, limit: int, clock: Clock, pass_on: Callable[[Chunk], None]
+    ) -> None:
+        self._left = limit
+        self._clock = clock
+        self._pass_on = pass_on
+        self._hashes = {stream: hashlib.sha256() for stream in Stream}
+        self._sizes = dict.fromkeys(Stream, 0)
+        self._truncated = dict.fromkeys(Stream, False)
+        self._open_lines = {stream: bytearray() for stream in Stream}
+        self._stdout = bytearray()
+
+    def write(self, stream: Stream, data: bytes) -> None:
+        """Take output as it came, or what the runner itself has to say."""
+        kept = data[: self._left]
+        if len(kept) < len(data):
+            self._truncated[stream] = True
+        if not kept:
+            return
+        self._left -= len(kept)
+        self._sizes[stream] += len(kept)
+        self._hashes[stream].update(kept)
+        if stream is Stream.STDOUT:
+            self._stdout += kept
+        self._open_lines[stream] += kept
+        for line in _take_lines(self._open_lines[stream]):
+            self._say(stream, line)
+
+    def finish(self) -> None:
+        """Pass on what had no newline at its end."""
+        for stream, rest in self._open_lines.items():
+            if rest:
+                self._say(stream, bytes(rest))
+                rest.clear()
+
+    def digest(self, stream: Stream) -> OutputDigest:
+        """Return the digest of what was kept of a stream."""
+        return OutputDigest(
+            sha256=self._hashes[stream].hexdigest(),
+            bytes=self._sizes[stream],
+            truncated=self._truncated[stream],
+        )
+
+    @property
+    def stdout(self) -> bytes:
+        """What was kept of the standard output."""
+        return bytes(self._stdout)
+
+    def _say(self, stream: Stream, line: bytes) -> None:
+        self._pass_on(Chunk(at=self._clock.now(), stream=stream, data=line))
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Watcher:
+    """What may end a script from outside, and who is told how it goes on."""
+
+    #: A descriptor that becomes readable when the script is to stop.
+    stop: int
+    timeout: timedelta
+
+
+def follow(process: Process, console: Console, watcher: Watcher) -> End:
+    """Take a script's output until it has ended or must end; nothing of it is left.
+
+    The timeout is wall time by the monotonic clock, so a clock that is set changes
+    nothing.
+    """
+    with _selector(process, watcher) as selector:
+        end = _until_end(process, console, watcher, selector)
+        process.kill()
+        _drain(console, selector)
+    console.finish()
+    return end
+
+
+def _until_end(
+    process: Process,
+    console: Console,
+    watcher: Watcher,
+    selector: selectors.BaseSelector,
+) -> End:
+    deadline = time.monotonic() + watcher.timeout.total_seconds()
+    stop_deadline: float | None = None
+    while True:
+        now = time.monotonic()
+        if stop_deadline is not None and now >= stop_deadline:
+            return End.STOPPED
+        if now >= deadline:
+            return End.TIMEOUT if stop_deadline is None else End.STOPPED
+        until = min(deadline, stop_deadline or deadline, now + _TIDY.total_seconds())
+        ready = [key.fd for key, _ in selector.select(until - now)]
+        if not ready:
+            process.tidy()
+        if process.ended in ready:
+            return End.BY_ITSELF if stop_deadline is None else End.STOPPED
+        if watcher.stop in ready:
+            selector.unregister(watcher.stop)
+            process.terminate()
+            stop_deadline = time.monotonic() + STOP_GRACE.total_seconds()
+        for descriptor in ready:
+            _read(descriptor, console, selector)
+
+
+def _selector(process: Process, watcher: Watcher) -> selectors.BaseSelector:
+    selector = selectors.DefaultSelector()
+    selector.register(process.stdout, selectors.EVENT_READ, Stream.STDOUT)
+    selector.register(process.stderr, selectors.EVENT_READ, Stream.STDERR)
+    selector.register(process.ended, selectors.EVENT_READ)
+    selector.register(watcher.stop, selectors.EVENT_READ)
+    return selector
+
+
+def _read(descriptor: int, console: Console, selector: selectors.BaseSelector) -> bool:
+    """Read once from a pipe; False if there is nothing more to read now."""
+    key = selector.get_map().get(descriptor)
+    if key is None or key.data is None:
+        return False
+    try:
+        data = os.read(descriptor, _READ)
+    except BlockingIOError:
+        return False
+    if not data:
+        selector.unregister(descriptor)
+        return False
+    console.write(key.data, data)
+    return True
+
+
+def _drain(console: Console, selector: selectors.BaseSelector) -> None:
+    """Read what the pipes still hold; whoever wrote it is gone."""
+    keys = selector.get_map().values()
+    pipes = [key.fd for key in keys if key.data is not None]
+    for descriptor in pipes:
+        # Bounded, should somebody outside have been handed the other end.
+        for _ in range(_PIPE_READS):
+            if not _read(descriptor, console, selector):
+                break
+
+
+def _take_lines(buffer: bytearray) -> Iterator[bytes]:
+    """Take whole lines out of a buffer, and pieces of lines that are too long."""
+    while buffer:
+        newline = buffer.find(b"\n", 0, MAX_LINE)
+        if newline < 0 and len(buffer) < MAX_LINE:
+            return
+        size = newline + 1 if newline >= 0 else MAX_LINE
+        yield bytes(buffer[:size])
+        del buffer[:size]
