@@ -1,0 +1,185 @@
+"""The methods about jobs: parameters in, one call of the supervisor, an answer out."""
+
+from __future__ import annotations
+
+from datetime import datetime, timedelta
+
+from flask_jsonrpc.exceptions import InvalidParamsError
+
+from api.methods.values import (
+    AfterJob,
+    CallerFilter,
+    ContextFilter,
+    Cursor,
+    EnvelopeObject,
+    ExecutorFilter,
+    HoldupObject,
+    JobEnvelope,
+    JobId,
+    JobLimit,
+    LineLimit,
+    LogObject,
+    NotBefore,
+    OutcomeObject,
+    Priority,
+    RecordObject,
+    RunnerFilter,
+    StatusFilter,
+    StatusObject,
+    WaitForEnd,
+    WaitForLines,
+    WorkflowFilter,
+    ending_to_wire,
+    envelope_to_wire,
+    holdup_to_wire,
+    page_to_wire,
+    record_to_wire,
+    status_to_wire,
+)
+from horus_celery.errors import MalformedError
+from horus_celery.instants import from_ms
+from horus_celery.lifecycle import Status
+from horus_celery.store.base import Filter
+from horus_celery.supervisor import Supervisor
+
+
+def create(
+    supervisor: Supervisor,
+    job: JobEnvelope,
+    priority: Priority = 4,
+    not_before: NotBefore = None,
+) -> str:
+    """Record a signed job; it waits for `job.start`.
+
+    The same envelope again is the same job.
+    """
+    at = _instant(not_before)
+    return supervisor.create(job, priority=priority, not_before=at).summary.id
+
+
+def create_and_queue(
+    supervisor: Supervisor,
+    job: JobEnvelope,
+    priority: Priority = 4,
+    not_before: NotBefore = None,
+) -> str:
+    """Record a signed job and queue it, in one step.
+
+    The same envelope again is the same job.
+    """
+    at = _instant(not_before)
+    record = supervisor.create_and_queue(job, priority=priority, not_before=at)
+    return record.summary.id
+
+
+def run(
+    supervisor: Supervisor,
+    job: JobEnvelope,
+    priority: Priority = 4,
+    not_before: NotBefore = None,
+    wait: WaitForEnd = 60,
+) -> OutcomeObject:
+    """Record a signed job, queue it, wait for its end and return its result.
+
+    A job that is not over in time runs on: ask for its result later, or call this
+    again with the same envelope.
+    """
+    ending = supervisor.run(
+        job,
+        priority=priority,
+        not_before=_instant(not_before),
+        wait=timedelta(seconds=wait),
+    )
+    return ending_to_wire(ending)
+
+
+def start(supervisor: Supervisor, job_id: JobId) -> StatusObject:
+    """Queue a job that was only created."""
+    return status_to_wire(supervisor.start(job_id))
+
+
+def status(supervisor: Supervisor, job_id: JobId) -> StatusObject:
+    """Return where a job stands."""
+    return status_to_wire(supervisor.status(job_id))
+
+
+def result(
+    supervisor: Supervisor, job_id: JobId, wait: WaitForEnd = 60
+) -> OutcomeObject:
+    """Wait for a job's end and return its result."""
+    return ending_to_wire(supervisor.result(job_id, wait=timedelta(seconds=wait)))
+
+
+def get(supervisor: Supervisor, job_id: JobId) -> RecordObject:
+    """Return a job and what became of it."""
+    return record_to_wire(supervisor.get(job_id))
+
+
+def logs(
+    supervisor: Supervisor,
+    job_id: JobId,
+    after: Cursor = None,
+    limit: LineLimit = 1000,
+    wait: WaitForLines = 0,
+) -> LogObject:
+    """Return lines of a job's output.
+
+    With `wait` the answer comes as soon as there are lines or the job is over.
+    """
+    try:
+        page = supervisor.logs(
+            job_id, after=after, limit=limit, wait=timedelta(seconds=wait)
+        )
+    except MalformedError as error:
+        raise InvalidParamsError(data=f"after: {error.detail}") from None
+    return page_to_wire(page)
+
+
+def receipt(supervisor: Supervisor, job_id: JobId) -> EnvelopeObject | None:
+    """Return the receipt that a runner signed, or null while there is none."""
+    envelope = supervisor.receipt(job_id)
+    return None if envelope is None else envelope_to_wire(envelope)
+
+
+def why(supervisor: Supervisor, job_id: JobId) -> HoldupObject:
+    """Return the one thing that holds a job now, or what ended it."""
+    return holdup_to_wire(supervisor.why(job_id))
+
+
+def stop(supervisor: Supervisor, job_id: JobId) -> StatusObject:
+    """Stop a job; stopping it again changes nothing."""
+    return status_to_wire(supervisor.stop(job_id))
+
+
+def delete(supervisor: Supervisor, job_id: JobId) -> bool:
+    """Forget a job, its log and its result; one that is not over is stopped first."""
+    supervisor.delete(job_id)
+    return True
+
+
+def list_all(
+    supervisor: Supervisor,
+    context_id: ContextFilter = None,
+    caller_id: CallerFilter = None,
+    executor: ExecutorFilter = None,
+    runner: RunnerFilter = None,
+    status: StatusFilter = None,
+    workflow_id: WorkflowFilter = None,
+    limit: JobLimit = 100,
+    after: AfterJob = None,
+) -> list[RecordObject]:
+    """Return jobs, newest first, that agree with every filter that is given."""
+    wanted = Filter(
+        context_id=context_id,
+        caller_id=caller_id,
+        executor=executor,
+        runner=runner,
+        status=None if status is None else Status(status),
+        workflow_id=workflow_id,
+    )
+    found = supervisor.list(wanted, limit=limit, after=after)
+    return [record_to_wire(shown) for shown in found]
+
+
+def _instant(ms: int | None) -> datetime | None:
+    return None if ms is None else from_ms(ms)

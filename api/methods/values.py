@@ -1,0 +1,351 @@
+"""What goes in and out of the methods: parameters, and how answers are written."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, Final, Literal, cast
+
+from annotated_types import Ge, Le, MaxLen
+from pydantic import Field, WithJsonSchema
+from typing_extensions import TypedDict
+
+from api.site import Wait
+from horus_celery.errors import RefusedError
+from horus_celery.holdup import Holdup, describe_end
+from horus_celery.instants import to_ms
+from horus_celery.lifecycle import Status
+from horus_celery.proof import Shown
+from horus_celery.record import Record
+from horus_celery.record import status_to_wire as write_status
+from horus_celery.registry import RunnerBeat
+from horus_celery.statements import dsse
+from horus_celery.store.base import LogLine, Stream
+from horus_celery.supervisor import Ending, Info, LogPage
+
+#: The last millisecond of the year 9999.
+_LAST_MS: Final = 253_402_300_799_999
+
+
+def _said(text: str) -> Any:  # noqa: ANN401 - what pydantic's Field returns
+    """Describe a parameter, for `rpc.discover`."""
+    return Field(description=text)
+
+
+JobId = Annotated[str, MaxLen(64), _said("the job's id, or its digest")]
+Priority = Annotated[int, Ge(0), Le(9), _said("0 is served first, 9 last")]
+NotBefore = Annotated[
+    Annotated[int, Ge(0), Le(_LAST_MS)] | None,
+    _said("when it may start at the earliest, in ms since the epoch"),
+]
+WaitForEnd = Annotated[Wait, _said("how long to wait for its end, in seconds")]
+WaitForLines = Annotated[Wait, _said("how long to wait for lines, in seconds")]
+Cursor = Annotated[
+    Annotated[str, MaxLen(64)] | None,
+    _said("the `next` of the page before; null is the beginning"),
+]
+LineLimit = Annotated[int, Ge(1), Le(10_000), _said("the most lines to return")]
+
+_Word = Annotated[str, MaxLen(128)] | None
+ContextFilter = Annotated[_Word, _said("whose data the jobs work on")]
+CallerFilter = Annotated[_Word, _said("who asked for them")]
+ExecutorFilter = Annotated[_Word, _said("the kind of work")]
+RunnerFilter = Annotated[_Word, _said("the runner that they name")]
+StatusFilter = Annotated[
+    Literal[
+        "created",
+        "queued",
+        "running",
+        "stopping",
+        "completed",
+        "failed",
+        "stopped",
+        "rejected",
+    ]
+    | None,
+    _said("where they stand"),
+]
+WorkflowFilter = Annotated[_Word, _said("the run that they belong to")]
+JobLimit = Annotated[int, Ge(1), Le(1000), _said("the most jobs to return")]
+AfterJob = Annotated[
+    Annotated[str, MaxLen(64)] | None,
+    _said("only jobs behind this one: the last id of the page before"),
+]
+
+
+class SignatureObject(TypedDict):
+    """One signature of an envelope."""
+
+    keyid: str
+    sig: str
+
+
+class EnvelopeObject(TypedDict):
+    """A signed statement: a DSSE envelope."""
+
+    payloadType: str
+    payload: str
+    signatures: list[SignatureObject]
+
+
+#: Anything is taken: the checks of the statement itself say what is wrong with it.
+JobEnvelope = Annotated[
+    object,
+    WithJsonSchema(
+        {
+            "type": "object",
+            "description": "the signed job: a DSSE envelope",
+            "required": ["payloadType", "payload", "signatures"],
+            "additionalProperties": False,
+            "properties": {
+                "payloadType": {"const": dsse.JOB},
+                "payload": {"type": "string", "contentEncoding": "base64"},
+                "signatures": {
+                    "type": "array",
+                    "minItems": 1,
+                    "maxItems": dsse.MAX_SIGNATURES,
+                    "items": {
+                        "type": "object",
+                        "required": ["keyid", "sig"],
+                        "additionalProperties": False,
+                        "properties": {
+                            "keyid": {"type": "string"},
+                            "sig": {"type": "string", "contentEncoding": "base64"},
+                        },
+                    },
+                },
+            },
+        }
+    ),
+]
+
+
+class StatusObject(TypedDict):
+    """Where a job stands; times in ms since the epoch."""
+
+    job_id: str
+    status: Status
+    reason: str | None
+    created_at: int
+    queued_at: int | None
+    started_at: int | None
+    ended_at: int | None
+
+
+class Success(TypedDict):
+    """The result of a job that completed."""
+
+    success: str
+
+
+class Failure(TypedDict):
+    """How a job ended otherwise: its status and reason, then its last error output."""
+
+    error: str
+
+
+class WorkflowObject(TypedDict):
+    """The run that a job belongs to."""
+
+    id: str
+    step: str
+    manifest: str
+
+
+class RecordObject(TypedDict):
+    """A job and what became of it; times in ms since the epoch."""
+
+    id: str
+    digest: str
+    caller_id: str
+    context_id: str
+    executor: str
+    runner: str | None
+    payload: str | None
+    args: list[str] | None
+    env_vars: dict[str, str] | None
+    #: Seconds.
+    timeout: int | None
+    status: Status
+    reason: str | None
+    created_at: int
+    queued_at: int | None
+    started_at: int | None
+    ended_at: int | None
+    attempt: int
+    ran_on: str | None
+    exit_code: int | None
+    result: str | None
+    signed_by: list[str]
+    workflow: WorkflowObject | None
+    receipt: EnvelopeObject | None
+
+
+class LineObject(TypedDict):
+    """A line of output."""
+
+    cursor: str
+    at: int
+    stream: Stream
+    text: str
+
+
+class LogObject(TypedDict):
+    """Some lines of a job's output."""
+
+    lines: list[LineObject]
+    next: str | None
+    ended: bool
+
+
+class HoldupObject(TypedDict):
+    """The one thing that holds a job now, or what ended it."""
+
+    status: Status
+    gate: str
+    since: int | None
+    detail: str
+
+
+class RunnerObject(TypedDict):
+    """A runner as its last beat showed it."""
+
+    name: str
+    executors: list[str]
+    contexts: list[str]
+    concurrency: int
+    host: str
+    pid: int
+    status: Literal["running", "lost"]
+    last_seen: int
+
+
+class InfoObject(TypedDict):
+    """What a supervisor says of itself."""
+
+    name: str
+    namespace: str
+    version: str
+    #: Seconds.
+    uptime: int
+    #: By status.
+    counts: dict[str, int]
+    queues: dict[str, int]
+    runners: list[RunnerObject]
+
+
+OutcomeObject = Annotated[Success | Failure, Field(description="one of the two")]
+
+
+def status_to_wire(record: Record) -> StatusObject:
+    """Write where a job stands."""
+    return cast("StatusObject", write_status(record))
+
+
+def envelope_to_wire(envelope: dsse.Envelope) -> EnvelopeObject:
+    """Write a signed statement."""
+    return cast("EnvelopeObject", dsse.to_wire(envelope))
+
+
+def ending_to_wire(ending: Ending) -> OutcomeObject:
+    """Write how a job ended, as `job.run` and `job.result` answer."""
+    record, tail = ending.record, ending.stderr_tail
+    if record.status is Status.COMPLETED:
+        return {"success": record.result or ""}
+    said = describe_end(record)
+    return {"error": f"{said}\n{tail}" if tail else said}
+
+
+def record_to_wire(shown: Shown) -> RecordObject:
+    """Write a record; what the job says is null where its bytes are not its own."""
+    record, summary = shown.record, shown.record.summary
+    job = {} if shown.job is None else shown.job.to_wire()
+    return {
+        "id": summary.id,
+        "digest": summary.digest,
+        "caller_id": job.get("caller_id", summary.caller_id),
+        "context_id": job.get("context_id", summary.context_id),
+        "executor": job.get("executor", summary.executor),
+        "runner": job.get("runner", summary.runner),
+        "payload": job.get("payload"),
+        "args": job.get("args"),
+        "env_vars": job.get("env_vars"),
+        "timeout": job.get("timeout"),
+        "status": record.status,
+        "reason": record.reason,
+        "created_at": to_ms(record.created_at),
+        "queued_at": to_ms(record.queued_at),
+        "started_at": to_ms(record.started_at),
+        "ended_at": to_ms(record.ended_at),
+        "attempt": record.attempt,
+        "ran_on": record.ran_on,
+        "exit_code": record.exit_code,
+        "result": record.result,
+        "signed_by": list(summary.signed_by),
+        "workflow": job.get("workflow"),
+        "receipt": _receipt(record.receipt),
+    }
+
+
+def page_to_wire(page: LogPage) -> LogObject:
+    """Write a page of output."""
+    return {
+        "lines": [_line(line) for line in page.lines],
+        "next": page.next,
+        "ended": page.ended,
+    }
+
+
+def holdup_to_wire(holdup: Holdup) -> HoldupObject:
+    """Write what holds a job."""
+    return {
+        "status": holdup.status,
+        "gate": holdup.gate,
+        "since": to_ms(holdup.since),
+        "detail": holdup.detail,
+    }
+
+
+def info_to_wire(info: Info) -> InfoObject:
+    """Write what a supervisor says of itself."""
+    return {
+        "name": info.name,
+        "namespace": info.namespace,
+        "version": info.version,
+        "uptime": int(info.uptime.total_seconds()),
+        "counts": {status.value: count for status, count in info.counts.items()},
+        "queues": dict(info.queues),
+        "runners": [
+            _runner(beat, is_alive=beat.name in info.alive) for beat in info.runners
+        ],
+    }
+
+
+def _runner(beat: RunnerBeat, *, is_alive: bool) -> RunnerObject:
+    return {
+        "name": beat.name,
+        "executors": sorted(beat.executors),
+        "contexts": sorted(beat.contexts),
+        "concurrency": beat.concurrency,
+        "host": beat.host,
+        "pid": beat.pid,
+        "status": "running" if is_alive else "lost",
+        "last_seen": to_ms(beat.at),
+    }
+
+
+def _line(line: LogLine) -> LineObject:
+    return {
+        "cursor": line.cursor,
+        "at": to_ms(line.at),
+        "stream": line.stream,
+        "text": line.text,
+    }
+
+
+def _receipt(text: str | None) -> EnvelopeObject | None:
+    if text is None:
+        return None
+    try:
+        envelope = dsse.read(text, dsse.RECEIPT)
+    except RefusedError:
+        return None  # whoever wrote that, it is no receipt
+    return envelope_to_wire(envelope)

@@ -1,0 +1,88 @@
+"""How gunicorn serves the API: `gunicorn -c python:api.server api.wsgi:app`."""
+
+from __future__ import annotations
+
+import signal
+import sys
+import threading
+from contextlib import closing
+from types import FrameType
+from typing import Final, Protocol
+
+from horus_celery import wiring
+from horus_celery.errors import ConfigurationError, HorusError
+from horus_celery.journal import Journal
+from horus_celery.settings import load_settings
+from horus_celery.statedir import StateDirectory
+from horus_celery.sweep import SweepThread
+
+#: Of these `wiring` leaves some for calls that do not wait.
+THREADS: Final = 256
+
+try:
+    _settings = load_settings()
+except ConfigurationError as error:
+    sys.exit(f"the API cannot start: {error}")
+_host = _settings.bind_address
+
+bind = f"[{_host}]:{_settings.port}" if ":" in _host else f"{_host}:{_settings.port}"
+# Waiting callers keep a thread each, so there are many; nothing is monkey-patched.
+worker_class = "gthread"
+threads = THREADS
+# Waiters are counted and woken per process; one stores 600 jobs a second, one by one.
+workers = 1
+worker_connections = 1024
+# Clients keep their connection between two calls for longer than the default 2 s.
+keepalive = 75
+# A worker that hangs altogether is replaced.
+timeout = 60
+# Ends with TERM within this, also with callers that wait: they are sent away.
+graceful_timeout = 3
+# It would lie at one path for all instances of a user.
+control_socket_disable = True
+# One line per call is for a proxy to write; errors go to standard error.
+accesslog = None
+errorlog = "-"
+loglevel = "warning"
+
+
+class Worker(Protocol):
+    """What is used of gunicorn's worker."""
+
+    def handle_exit(self, number: int, frame: FrameType | None) -> None:
+        """End in order, as TERM asks for."""
+        ...
+
+
+def on_starting(arbiter: object) -> None:
+    """Say what is missing once, before workers fail over it one after the other."""
+    try:
+        wiring.make_secrets(_settings)
+        with closing(Journal(StateDirectory(_settings.state_dir).journal)) as journal:
+            wiring.make_trust(_settings, journal).current()
+    except HorusError as error:
+        sys.exit(f"the API cannot start: {error}")
+
+
+def post_worker_init(worker: Worker) -> None:
+    """Sweep beside the API, and let go of those who wait when the end is near."""
+    sweep = SweepThread(wiring.make_sweep(_settings))
+    sweep.start()
+
+    def leave(number: int, frame: FrameType | None) -> None:
+        # Not in the handler itself: it would wait for threads that it interrupts.
+        threading.Thread(target=_let_go).start()
+        worker.handle_exit(number, frame)
+
+    signal.signal(signal.SIGTERM, leave)
+
+
+def worker_int(worker: Worker) -> None:
+    """Let go of those who wait: otherwise the worker waits for them."""
+    _let_go()
+
+
+def _let_go() -> None:
+    from api import wsgi  # noqa: PLC0415 - gunicorn reads this file without serving
+
+    wsgi.supervisor.close()

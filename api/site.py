@@ -1,0 +1,360 @@
+"""The strict JSON-RPC 2.0 site: what is a call, who may make it, what answers it."""
+
+from __future__ import annotations
+
+import inspect
+import json
+import time
+import traceback
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Annotated, Any, Final, NoReturn, get_type_hints
+
+import orjson
+import structlog
+from annotated_types import Ge, Le
+from flask import Response, request
+from flask_jsonrpc.exceptions import (
+    InternalError,
+    InvalidParamsError,
+    InvalidRequestError,
+    JSONRPCError,
+    MethodNotFoundError,
+    ParseError,
+)
+from flask_jsonrpc.site import JSONRPCSite
+from flask_jsonrpc.views import JSONRPCView
+from pydantic import BaseModel, ConfigDict, TypeAdapter, ValidationError, create_model
+from werkzeug.exceptions import ClientDisconnected
+
+from api import codes
+from api.access import Scope, Secrets, authorise
+from horus_celery.errors import HorusError, TooLargeError, UnavailableError
+
+logger = structlog.get_logger(__name__)
+
+#: What one request may wait for, in seconds; a batch shares it among its calls.
+MAX_WAIT: Final = 300.0
+#: How many wrong parameters an error names.
+MAX_COMPLAINTS: Final = 5
+#: An unknown parameter is named no longer than this.
+MAX_NAME: Final = 64
+#: Seconds that a call waits; the name `wait` is kept for parameters of this kind.
+Wait = Annotated[float, Ge(0), Le(MAX_WAIT)]
+#: Numbers that every JSON reader takes for what they are.
+SAFE_INTEGER: Final = 2**53 - 1
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Procedure:
+    """A line of the method table; its function's annotations are the parameters."""
+
+    name: str
+    scope: Scope
+    #: Takes what serves the call, then the parameters; its docstring is published.
+    function: Callable[..., Any]
+    aliases: tuple[str, ...] = ()
+
+
+class Method:
+    """A procedure, ready to be called; the model of its parameters is built once."""
+
+    def __init__(self, procedure: Procedure) -> None:
+        self.procedure = procedure
+        # A decorator must not change what a method takes.
+        plain = inspect.unwrap(procedure.function)
+        hints = get_type_hints(plain, include_extras=True)
+        signature = inspect.signature(plain)
+        # The first one is what serves the call.
+        self.parameters = tuple(signature.parameters.values())[1:]
+        self.names = tuple(parameter.name for parameter in self.parameters)
+        self.annotations: dict[str, Any] = {name: hints[name] for name in self.names}
+        self.result: TypeAdapter[Any] = TypeAdapter(hints["return"])
+        fields: dict[str, Any] = {
+            parameter.name: (
+                self.annotations[parameter.name],
+                ... if parameter.default is parameter.empty else parameter.default,
+            )
+            for parameter in self.parameters
+        }
+        self._model: type[BaseModel] = create_model(
+            f"{plain.__name__}_params",
+            __config__=ConfigDict(extra="forbid", strict=True, allow_inf_nan=False),
+            **fields,
+        )
+
+    def read(self, params: Sequence[object] | Mapping[str, object]) -> dict[str, Any]:
+        """Return the parameters by name, with the defaults of those that are missing.
+
+        Raises:
+            InvalidParamsError: naming the parameters, never their values.
+        """
+        if isinstance(params, Sequence):
+            if len(params) > len(self.names):
+                raise InvalidParamsError(
+                    data=f"{len(self.names)} parameters at most, {len(params)} given"
+                )
+            params = dict(zip(self.names, params, strict=False))
+        try:
+            given = self._model.model_validate(params)
+        except ValidationError as error:
+            raise InvalidParamsError(data=_complaints(error)) from None
+        return dict(given.__dict__)
+
+
+class StrictSite(JSONRPCSite):
+    """Answers what is posted to it, exactly as JSON-RPC 2.0 says, and never raises.
+
+    Only `serve` brings methods in, each with its scope, so none is open by omission.
+    """
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:  # noqa: ANN401 - as in the base class
+        super().__init__(*args, **kwargs)
+        self.methods: dict[str, Method] = {}
+        self._target: object = None
+        self._secrets = Secrets({})
+        self._max_request_bytes = 0
+        self._max_batch = 0
+
+    def register(self, name: str, view_func: Callable[..., Any]) -> None:
+        """Take nothing: the base class would bring in its own `rpc.describe`."""
+
+    def serve(
+        self,
+        procedures: Iterable[Procedure],
+        *,
+        target: object,
+        secrets: Secrets,
+        max_request_bytes: int,
+        max_batch: int,
+    ) -> None:
+        """Answer to the names and aliases of these procedures from now on.
+
+        Args:
+            procedures: The method table.
+            target: What every function is given first.
+            secrets: Decide which scopes a request opens.
+            max_request_bytes: The largest body of one request.
+            max_batch: The most calls in one request.
+        """
+        for procedure in procedures:
+            method = Method(procedure)
+            for name in (procedure.name, *procedure.aliases):
+                self.methods[name] = method
+        self._target = target
+        self._secrets = secrets
+        self._max_request_bytes = max_request_bytes
+        self._max_batch = max_batch
+
+    def dispatch_request(self) -> tuple[bytes, int, dict[str, str]]:
+        """Answer the present request with a body and a status: 200, or 204 for none."""
+        try:
+            body = _read(self._receive())
+        except (HorusError, JSONRPCError) as error:
+            return _refused(error), 200, {}
+        opened = self._secrets.scopes(request.headers.get("Authorization"))
+        answer = self.answer(body, opened)
+        return (b"", 204, {}) if answer is None else (answer, 200, {})
+
+    def answer(self, body: object, opened: frozenset[Scope]) -> bytes | None:
+        """Answer a parsed request; None when there is nothing but notifications."""
+        patience = _Patience()
+        if not isinstance(body, list):
+            return self._answer_call(body, opened, patience)
+        if not 0 < len(body) <= self._max_batch:
+            return _refused(
+                InvalidRequestError(data=f"a batch has 1 to {self._max_batch} calls")
+            )
+        answers = [self._answer_call(call, opened, patience) for call in body]
+        shown = [answer for answer in answers if answer is not None]
+        return b"[%b]" % b",".join(shown) if shown else None
+
+    def _receive(self) -> bytes:
+        """Return the body of the present request.
+
+        Raises:
+            TooLargeError: if it is over the limit; then hardly any of it is read.
+        """
+        if request.mimetype != "application/json":
+            raise InvalidRequestError(data="Content-Type must be application/json")
+        limit = self._max_request_bytes
+        if (request.content_length or 0) > limit:
+            raise _too_large(limit)
+        # A body without a length ends silently at this maximum: hence the byte more.
+        request.max_content_length = limit + 1
+        try:
+            raw = request.get_data(cache=False)
+        except ClientDisconnected:
+            raise ParseError(data="the request breaks off") from None
+        if len(raw) > limit:
+            raise _too_large(limit)
+        return raw
+
+    def _answer_call(
+        self, call: object, opened: frozenset[Scope], patience: _Patience
+    ) -> bytes | None:
+        try:
+            name, params = _check_envelope(call)
+        except InvalidRequestError as error:
+            return _refused(error, _id_of(call))
+        call_id = _id_of(call)
+        try:
+            result = self._perform(name, params, opened, patience)
+            answer = orjson.dumps({"jsonrpc": "2.0", "result": result, "id": call_id})
+        except (HorusError, JSONRPCError) as error:
+            answer = _refused(error, call_id)
+        except Exception as error:  # noqa: BLE001 - the boundary of a method
+            _log_fault(error, name)
+            answer = _refused(InternalError(), call_id)
+        return answer if isinstance(call, dict) and "id" in call else None
+
+    def _perform(
+        self,
+        name: str,
+        params: Sequence[object] | Mapping[str, object],
+        opened: frozenset[Scope],
+        patience: _Patience,
+    ) -> object:
+        method = self.methods.get(name)
+        if method is None:
+            raise MethodNotFoundError(data="rpc.discover lists the methods")
+        authorise(name, method.procedure.scope, opened)
+        given = method.read(params)
+        if "wait" in given:
+            given["wait"] = patience.share(given["wait"])
+        if patience.unavailable is not None and method.procedure.scope != Scope.NONE:
+            raise patience.unavailable
+        try:
+            return method.procedure.function(self._target, **given)
+        except UnavailableError as error:
+            patience.unavailable = error
+            raise
+
+
+class StrictView(JSONRPCView):
+    """Sends what the site answers as it is: the site has written it."""
+
+    jsonrpc_site: StrictSite
+
+    def post(self) -> Response:
+        body, status, headers = self.jsonrpc_site.dispatch_request()
+        return Response(body, status, headers, mimetype="application/json")
+
+
+class _Patience:
+    """What is left of the time that one request may take."""
+
+    def __init__(self) -> None:
+        self._until = time.monotonic() + MAX_WAIT
+        #: Set once a call found the store away: the others of its batch would wait for
+        #: the same silence, one after the other.
+        self.unavailable: UnavailableError | None = None
+
+    def share(self, wanted: float) -> float:
+        return max(0.0, min(wanted, self._until - time.monotonic()))
+
+
+def _read(raw: bytes) -> Any:  # noqa: ANN401 - JSON
+    """Parse a body so that every reader would understand the same.
+
+    Raises:
+        ParseError: without a word of what was sent.
+    """
+    try:
+        # Knows what the standard library forgives: lone surrogates, infinities, depth.
+        orjson.loads(raw)
+        return json.loads(
+            raw, parse_constant=_refuse_constant, object_pairs_hook=_without_duplicates
+        )
+    except RecursionError:
+        raise ParseError(data="the request is nested too deeply") from None
+    except _DuplicateKey:
+        raise ParseError(data="an object has the same key twice") from None
+    except ValueError:
+        raise ParseError(data="the request is not JSON in UTF-8") from None
+
+
+class _DuplicateKey(ValueError):
+    """A key with two meanings, of which every reader takes another."""
+
+
+def _without_duplicates(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    members = dict(pairs)
+    if len(members) != len(pairs):
+        raise _DuplicateKey
+    return members
+
+
+def _refuse_constant(literal: str) -> NoReturn:
+    raise ValueError(literal)
+
+
+def _check_envelope(
+    call: object,
+) -> tuple[str, Sequence[object] | Mapping[str, object]]:
+    """Return a call's method and parameters.
+
+    Raises:
+        InvalidRequestError: if it is no call of JSON-RPC 2.0.
+    """
+    if not isinstance(call, dict):
+        raise InvalidRequestError(data="a call is an object")
+    if call.get("jsonrpc") != "2.0":
+        raise InvalidRequestError(data='"jsonrpc" must be "2.0"')
+    name = call.get("method")
+    if not isinstance(name, str):
+        raise InvalidRequestError(data='"method" must be a string')
+    if "id" in call and not _is_id(call["id"]):
+        raise InvalidRequestError(data='"id" must be a string, a number or null')
+    params = call.get("params", {})
+    if not isinstance(params, (list, dict)):
+        raise InvalidRequestError(data='"params" must be an array or an object')
+    return name, params
+
+
+def _is_id(value: object) -> bool:
+    match value:
+        case None | str():
+            return True
+        case bool():
+            return False
+        case int() | float():
+            return abs(value) <= SAFE_INTEGER
+        case _:
+            return False
+
+
+def _id_of(call: object) -> object:
+    """Return the id that an answer repeats, or None where there is no usable one."""
+    if not isinstance(call, dict):
+        return None
+    call_id = call.get("id")
+    return call_id if _is_id(call_id) else None
+
+
+def _log_fault(error: Exception, name: str) -> None:
+    """Log where a method broke; its own words or values might be a payload."""
+    logger.error(
+        "an api method broke",
+        method=name,
+        error=type(error).__name__,
+        where="".join(traceback.format_tb(error.__traceback__)),
+    )
+
+
+def _refused(error: HorusError | JSONRPCError, call_id: object = None) -> bytes:
+    shown = codes.to_wire(error)
+    return orjson.dumps({"jsonrpc": "2.0", "error": shown, "id": call_id})
+
+
+def _too_large(limit: int) -> TooLargeError:
+    return TooLargeError(f"a request has at most {limit} bytes")
+
+
+def _complaints(error: ValidationError) -> str:
+    found = error.errors(include_url=False, include_context=False, include_input=False)
+    texts = [
+        f"{'.'.join(map(str, item['loc']))[:MAX_NAME]}: {item['msg']}"
+        for item in found[:MAX_COMPLAINTS]
+    ]
+    return "; ".join(texts)

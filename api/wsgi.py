@@ -1,0 +1,20 @@
+"""The API of this deployment as a WSGI application: `gunicorn api.wsgi:app`."""
+
+from __future__ import annotations
+
+from api import RequestLimits, create_app
+from api.access import hosts_for
+from horus_celery import wiring
+from horus_celery.settings import load_settings
+
+settings = load_settings()
+supervisor = wiring.make_supervisor(settings)
+app = create_app(
+    supervisor,
+    wiring.make_secrets(settings),
+    RequestLimits(
+        max_request_bytes=settings.max_request_bytes, max_batch=settings.max_batch
+    ),
+    hosts=hosts_for(settings.bind_address),
+    dashboard_url=f"http://{settings.bind_address}:{settings.flower_port}/",
+)

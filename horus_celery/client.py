@@ -1,0 +1,525 @@
+"""The Python client: signs jobs, follows them, believes only what a runner signed."""
+
+from __future__ import annotations
+
+import hashlib
+import itertools
+import json
+from collections.abc import Callable, Generator, Mapping, Sequence
+from contextlib import closing
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from typing import Any, Final, Self
+
+import httpx
+
+from horus_celery.clock import Clock, SystemClock
+from horus_celery.errors import (
+    ConfigurationError,
+    HorusError,
+    ReceiptError,
+    UnavailableError,
+)
+from horus_celery.instants import from_ms
+from horus_celery.lifecycle import Status
+from horus_celery.statements import dsse
+from horus_celery.statements.job import Job, make_job
+from horus_celery.statements.keys import KeyPair
+from horus_celery.statements.receipt import Expected, Receipt, check_receipt
+from horus_celery.statements.trust import Trust, read_trust
+from horus_celery.store.base import LogLine, Stream
+
+#: What one waiting call asks for; proxies often cut an idle request after 30 s.
+WAIT: Final = timedelta(seconds=25)
+#: What an answer may take on top of the time that the call asked to wait.
+PATIENCE: Final = timedelta(seconds=10)
+#: Ends that nobody can sign a receipt for: no runner held the job, or it died.
+WITHOUT_RECEIPT: Final = frozenset({"worker_lost", "expired"})
+_NOT_OVER: Final = -32021
+
+
+class RpcError(HorusError):
+    """The supervisor's answer was an error (protocol section 7)."""
+
+    def __init__(
+        self, code: int, detail: str, *, reason: str, retryable: bool = False
+    ) -> None:
+        super().__init__(detail, reason=reason)
+        self.code = code
+        self.is_retryable = retryable
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Submitted:
+    """A job that this client signed and the supervisor accepted."""
+
+    id: str
+    digest: str
+    job: Job
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Outcome:
+    """What became of a job that is over."""
+
+    job_id: str
+    digest: str
+    status: Status
+    reason: str | None
+    exit_code: int | None
+    result: str | None
+    created_at: datetime
+    queued_at: datetime | None
+    started_at: datetime | None
+    ended_at: datetime
+    signed_by: tuple[str, ...]
+    #: What the runner signed; None where nobody can have signed anything (a job that
+    #: was stopped or expired before it started, or whose runner died), or where the
+    #: client was told not to verify.
+    receipt: Receipt | None
+
+    @property
+    def is_verified(self) -> bool:
+        """Whether a trusted runner's receipt proves all of this."""
+        return self.receipt is not None
+
+    @property
+    def succeeded(self) -> bool:
+        """Whether the script ended with exit code 0."""
+        return self.status is Status.COMPLETED
+
+
+class JobNotCompleted(HorusError):
+    """The job is over and has no result to give; `outcome` says what became of it."""
+
+    def __init__(self, outcome: Outcome) -> None:
+        reason = outcome.reason or outcome.status.value
+        super().__init__(
+            f"job {outcome.job_id} {outcome.status.value}: {reason}", reason=reason
+        )
+        self.outcome = outcome
+
+
+class Horus:
+    """A connection to one supervisor, for one caller in one context.
+
+    Receipts are verified by default: every outcome is checked against the root key,
+    and `ReceiptError` is raised where the supervisor shows something else than what a
+    trusted runner signed. May be used by one thread at a time; a context manager.
+    """
+
+    def __init__(
+        self,
+        url: str,
+        secret: str,
+        *,
+        key: KeyPair | None = None,
+        root: bytes | None = None,
+        verify: bool = True,
+        context: str = "default",
+        caller: str = "default",
+        aud: str = "hero",
+        clock: Clock | None = None,
+        transport: httpx.BaseTransport | None = None,
+    ) -> None:
+        """Connect to nobody yet.
+
+        Args:
+            url: Where the supervisor listens, as in `http://127.0.0.1:3030`.
+            secret: The user or admin secret of that supervisor.
+            key: Signs the jobs; without it the client only reads.
+            root: The root's public key, 32 bytes; needed unless `verify` is False.
+            verify: Whether outcomes are checked against the runners' receipts.
+            context: Whose data the jobs work on.
+            caller: Who asks.
+            aud: The namespace of the deployment.
+            clock: Tells when jobs are made; the machine's clock by default.
+            transport: Carries the requests; the network by default.
+
+        Raises:
+            ConfigurationError: if receipts are to be verified without a root key.
+        """
+        if verify and root is None:
+            raise ConfigurationError(
+                "receipts are verified against the root key: pass root=… (the 32 bytes"
+                " of the state directory's root.pub), or verify=False to believe the"
+                " supervisor"
+            )
+        self._url = url
+        self._http = httpx.Client(
+            headers={"Authorization": f"Bearer {secret}"}, transport=transport
+        )
+        self._key = key
+        self._root = root if verify else None
+        self._context = context
+        self._caller = caller
+        self._aud = aud
+        self._clock = clock or SystemClock()
+        self._ids = itertools.count(1)
+        self._trusted: Trust | None = None
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Close the connection."""
+        self._http.close()
+
+    # --- jobs ----------------------------------------------------------------
+
+    def submit(
+        self,
+        payload: str,
+        *,
+        executor: str = "python",
+        args: Sequence[str] = (),
+        env: Mapping[str, str] | None = None,
+        timeout: timedelta = timedelta(seconds=60),
+        priority: int = 4,
+        not_before: int | None = None,
+        **fields: Any,  # noqa: ANN401 - the other fields of a job, checked by its model
+    ) -> Submitted:
+        """Sign a job and have it queued.
+
+        Args:
+            payload: The script itself.
+            executor: The kind of work.
+            args: Arguments of the script.
+            env: Environment variables of the script.
+            timeout: Wall time of one attempt, whole seconds.
+            priority: 0 (first) to 9 (last).
+            not_before: Not started before this moment, ms since the epoch.
+            fields: Any other field of the job by its name in protocol section 3.
+
+        Raises:
+            MalformedError: if a field breaks the job's schema.
+            RpcError: if the supervisor refuses the job.
+        """
+        job = make_job(
+            aud=self._aud,
+            caller_id=self._caller,
+            context_id=self._context,
+            executor=executor,
+            payload=payload,
+            args=args,
+            env_vars=env or {},
+            timeout=timeout,
+            now=self._clock.now(),
+            **fields,
+        )
+        return self.submit_signed(
+            self.sign(job), job=job, priority=priority, not_before=not_before
+        )
+
+    def sign(self, job: Job) -> dsse.Envelope:
+        """Return the job's envelope, signed with this client's key.
+
+        Raises:
+            ConfigurationError: if this client has no key.
+        """
+        if self._key is None:
+            raise ConfigurationError("this client has no signing key: pass key=…")
+        return dsse.sign(dsse.JOB, job.body(), [self._key])
+
+    def submit_signed(
+        self,
+        envelope: dsse.Envelope,
+        *,
+        job: Job,
+        priority: int = 4,
+        not_before: int | None = None,
+    ) -> Submitted:
+        """Have a signed job queued; the same envelope again is the same job."""
+        job_id = self.call(
+            "create_job",
+            job=dsse.to_wire(envelope),
+            priority=priority,
+            not_before=not_before,
+        )
+        return Submitted(id=job_id, digest=envelope.digest, job=job)
+
+    def run(
+        self,
+        payload: str,
+        *,
+        on_line: Callable[[LogLine], None] | None = None,
+        **options: Any,  # noqa: ANN401 - as in submit
+    ) -> Outcome:
+        """Sign a job, have it run, and return what became of it.
+
+        Args:
+            payload: The script itself.
+            on_line: Called with every line of output while the script runs.
+            options: As in `submit`.
+
+        Raises:
+            ReceiptError: if the outcome is not what a trusted runner signed.
+        """
+        submitted = self.submit(payload, **options)
+        if on_line is not None:
+            with closing(self.logs(submitted.id)) as lines:
+                for line in lines:
+                    on_line(line)
+        return self.outcome(submitted)
+
+    def outcome(self, job: Submitted | str) -> Outcome:
+        """Wait until a job is over, however long it takes, and return its outcome.
+
+        Given an id or a digest, what the job was is the supervisor's word; what became
+        of it is proven all the same.
+
+        Raises:
+            ReceiptError: if the outcome is not what a trusted runner signed.
+        """
+        job_id = job if isinstance(job, str) else job.id
+        while not self._is_over(job_id):
+            pass
+        record = self.get(job_id)
+        expected = _expected(record) if isinstance(job, str) else _expected_of(job)
+        return self._proven(record, expected)
+
+    def result(self, job: Submitted | str) -> str:
+        """Wait until a job is over and return its result.
+
+        Raises:
+            JobNotCompleted: with the outcome.
+            ReceiptError: if the outcome is not what a trusted runner signed.
+        """
+        outcome = self.outcome(job)
+        if not outcome.succeeded:
+            raise JobNotCompleted(outcome)
+        return outcome.result or ""
+
+    def logs(self, job_id: str, *, follow: bool = True) -> Generator[LogLine]:
+        """Yield the job's output lines; with `follow` until the job is over."""
+        after: str | None = None
+        wait = int(WAIT.total_seconds()) if follow else 0
+        while True:
+            page = self.call("job.logs", job_id=job_id, after=after, wait=wait)
+            for line in page["lines"]:
+                yield LogLine(
+                    cursor=line["cursor"],
+                    at=from_ms(line["at"]),
+                    stream=Stream(line["stream"]),
+                    text=line["text"],
+                )
+            after = page["next"]
+            if page["ended"] or not (follow or page["lines"]):
+                return
+
+    def status(self, job_id: str) -> dict[str, Any]:
+        """Return the status object of protocol section 7."""
+        return dict(self.call("job.status", job_id=job_id))
+
+    def get(self, job_id: str) -> dict[str, Any]:
+        """Return the record of protocol section 7, unverified."""
+        return dict(self.call("job.get", job_id=job_id))
+
+    def why(self, job_id: str) -> dict[str, Any]:
+        """Return the one thing that holds the job now, or what ended it."""
+        return dict(self.call("job.why", job_id=job_id))
+
+    def stop(self, job_id: str) -> dict[str, Any]:
+        """Stop a job and return its status object; a second time changes nothing."""
+        return dict(self.call("job.stop", job_id=job_id))
+
+    def delete(self, job_id: str) -> None:
+        """Delete a job; one that is not over is stopped first."""
+        self.call("job.delete", job_id=job_id)
+
+    def list(self, **wanted: Any) -> list[dict[str, Any]]:  # noqa: ANN401 - the filters of jobs.list
+        """Return records, newest first, that agree with every given filter."""
+        return list(self.call("jobs.list", **wanted))
+
+    def info(self) -> dict[str, Any]:
+        """Return what the supervisor says of itself."""
+        return dict(self.call("get_supervisor_info"))
+
+    # --- proof ---------------------------------------------------------------
+
+    def trust(self, *, fresh: bool = False) -> Trust:
+        """Return the trust bundle, checked against the root key.
+
+        Raises:
+            ConfigurationError: if this client was given no root key.
+            SignatureError: if the root did not sign what the supervisor distributes.
+        """
+        if self._root is None:
+            raise ConfigurationError("this client has no root key: pass root=…")
+        if self._trusted is None or fresh:
+            text = json.dumps(self.call("trust.get"))
+            newest = read_trust(text, self._root)
+            known = self._trusted
+            if known is not None and newest.version < known.version:
+                raise ReceiptError(
+                    f"the supervisor now shows trust bundle {newest.version}, older"
+                    f" than {known.version} which it showed before"
+                )
+            self._trusted = newest
+        return self._trusted
+
+    def _proven(self, record: Mapping[str, Any], expected: Expected) -> Outcome:
+        receipt = None
+        if self._root is not None:
+            receipt = self._receipt(record, expected)
+        return Outcome(
+            job_id=expected.job_id,
+            digest=expected.digest,
+            status=Status(record["status"]),
+            reason=record["reason"],
+            exit_code=record["exit_code"],
+            result=record["result"],
+            created_at=from_ms(record["created_at"]),
+            queued_at=_instant(record["queued_at"]),
+            started_at=_instant(record["started_at"]),
+            ended_at=from_ms(record["ended_at"]),
+            signed_by=tuple(record["signed_by"]),
+            receipt=receipt,
+        )
+
+    def _receipt(self, record: Mapping[str, Any], expected: Expected) -> Receipt | None:
+        if record["receipt"] is None:
+            if _needs_no_receipt(record):
+                return None
+            raise ReceiptError(
+                f"job {expected.job_id} is shown as {record['status']} without a"
+                " receipt: do not believe it"
+            )
+        text = json.dumps(record["receipt"])
+        try:
+            receipt = check_receipt(text, trust=self.trust(), expected=expected)
+        except ReceiptError:
+            # The runner may be newer than the bundle that this client has read.
+            receipt = check_receipt(
+                text, trust=self.trust(fresh=True), expected=expected
+            )
+        _agree(record, receipt)
+        return receipt
+
+    # --- transport -----------------------------------------------------------
+
+    def call(self, method: str, **params: Any) -> Any:  # noqa: ANN401 - whatever the method answers
+        """Call any method of the supervisor and return its result.
+
+        Raises:
+            RpcError: if the answer is an error.
+            UnavailableError: if nobody answers at the URL.
+        """
+        wait = timedelta(seconds=params.get("wait") or 0)
+        request = {
+            "jsonrpc": "2.0",
+            "id": next(self._ids),
+            "method": method,
+            "params": params,
+        }
+        try:
+            response = self._http.post(
+                self._url, json=request, timeout=(wait + PATIENCE).total_seconds()
+            )
+        except httpx.InvalidURL:
+            raise ConfigurationError(f"{self._url} is not a URL") from None
+        except httpx.HTTPError as error:
+            raise UnavailableError(
+                f"no supervisor answers at {self._url} ({type(error).__name__});"
+                " start one with `horus up`, or name another with --url"
+            ) from None
+        return _result(response, url=self._url)
+
+    def _is_over(self, job_id: str) -> bool:
+        try:
+            self.call("job.result", job_id=job_id, wait=int(WAIT.total_seconds()))
+        except RpcError as error:
+            if error.code != _NOT_OVER:
+                raise
+            return False
+        return True
+
+
+def _result(response: httpx.Response, *, url: str) -> Any:  # noqa: ANN401 - as in call
+    try:
+        answer = response.json()
+        error = answer.get("error")
+        if error is None:
+            return answer["result"]
+        data = error["data"]
+        raised = RpcError(
+            error["code"],
+            data["detail"] or error["message"],
+            reason=data["reason"] or error["message"],
+            retryable=data["retryable"],
+        )
+    except (ValueError, KeyError, TypeError, AttributeError):
+        raise UnavailableError(
+            f"what answers at {url} is no Horus supervisor"
+            f" (HTTP status {response.status_code}); check --url"
+        ) from None
+    raise raised
+
+
+def _instant(ms: int | None) -> datetime | None:
+    return None if ms is None else from_ms(ms)
+
+
+def _expected_of(job: Submitted) -> Expected:
+    return Expected(
+        digest=job.digest,
+        job_id=job.id,
+        aud=job.job.aud,
+        executor=job.job.executor,
+        context_id=job.job.context_id,
+        runner=job.job.runner,
+    )
+
+
+def _expected(record: Mapping[str, Any]) -> Expected:
+    return Expected(
+        digest=record["digest"],
+        job_id=record["id"],
+        aud=None,
+        executor=record["executor"],
+        context_id=record["context_id"],
+        runner=record["runner"],
+    )
+
+
+def _needs_no_receipt(record: Mapping[str, Any]) -> bool:
+    """Say whether it may be over without a receipt; then it carries no result."""
+    status = Status(record["status"])
+    silent = status is Status.STOPPED or (
+        status is Status.FAILED and record["reason"] in WITHOUT_RECEIPT
+    )
+    return silent and record["result"] is None
+
+
+def _agree(record: Mapping[str, Any], receipt: Receipt) -> None:
+    """Refuse a record that says anything else than its receipt.
+
+    Raises:
+        ReceiptError: naming the first field that differs.
+    """
+    shown = {
+        "status": record["status"],
+        "reason": record["reason"],
+        "exit_code": record["exit_code"],
+        "attempt": record["attempt"],
+        "ran_on": record["ran_on"],
+    }
+    signed = {
+        "status": receipt.status,
+        "reason": receipt.reason,
+        "exit_code": receipt.exit_code,
+        "attempt": receipt.attempt,
+        "ran_on": receipt.runner,
+    }
+    for field, value in shown.items():
+        if value != signed[field]:
+            raise ReceiptError(
+                f"the record says {field} {value!r}, the runner signed"
+                f" {signed[field]!r}"
+            )
+    result = (record["result"] or "").encode()
+    if hashlib.sha256(result).hexdigest() != receipt.result.sha256:
+        raise ReceiptError("the result is not the one that the runner signed")

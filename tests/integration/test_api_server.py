@@ -1,0 +1,217 @@
+"""The API as gunicorn serves it, over a real Redis."""
+
+import os
+import signal
+import socket
+import subprocess
+import sys
+import threading
+import time
+from concurrent.futures import ThreadPoolExecutor
+from datetime import UTC, datetime
+from pathlib import Path
+
+import httpx
+import pytest
+
+from horus_celery.statedir import StateDirectory
+from horus_celery.statements import dsse
+from horus_celery.statements.job import make_job
+from horus_celery.statements.keys import read_key_file
+
+pytestmark = pytest.mark.integration
+
+TOP = Path(__file__).parents[2]
+DEADLINE = 15.0  # seconds
+MODULES = ["-c", "python:api.server", "api.wsgi:app"]
+GUNICORN = [sys.executable, "-m", "gunicorn", *MODULES]
+
+
+class Server:
+    """A server of our own in a process of its own."""
+
+    def __init__(self, folder: Path, redis_url: str, namespace: str) -> None:
+        self.namespace = namespace
+        self.state = StateDirectory(folder / "state")
+        self.state.initialise(
+            namespace=namespace, executors=["python"], now=datetime.now(UTC)
+        )
+        with socket.socket() as free:
+            free.bind(("127.0.0.1", 0))
+            port = free.getsockname()[1]
+        self.url = f"http://127.0.0.1:{port}/"
+        self.log = folder / "log"
+        options = {
+            "HORUS_STATE_DIR": str(self.state.path),
+            "HORUS_PORT": str(port),
+            "HORUS_REDIS_URL": redis_url,
+            "HORUS_NAMESPACE": namespace,
+            "PYTHONPATH": str(TOP),
+        }
+        with self.log.open("wb") as log:
+            self.process = subprocess.Popen(  # noqa: S603 - our own command line
+                GUNICORN,
+                env={"PATH": os.environ["PATH"], **options},
+                cwd=folder,
+                stdout=log,
+                stderr=log,
+            )
+        self.http = httpx.Client(
+            headers={"Authorization": f"Bearer {self.state.secret('user')}"},
+            limits=httpx.Limits(max_connections=None),
+            timeout=DEADLINE,
+        )
+
+    def wait_until_ready(self) -> None:
+        deadline = time.monotonic() + DEADLINE
+        pause = threading.Event()
+        while time.monotonic() < deadline:
+            assert self.process.poll() is None, self.log.read_text()
+            try:
+                if self.http.get(f"{self.url}healthz").is_success:
+                    return
+            except httpx.TransportError:
+                pause.wait(0.05)
+        raise AssertionError(self.log.read_text())
+
+    def post(self, method: str, **params):
+        call = {"jsonrpc": "2.0", "method": method, "params": params, "id": 1}
+        return self.http.post(self.url, json=call).json()
+
+    def submit(self) -> str:
+        job = make_job(
+            aud=self.namespace,
+            caller_id="default",
+            context_id="default",
+            executor="python",
+            payload="print(1)",
+            now=datetime.now(UTC),
+        )
+        key = read_key_file(self.state.key_file("default"))
+        envelope = dsse.sign(dsse.JOB, job.body(), [key])
+        return self.post("create_job", job=dsse.to_wire(envelope))["result"]
+
+    def end(self, number: int = signal.SIGTERM) -> float:
+        """End it and return how many seconds that took."""
+        begun = time.monotonic()
+        self.process.send_signal(number)
+        self.process.wait(DEADLINE)
+        return time.monotonic() - begun
+
+    def close(self) -> None:
+        self.http.close()
+        if self.process.poll() is None:
+            self.process.kill()
+            self.process.wait()
+
+
+@pytest.fixture
+def serve(tmp_path, namespace):
+    servers = []
+
+    def start(redis_url: str) -> Server:
+        server = Server(tmp_path, redis_url, namespace)
+        servers.append(server)
+        server.wait_until_ready()
+        return server
+
+    yield start
+    for server in servers:
+        server.close()
+
+
+def waiters(server, pool, count):
+    """Let that many callers wait for one job."""
+    job_id = server.submit()
+    waiting = [
+        pool.submit(server.post, "job.result", job_id=job_id, wait=60)
+        for _ in range(count)
+    ]
+    return job_id, waiting
+
+
+def test_a_stop_wakes_everybody_who_waits(serve, redis_url):
+    server = serve(redis_url)
+    with ThreadPoolExecutor(50) as pool:
+        job_id, waiting = waiters(server, pool, 50)
+        assert server.post("job.status", job_id=job_id)["result"]["status"] == "queued"
+        stopped = server.post("job.stop", job_id=job_id)
+        assert stopped["result"]["status"] == "stopped"
+        answers = [one.result(DEADLINE) for one in waiting]
+    assert {answer["result"]["error"] for answer in answers} == {"stopped"}
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_it_ends_within_three_seconds_although_callers_wait(serve, redis_url, number):
+    server = serve(redis_url)
+    with ThreadPoolExecutor(20) as pool:
+        _, waiting = waiters(server, pool, 20)
+        assert server.post("get_supervisor_info")["result"]["counts"]["queued"] == 1
+        assert server.end(number) < 3.5
+        for one in waiting:
+            error = one.exception(DEADLINE)
+            # A call that arrived after the signal finds nobody.
+            assert error is None or isinstance(error, httpx.TransportError)
+            assert error or one.result()["error"]["code"] == -32021
+    assert "Traceback" not in server.log.read_text()
+
+
+def test_redis_away_is_told_within_two_seconds_and_mends_itself(serve, private_redis):
+    server = serve(private_redis.url)
+    job_id = server.submit()
+    private_redis.pause()
+    for method in ("job.status", "job.result", "job.logs", "job.stop"):
+        begun = time.monotonic()
+        answer = server.post(method, job_id=job_id)
+        assert time.monotonic() - begun < 2
+        assert answer["error"]["code"] == -32020
+        assert answer["error"]["data"]["retryable"] is True
+    assert server.http.get(f"{server.url}healthz").is_success
+    private_redis.resume()
+    assert server.post("job.status", job_id=job_id)["result"]["job_id"] == job_id
+    private_redis.stop()
+    begun = time.monotonic()
+    assert server.post("job.status", job_id=job_id)["error"]["code"] == -32020
+    assert time.monotonic() - begun < 2
+    private_redis.start()
+    assert server.post("job.status", job_id=job_id)["result"]["job_id"] == job_id
+
+
+@pytest.mark.parametrize("is_chunked", [True, False])
+def test_a_request_over_the_limit_is_refused_by_the_real_server(
+    serve, redis_url, is_chunked
+):
+    server = serve(redis_url)
+    size = 5 * 1024 * 1024
+    blocks = (b" " * 65536 for _ in range(size // 65536))
+    # On a connection of its own: what the server leaves unread ends the connection.
+    response = httpx.post(
+        server.url,
+        content=blocks if is_chunked else b" " * size,
+        headers={"Content-Type": "application/json"},
+    )
+    assert response.json()["error"]["code"] == -32023
+    assert "result" in server.post("get_supervisor_info")
+
+
+@pytest.mark.parametrize(
+    ("options", "word"),
+    [
+        ({"HORUS_PORT": "many"}, "port"),
+        ({"HORUS_STATE_DIR": "/nowhere"}, "/nowhere"),
+    ],
+)
+def test_what_keeps_it_from_starting_is_said_in_one_line(tmp_path, options, word):
+    process = subprocess.run(  # noqa: S603 - our own command line
+        GUNICORN,
+        env={"PATH": os.environ["PATH"], "PYTHONPATH": str(TOP), **options},
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+        timeout=DEADLINE,
+        check=False,
+    )
+    assert process.returncode == 1
+    (line,) = process.stderr.splitlines()
+    assert line.startswith("the API cannot start: ")
+    assert word in line

@@ -1,0 +1,283 @@
+"""A deployment in memory: its keys, its trust, and a runner that signs as told."""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from api import create_app
+from horus_celery.dispatch import MemoryDispatcher
+from horus_celery.instants import to_ms
+from horus_celery.lifecycle import Event
+from horus_celery.record import Change, Record
+from horus_celery.registry import MemoryRegistry, RunnerBeat
+from horus_celery.statements import canonical, dsse
+from horus_celery.statements.job import make_job
+from horus_celery.statements.keys import KeyPair
+from horus_celery.statements.trust import Trust
+from horus_celery.store.base import Chunk, Stream
+from horus_celery.store.memory import MemoryLogs, MemoryStore, MemoryWakes
+from horus_celery.supervisor import Limits, Supervisor
+
+PROTOCOL = Path(__file__).parents[3] / "docs" / "protocol.md"
+NOW = datetime(2026, 1, 1, tzinfo=UTC)
+SECRETS = {
+    "admin": ("admin-secret-0123456789",),
+    "user": ("user-secret-0123456789", "user-secret-9876543210"),
+    "register": ("register-secret-0123456789",),
+}
+EMPTY = {"sha256": hashlib.sha256(b"").hexdigest(), "bytes": 0}
+
+
+@dataclass
+class MovableClock:
+    at: datetime = NOW
+
+    def now(self) -> datetime:
+        return self.at
+
+
+class GivenTrust:
+    """A trust source that says what it was given, or fails as it was told."""
+
+    def __init__(self, trust: Trust, root: KeyPair) -> None:
+        self.trust = trust
+        self.error: Exception | None = None
+        self._root = root
+
+    def current(self) -> Trust:
+        if self.error is not None:
+            raise self.error
+        return self.trust
+
+    def envelope(self) -> str:
+        signed = dsse.sign(dsse.TRUST, self.current().body(), [self._root])
+        return dsse.to_json(signed)
+
+
+class World:
+    """One supervisor with everything that it stands on, and who works with it."""
+
+    def __init__(
+        self, limits: Limits | None = None, *, store: type[MemoryStore] = MemoryStore
+    ) -> None:
+        self.root, self.caller, self.runner, self.stranger = (
+            KeyPair.generate() for _ in range(4)
+        )
+        self.clock = MovableClock()
+        self.trust = GivenTrust(Trust.from_wire(self.trust_body()), self.root)
+        self.wakes = MemoryWakes()
+        self.logs = MemoryLogs(self.wakes)
+        self.store = store(wakes=self.wakes, logs=self.logs)
+        self.dispatcher = MemoryDispatcher(self.clock)
+        self.registry = MemoryRegistry()
+        self.supervisor = Supervisor(
+            store=self.store,
+            logs=self.logs,
+            wakes=self.wakes,
+            dispatcher=self.dispatcher,
+            registry=self.registry,
+            trust=self.trust,
+            clock=self.clock,
+            namespace="hero",
+            limits=limits,
+        )
+
+    def trust_body(self) -> dict[str, Any]:
+        grant = {
+            "caller_id": "alice",
+            "keys": [self.caller.keyid],
+            "threshold": 1,
+            "executors": ["python"],
+            "nets": ["none"],
+            "max_timeout": 3600,
+            "secrets": [],
+        }
+        return {
+            "v": 1,
+            "aud": "hero",
+            "version": 1,
+            "issued_at": to_ms(NOW),
+            "expires_at": to_ms(NOW + timedelta(days=90)),
+            "keys": {key.keyid: key.public.hex() for key in (self.caller, self.runner)},
+            "grants": [{**grant, "context_id": name} for name in ("billing", "lab")],
+            "runners": [
+                {
+                    "name": "r1",
+                    "key": self.runner.keyid,
+                    "executors": ["python"],
+                    "contexts": ["*"],
+                }
+            ],
+        }
+
+    def envelope(self, *, key: KeyPair | None = None, **changes: Any) -> dict[str, Any]:
+        """Return a signed job as a client sends it."""
+        given = {
+            "aud": "hero",
+            "caller_id": "alice",
+            "context_id": "billing",
+            "executor": "python",
+            "payload": "print(1)",
+            "now": self.clock.at,
+            **changes,
+        }
+        job = make_job(**given)
+        return dsse.to_wire(dsse.sign(dsse.JOB, job.body(), [key or self.caller]))
+
+    def submit(self, *, priority: int = 4, **changes: Any) -> Record:
+        """Have a job recorded and queued."""
+        return self.supervisor.create_and_queue(
+            self.envelope(**changes), priority=priority, not_before=None
+        )
+
+    def claim(self, record: Record) -> Record:
+        """Be the runner that takes a job."""
+        change = Change(event=Event.CLAIMED, at=self.clock.at, attempt=1, ran_on="r1")
+        return self.store.apply(record.summary.digest, change)
+
+    def print(
+        self, record: Record, *lines: str, stream: Stream = Stream.STDOUT
+    ) -> None:
+        """Be the script that prints lines."""
+        chunks = [
+            Chunk(at=self.clock.at, stream=stream, data=f"{line}\n".encode())
+            for line in lines
+        ]
+        self.logs.append(record.summary.digest, chunks)
+
+    def receipt(self, record: Record, **changes: Any) -> str:
+        """Return what the runner signs about a job."""
+        result = changes.pop("result_text", "").encode()
+        body = {
+            "v": 1,
+            "aud": "hero",
+            "runner": "r1",
+            "seq": 1,
+            "prev": None,
+            "job": record.summary.digest,
+            "job_id": record.summary.id,
+            "attempt": 1,
+            "status": "completed",
+            "reason": None,
+            "exit_code": 0,
+            "started_at": to_ms(self.clock.at),
+            "ended_at": to_ms(self.clock.at),
+            "inputs": [],
+            "stdout": {**EMPTY, "truncated": False},
+            "stderr": {**EMPTY, "truncated": False},
+            "result": {
+                "sha256": hashlib.sha256(result).hexdigest(),
+                "bytes": len(result),
+            },
+            "sandbox": "none",
+            "software": "test",
+        }
+        key = changes.pop("key", self.runner)
+        signed = dsse.sign(dsse.RECEIPT, canonical.encode({**body, **changes}), [key])
+        return dsse.to_json(signed)
+
+    def settle(
+        self,
+        record: Record,
+        *,
+        event: Event = Event.COMPLETED,
+        result: str = "",
+        exit_code: int | None = 0,
+        reason: str | None = None,
+        signed: dict[str, Any] | None = None,
+    ) -> Record:
+        """Be the runner that says how a job ended; `signed` differs in the receipt."""
+        receipt = {
+            "status": event.value if event is not Event.REFUSED else "rejected",
+            "reason": reason,
+            "exit_code": exit_code,
+            "result_text": result,
+            **(signed or {}),
+        }
+        change = Change(
+            event=event,
+            at=self.clock.at,
+            reason=reason,
+            exit_code=exit_code,
+            result=result,
+            receipt=self.receipt(record, **receipt),
+        )
+        return self.store.apply(record.summary.digest, change)
+
+    def beat(self, *, at: datetime | None = None, **changes: Any) -> None:
+        """Be a runner that is alive."""
+        said = {
+            "name": "r1",
+            "executors": ("python",),
+            "contexts": ("*",),
+            "concurrency": 2,
+            "host": "here",
+            "pid": 1,
+            **changes,
+        }
+        self.registry.beat(RunnerBeat(at=at or self.clock.at, **said))
+
+
+class Client:
+    """Calls methods over HTTP, as a user unless told otherwise."""
+
+    def __init__(self, world: World, **options: Any) -> None:
+        self.http = create_app(world.supervisor, SECRETS, **options).test_client()
+
+    def post(self, body: Any, *, secret: str | None = SECRETS["user"][0]) -> Any:
+        headers = {} if secret is None else {"Authorization": f"Bearer {secret}"}
+        response = self.http.post("/", json=body, headers=headers)
+        assert response.status_code in {200, 204}
+        return response.get_json() if response.data else None
+
+    def answer(
+        self, method: str, *, secret: str | None = SECRETS["user"][0], **params: Any
+    ) -> Any:
+        call = {"jsonrpc": "2.0", "method": method, "params": params, "id": 1}
+        return self.post(call, secret=secret)
+
+    def call(self, method: str, **params: Any) -> Any:
+        answer = self.answer(method, **params)
+        assert "error" not in answer, answer
+        return answer["result"]
+
+    def error(self, method: str, **params: Any) -> Any:
+        answer = self.answer(method, **params)
+        assert "error" in answer, answer
+        return answer["error"]
+
+
+@pytest.fixture
+def world():
+    return World()
+
+
+@pytest.fixture
+def client(world):
+    return Client(world)
+
+
+@pytest.fixture
+def make_world():
+    return World
+
+
+@pytest.fixture
+def make_client():
+    return Client
+
+
+@pytest.fixture
+def secrets():
+    return SECRETS
+
+
+@pytest.fixture(scope="session")
+def protocol_text():
+    return PROTOCOL.read_text("utf-8")

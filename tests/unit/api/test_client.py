@@ -1,0 +1,264 @@
+"""The client against a supervisor that tells the truth, and one that lies."""
+
+import json
+from collections.abc import Callable
+from datetime import timedelta
+from typing import Any
+
+import httpx
+import pytest
+
+from api import create_app
+from horus_celery.client import Horus, JobNotCompleted, RpcError
+from horus_celery.errors import (
+    ConfigurationError,
+    ReceiptError,
+    SignatureError,
+    UnavailableError,
+)
+from horus_celery.lifecycle import Event, Status
+from horus_celery.statements.trust import Trust
+
+
+class Between(httpx.BaseTransport):
+    """Sits between client and supervisor and may change what a method answers."""
+
+    def __init__(self, app: Any) -> None:
+        self._inner = httpx.WSGITransport(app=app)
+        self.lies: dict[str, Callable[[Any], Any]] = {}
+        self.calls: list[str] = []
+
+    def handle_request(self, request: httpx.Request) -> httpx.Response:
+        method = json.loads(request.content)["method"]
+        self.calls.append(method)
+        response = self._inner.handle_request(request)
+        answer = json.loads(response.read())
+        if method in self.lies and "result" in answer:
+            answer["result"] = self.lies[method](answer["result"])
+        return httpx.Response(200, json=answer)
+
+
+@pytest.fixture
+def between(world, secrets):
+    return Between(create_app(world.supervisor, secrets))
+
+
+@pytest.fixture
+def horus(world, between, secrets):
+    with Horus(
+        "http://localhost",
+        secrets["user"][0],
+        key=world.caller,
+        root=world.root.public,
+        context="billing",
+        caller="alice",
+        clock=world.clock,
+        transport=between,
+    ) as client:
+        yield client
+
+
+@pytest.fixture
+def finished(world, horus):
+    """Submit a job and be the runner that ends it."""
+
+    def finish(**end: Any) -> Any:
+        submitted = horus.submit("print(5)")
+        record = world.claim(world.store.get(submitted.digest))
+        world.settle(record, **end)
+        return submitted
+
+    return finish
+
+
+def test_an_outcome_is_what_the_runner_signed(horus, finished):
+    submitted = finished(result="5\n")
+    outcome = horus.outcome(submitted)
+    assert outcome.status is Status.COMPLETED
+    assert outcome.result == "5\n"
+    assert outcome.is_verified
+    assert outcome.receipt is not None
+    assert outcome.receipt.job == submitted.digest
+
+
+def test_a_job_is_known_by_its_id_alone(horus, finished):
+    assert horus.outcome(finished(result="5\n").id).result == "5\n"
+
+
+def test_logs_follow_a_job_to_its_end(world, horus):
+    submitted = horus.submit("print('early')")
+    record = world.claim(world.store.get(submitted.digest))
+    world.print(record, "early")
+    lines = []
+    for line in horus.logs(submitted.id):
+        lines.append((line.stream.value, line.text))
+        world.settle(record, result="late")
+    assert lines == [("stdout", "early")]
+    assert horus.outcome(submitted).result == "late"
+
+
+def test_the_result_of_a_failed_job_is_an_error_that_holds_the_outcome(horus, finished):
+    submitted = finished(event=Event.FAILED, reason="exit_code", exit_code=3)
+    with pytest.raises(JobNotCompleted, match="exit_code") as caught:
+        horus.result(submitted)
+    assert caught.value.outcome.exit_code == 3
+
+
+@pytest.mark.parametrize(
+    ("field", "lie"),
+    [
+        ("result", "6\n"),
+        ("result", None),
+        ("status", "failed"),
+        ("exit_code", 1),
+        ("attempt", 2),
+        ("ran_on", "r2"),
+        ("reason", "timeout"),
+        ("receipt", None),
+    ],
+)
+def test_a_record_that_says_otherwise_is_not_believed(
+    horus, finished, between, field, lie
+):
+    submitted = finished(result="5\n")
+    between.lies["job.get"] = lambda record: {**record, field: lie}
+    with pytest.raises(ReceiptError):
+        horus.outcome(submitted)
+
+
+def test_the_receipt_of_another_job_is_not_believed(horus, finished, between):
+    other = horus.get(finished(result="5\n").id)
+    submitted = finished(result="5\n")
+    between.lies["job.get"] = lambda record: {**record, "receipt": other["receipt"]}
+    with pytest.raises(ReceiptError, match="another job"):
+        horus.outcome(submitted)
+
+
+def test_a_whole_record_of_another_job_is_not_believed(horus, finished, between):
+    other = horus.get(finished(result="6\n").id)
+    submitted = finished(result="5\n")
+    between.lies["job.get"] = lambda _: other
+    with pytest.raises(ReceiptError, match="another job"):
+        horus.outcome(submitted)
+
+
+def test_the_receipt_of_a_key_that_no_runner_has_is_not_believed(
+    world, horus, between, finished
+):
+    submitted = finished(result="5\n")
+    record = world.store.get(submitted.digest)
+    forged = world.receipt(record, key=world.stranger, result_text="6\n")
+    between.lies["job.get"] = lambda shown: {
+        **shown,
+        "result": "6\n",
+        "receipt": json.loads(forged),
+    }
+    with pytest.raises(ReceiptError, match="no runner"):
+        horus.outcome(submitted)
+
+
+def test_a_bundle_that_the_root_did_not_sign_is_not_believed(
+    world, horus, finished, between, make_world
+):
+    submitted = finished(result="5\n")
+    foreign = json.loads(make_world().trust.envelope())
+    between.lies["trust.get"] = lambda _: foreign
+    with pytest.raises(SignatureError):
+        horus.outcome(submitted)
+
+
+def test_an_older_bundle_than_before_is_not_believed(world, horus):
+    body = world.trust_body()
+    world.trust.trust = Trust.from_wire({**body, "version": 2})
+    horus.trust()
+    world.trust.trust = Trust.from_wire(body)
+    with pytest.raises(ReceiptError, match="older"):
+        horus.trust(fresh=True)
+
+
+def test_a_runner_that_is_newer_than_the_known_bundle_is_believed(
+    world, horus, finished
+):
+    body = world.trust_body()
+    world.trust.trust = Trust.from_wire({**body, "runners": []})
+    horus.trust()
+    world.trust.trust = Trust.from_wire({**body, "version": 2})
+    assert horus.outcome(finished(result="5\n")).is_verified
+
+
+def test_a_job_that_was_stopped_before_it_started_is_over_but_not_verified(horus):
+    submitted = horus.submit("print(5)")
+    horus.stop(submitted.id)
+    outcome = horus.outcome(submitted)
+    assert outcome.status is Status.STOPPED
+    assert not outcome.is_verified
+    assert outcome.result is None
+
+
+def test_a_stopped_job_with_a_result_needs_a_receipt(horus, between):
+    submitted = horus.submit("print(5)")
+    horus.stop(submitted.id)
+    between.lies["job.get"] = lambda record: {**record, "result": "planted"}
+    with pytest.raises(ReceiptError):
+        horus.outcome(submitted)
+
+
+def test_verification_can_only_be_left_out_by_name(world, between, secrets):
+    with pytest.raises(ConfigurationError, match="root"):
+        Horus("http://localhost", secrets["user"][0], transport=between)
+    Horus("http://localhost", "s", verify=False, transport=between).close()
+
+
+def test_a_client_without_a_key_reads_and_does_not_sign(world, between, secrets):
+    reader = Horus(
+        "http://localhost",
+        secrets["user"][0],
+        root=world.root.public,
+        transport=between,
+    )
+    with pytest.raises(ConfigurationError, match="key"):
+        reader.submit("print(5)")
+    assert reader.list() == []
+
+
+def test_a_refusal_is_an_error_with_its_code(world, between, secrets):
+    stranger = Horus(
+        "http://localhost",
+        secrets["user"][0],
+        key=world.stranger,
+        verify=False,
+        context="billing",
+        caller="alice",
+        clock=world.clock,
+        transport=between,
+    )
+    with pytest.raises(RpcError) as caught:
+        stranger.submit("print(5)")
+    assert (caught.value.code, caught.value.reason) == (-32011, "sig.none")
+
+
+def test_a_wrong_secret_is_an_error_with_its_code(world, between):
+    stranger = Horus("http://localhost", "x" * 30, verify=False, transport=between)
+    with pytest.raises(RpcError) as caught:
+        stranger.info()
+    assert caught.value.code == -32001
+
+
+def test_nobody_at_the_address_is_said_with_the_remedy():
+    horus = Horus("http://127.0.0.1:1", "s", verify=False)
+    with pytest.raises(UnavailableError, match="horus up"):
+        horus.info()
+    horus.close()
+
+
+def test_somebody_else_at_the_address_is_said():
+    page = httpx.MockTransport(lambda _: httpx.Response(200, text="<html>"))
+    horus = Horus("http://localhost", "s", verify=False, transport=page)
+    with pytest.raises(UnavailableError, match="no Horus supervisor"):
+        horus.info()
+    horus.close()
+
+
+def test_the_time_of_one_attempt_is_signed(world, horus):
+    submitted = horus.submit("print(5)", timeout=timedelta(seconds=7))
+    assert submitted.job.timeout == timedelta(seconds=7)
