@@ -1,0 +1,111 @@
+"""The command line: which commands there are, and how a failure is told."""
+
+from __future__ import annotations
+
+import importlib
+import os
+import sys
+from collections.abc import Mapping, Sequence
+from types import MappingProxyType
+from typing import Final
+
+import click
+
+from horus_celery.errors import HorusError, RefusedError
+
+#: Every command with what it does. A command's module has its name, and is imported
+#: when it is used: so `horus --help` is quick however many there are.
+COMMANDS: Final[Mapping[str, str]] = MappingProxyType(
+    {
+        "up": "Start everything on this machine, and end it with Ctrl-C.",
+        "init": "Make the state directory: keys, secrets, trust bundle.",
+        "demo": "Show in seconds what Horus does, on a deployment of its own.",
+        "run": "Sign a script, have it run, follow it, and verify what came of it.",
+        "job": "Look at jobs, stop them, delete them; check an envelope.",
+        "key": "Make and show the keys that sign jobs.",
+        "trust": "Show and change whom this deployment believes.",
+        "doctor": "Say what is wrong here, and the command that mends it.",
+    }
+)
+#: Exit codes beyond a script's own.
+FAILED: Final = 1
+REFUSED: Final = 3
+INTERRUPTED: Final = 130
+#: The supervisor's codes for a statement that it refuses.
+_REFUSALS: Final = frozenset({-32010, -32011, -32012, -32013})
+
+
+class _Commands(click.Group):
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        return list(COMMANDS)
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        if cmd_name not in COMMANDS:
+            return None
+        module = importlib.import_module(f"horus_celery.cli.{cmd_name}")
+        command: click.Command = module.command
+        return command
+
+    def format_commands(
+        self, ctx: click.Context, formatter: click.HelpFormatter
+    ) -> None:
+        with formatter.section("Commands"):
+            formatter.write_dl(list(COMMANDS.items()))
+
+
+def _show_version(ctx: click.Context, _: click.Parameter, wanted: bool) -> None:  # noqa: FBT001 - click's signature
+    if wanted and not ctx.resilient_parsing:
+        from horus_celery import __version__  # noqa: PLC0415 - only for this option
+
+        click.echo(f"horus {__version__}")
+        ctx.exit()
+
+
+@click.command(cls=_Commands, context_settings={"help_option_names": ["-h", "--help"]})
+@click.option(
+    "--version",
+    is_flag=True,
+    is_eager=True,
+    expose_value=False,
+    callback=_show_version,
+    help="Show the version and exit.",
+)
+def horus() -> None:
+    """Run signed scripts: nobody but the signer decides what runs."""
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Run the command line and exit with its code; never shows a traceback of ours."""
+    sys.exit(invoke(arguments))
+
+
+def invoke(arguments: Sequence[str] | None = None) -> int:
+    """Run the command line and return its exit code."""
+    try:
+        code = horus.main(arguments, prog_name="horus", standalone_mode=False)
+        sys.stdout.flush()
+    except click.ClickException as error:
+        error.show()
+        return error.exit_code
+    except HorusError as error:
+        return _tell(error)
+    except (click.Abort, KeyboardInterrupt):
+        return INTERRUPTED
+    except BrokenPipeError:
+        # Who read our output has seen enough; the interpreter's last flush is for it.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return FAILED
+    return code if isinstance(code, int) else 0
+
+
+def _tell(error: HorusError) -> int:
+    from horus_celery.cli import output  # noqa: PLC0415 - only when something failed
+
+    is_refused = (
+        isinstance(error, RefusedError) or getattr(error, "code", None) in _REFUSALS
+    )
+    if is_refused:
+        output.error(f"refused: {error.reason}: {error.detail}")
+        return REFUSED
+    output.error(error.detail)
+    return FAILED

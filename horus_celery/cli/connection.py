@@ -1,0 +1,109 @@
+"""How a command finds its supervisor, and who it is there."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from pathlib import Path
+from typing import TypeVar
+
+import click
+
+from horus_celery.client import Horus
+from horus_celery.errors import ConfigurationError
+from horus_celery.processes.addresses import read_addresses, shown_host
+from horus_celery.settings import Settings, load_settings
+from horus_celery.statedir import StateDirectory
+from horus_celery.statements.keys import KeyPair, read_key_file
+
+_F = TypeVar("_F", bound=Callable[..., object])
+
+
+def state_option(function: _F) -> _F:
+    """Add --state-dir to a command."""
+    return click.option(
+        "--state-dir",
+        type=click.Path(path_type=Path),
+        help="The state directory; by default the one of the settings, ~/.horus.",
+    )(function)
+
+
+def url_option(function: _F) -> _F:
+    """Add --url to a command."""
+    return click.option(
+        "--url", help="The supervisor; by default the one that is up here."
+    )(function)
+
+
+def json_option(function: _F) -> _F:
+    """Add --json to a command."""
+    return click.option(
+        "--json", "as_json", is_flag=True, help="Print JSON, for programs."
+    )(function)
+
+
+def read_settings(state_dir: Path | None) -> Settings:
+    """Return the settings with this state directory, if one is given."""
+    return load_settings(state_dir=state_dir)
+
+
+def connect(
+    *,
+    url: str | None,
+    state_dir: Path | None,
+    key: str | None = None,
+    context: str = "default",
+    caller: str = "default",
+) -> Horus:
+    """Return a client for the supervisor that is meant.
+
+    The secret is `HORUS_SECRET`, else one of the settings, else that of the state
+    directory: never an argument, which everybody on the machine could read.
+
+    Args:
+        url: Where it is; by default `HORUS_URL`, else what is up on the state
+            directory, else what the settings say.
+        state_dir: Where keys and secrets lie.
+        key: The name or the file of the key that signs; without one nothing is signed.
+        context: Whose data the jobs work on.
+        caller: Who asks.
+    """
+    settings = read_settings(state_dir)
+    state = StateDirectory(settings.state_dir)
+    secret = os.environ.get("HORUS_SECRET")
+    if not state.root_pub.exists():
+        raise ConfigurationError(
+            f"there is no state directory at {state.path}: `horus up` makes one;"
+            " to use another machine's, put its root.pub and your key there"
+        )
+    if secret is None and settings.user_secrets:
+        secret = settings.user_secrets[0].get_secret_value()
+    return Horus(
+        url or os.environ.get("HORUS_URL") or _url_here(settings, state),
+        secret or state.secret("user"),
+        key=None if key is None else read_key(state, key),
+        root=state.root_public(),
+        context=context,
+        caller=caller,
+        aud=settings.namespace,
+    )
+
+
+def read_key(state: StateDirectory, key: str) -> KeyPair:
+    """Return the key of that name in the state directory, or in that file."""
+    if "/" in key:
+        return read_key_file(Path(key))
+    path = state.key_file(key)
+    if not path.exists():
+        raise ConfigurationError(
+            f"there is no key {key!r} in {state.keys}: `horus key list` shows them,"
+            f" `horus key new {key}` makes it"
+        )
+    return read_key_file(path)
+
+
+def _url_here(settings: Settings, state: StateDirectory) -> str:
+    running = read_addresses(state)
+    if running is not None:
+        return running.api
+    return f"http://{shown_host(settings.bind_address)}:{settings.port}"

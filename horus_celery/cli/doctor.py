@@ -1,0 +1,302 @@
+"""`horus doctor`: what is wrong here, and the command that mends it."""
+
+from __future__ import annotations
+
+import shutil
+import subprocess
+from collections.abc import Callable, Iterator
+from contextlib import suppress
+from dataclasses import asdict, dataclass
+from datetime import UTC, datetime
+from enum import StrEnum
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Final
+
+import click
+
+from horus_celery import __version__, redis_server
+from horus_celery.cli import FAILED, output
+from horus_celery.cli.connection import json_option, read_settings, state_option
+from horus_celery.errors import HorusError
+from horus_celery.journal import Journal
+from horus_celery.processes.addresses import read_addresses, with_ports
+from horus_celery.settings import Settings
+from horus_celery.statedir import (
+    CLOCK_SKEW,
+    SCOPES,
+    TRUST_RENEWAL,
+    StateDirectory,
+    runner_name,
+)
+from horus_celery.statements.keys import read_key_file
+from horus_celery.statements.trust import Trust
+from horus_celery.store import connection
+from horus_celery.trustfile import TrustFile
+
+#: Packages whose version decides whether this works, with what is known to work.
+_PACKAGES: Final = {
+    "celery": "5.7.",
+    "kombu": "5.7.",
+    "flask-jsonrpc": "4.0.",
+    "pynacl": "1.",
+    "redis": "",
+    "flower": "2.2.",
+    "supervisor": "4.3.",
+    "gunicorn": "",
+}
+#: No machine's clock is right that shows a time before this was written.
+_EARLIEST: Final = datetime(2025, 1, 1, tzinfo=UTC)
+
+
+class Verdict(StrEnum):
+    """What a check found."""
+
+    OK = "ok"
+    #: It works; somebody may still want to know.
+    NOTE = "note"
+    WRONG = "wrong"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Finding:
+    """What one check found, and what to do about it."""
+
+    name: str
+    verdict: Verdict
+    detail: str
+    #: A command, or a sentence; empty where there is nothing to do.
+    remedy: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Patient:
+    """What is looked at."""
+
+    settings: Settings
+    state: StateDirectory
+    now: datetime
+
+
+@click.command()
+@state_option
+@json_option
+def command(*, state_dir: Path | None, as_json: bool) -> int:
+    """Say what is wrong here, and the command that mends it.
+
+    The exit code is 1 if something is wrong.
+    """
+    settings = read_settings(state_dir)
+    findings = examine(
+        Patient(
+            settings=settings,
+            state=StateDirectory(settings.state_dir),
+            now=datetime.now(UTC),
+        )
+    )
+    if as_json:
+        output.data([asdict(finding) for finding in findings])
+    else:
+        for found in findings:
+            output.line(_line(found))
+    is_ill = any(found.verdict is Verdict.WRONG for found in findings)
+    return FAILED if is_ill else 0
+
+
+def examine(patient: Patient) -> list[Finding]:
+    """Make every check; one that breaks is a finding as well."""
+    findings: list[Finding] = []
+    for name, check in CHECKS.items():
+        try:
+            for verdict, detail, remedy in check(patient):
+                findings.append(
+                    Finding(name=name, verdict=verdict, detail=detail, remedy=remedy)
+                )
+        except HorusError as error:
+            findings.append(
+                Finding(name=name, verdict=Verdict.WRONG, detail=error.detail)
+            )
+    return findings
+
+
+_Said = tuple[Verdict, str, str]
+
+
+def _versions(_: Patient) -> Iterator[_Said]:
+    found = {}
+    for package, wanted in _PACKAGES.items():
+        try:
+            found[package] = version(package)
+        except PackageNotFoundError:
+            yield Verdict.WRONG, f"{package} is missing", "install Horus again"
+            continue
+        if not found[package].startswith(wanted):
+            detail = f"{package} is {found[package]}; only {wanted}x is known to work"
+            yield Verdict.WRONG, detail, f"pip install '{package}=={wanted}*'"
+    told = ", ".join(f"{package} {number}" for package, number in found.items())
+    yield Verdict.OK, f"horus {__version__}; {told}", ""
+
+
+def _state(patient: Patient) -> Iterator[_Said]:
+    state = patient.state
+    if not state.path.exists():
+        yield Verdict.NOTE, f"{state.path} is not made yet", "horus init"
+        return
+    state.check_folder()
+    yield Verdict.OK, f"{state.path}, for this user alone", ""
+
+
+def _keys(patient: Patient) -> Iterator[_Said]:
+    state = patient.state
+    if not state.is_made():
+        return
+    if not state.root_key.exists():
+        yield Verdict.NOTE, "the root key is not here: trust is changed elsewhere", ""
+    elif read_key_file(state.root_key).public != state.root_public():
+        detail = f"{state.root_key} does not belong to {state.root_pub}"
+        yield Verdict.WRONG, detail, "put the right pair back"
+    for scope in SCOPES:
+        state.secret(scope)
+    trust = state.trust()
+    granted = {keyid for grant in trust.grants for keyid in grant.keys}
+    for path in sorted(state.keys.glob("*.key")):
+        if read_key_file(path).keyid not in granted:
+            name = path.stem
+            grant = f"horus trust grant --context {name} --caller {name} --key {name}"
+            yield Verdict.NOTE, f"the key {name} may sign nothing", grant
+    for executor in patient.settings.executors:
+        name = runner_name(executor)
+        keyid = read_key_file(state.runner_key_file(name)).keyid
+        entry = trust.runner(name)
+        if entry is None or entry.key != keyid:
+            detail = f"the trust bundle does not list the key of {name}"
+            yield Verdict.WRONG, detail, "horus init"
+    yield Verdict.OK, "keys and secrets are for this user alone", ""
+
+
+def _trust(patient: Patient) -> Iterator[_Said]:
+    state, now = patient.state, patient.now
+    if not state.is_made():
+        return
+    trust = _believed(state)
+    if trust.aud != patient.settings.namespace:
+        detail = (
+            f"the bundle is for the namespace {trust.aud}, the settings say"
+            f" {patient.settings.namespace}"
+        )
+        yield Verdict.WRONG, detail, f"set namespace = {trust.aud!r}"
+    renew = "horus trust renew"
+    if not state.root_key.exists():
+        renew += " where the root key lies, and bring its trust.json here"
+    if trust.is_expired(now):
+        detail = f"the bundle expired on {trust.expires_at:%Y-%m-%d}: all is refused"
+        yield Verdict.WRONG, detail, renew
+    elif trust.expires_at - now < TRUST_RENEWAL:
+        yield Verdict.NOTE, f"the bundle ends on {trust.expires_at:%Y-%m-%d}", renew
+    else:
+        detail = f"version {trust.version}, until {trust.expires_at:%Y-%m-%d}"
+        yield Verdict.OK, detail, ""
+
+
+def _believed(state: StateDirectory) -> Trust:
+    if not state.journal.exists():
+        return state.trust()
+    return TrustFile(state.trust_file, state.root_pub, Journal(state.journal)).current()
+
+
+def _clock(patient: Patient) -> Iterator[_Said]:
+    now, mend = patient.now, "set the clock: timedatectl set-ntp true"
+    told = f"it shows {now:%Y-%m-%d %H:%M:%S} UTC"
+    if now < _EARLIEST:
+        yield Verdict.WRONG, told, mend
+        return
+    if patient.state.is_made():
+        issued_at = patient.state.trust().issued_at
+        if issued_at > now + CLOCK_SKEW:
+            detail = (
+                f"{told}; the trust bundle was signed at {issued_at:%Y-%m-%d %H:%M}"
+            )
+            yield Verdict.WRONG, detail, mend
+            return
+    yield Verdict.OK, told, ""
+
+
+def _redis(patient: Patient) -> Iterator[_Said]:
+    url = patient.settings.redis_url
+    if url is not None:
+        client = connection.connect(url)
+        with connection.answering():
+            number = client.info("server")["redis_version"]
+            seconds, _ = client.time()
+        yield Verdict.OK, f"{connection.shown(url)} answers, version {number}", ""
+        apart = abs(datetime.fromtimestamp(seconds, UTC) - patient.now)
+        if apart > CLOCK_SKEW:
+            detail = f"its machine's clock differs from this one's by {apart}"
+            yield Verdict.NOTE, detail, "set both clocks"
+        return
+    server = redis_server.find_server()
+    number = ".".join(map(str, server.version))
+    yield Verdict.OK, f"{server.path}, version {number}", ""
+    is_up = read_addresses(patient.state) is not None
+    if is_up and not redis_server.answers(patient.state.redis_socket):
+        detail = f"nothing answers on {patient.state.redis_socket}"
+        yield Verdict.WRONG, detail, f"look into {patient.state.logs / 'redis.log'}"
+
+
+def _ports(patient: Patient) -> Iterator[_Said]:
+    running = read_addresses(patient.state)
+    if running is not None and Path(f"/proc/{running.pid}").exists():
+        detail = f"Horus is up: {running.api}, Flower {running.flower}"
+        yield Verdict.OK, detail, ""
+        return
+    wanted = patient.settings
+    chosen = with_ports(wanted)
+    yield Verdict.OK, f"{chosen.port} is free for the API", ""
+    if wanted.flower_port and chosen.flower_port != wanted.flower_port:
+        yield (
+            Verdict.NOTE,
+            f"{wanted.flower_port} is taken: Flower would get a free port",
+            "set flower_port",
+        )
+
+
+def _bubblewrap(_: Patient) -> Iterator[_Said]:
+    level = "scripts run as this user, in a session and directory of their own"
+    found = shutil.which("bwrap")
+    if found is None:
+        yield Verdict.NOTE, f"not installed; {level}", "apt-get install bubblewrap"
+        return
+    words = [found, "--ro-bind", "/", "/", "--unshare-all", "--", "/bin/true"]
+    with suppress(OSError, subprocess.SubprocessError):
+        subprocess.run(words, check=True, capture_output=True, timeout=10)  # noqa: S603 - argv is a list that we built
+        yield Verdict.OK, f"{found} works on this machine; {level}", ""
+        return
+    detail = f"{found} cannot make namespaces here; {level}"
+    yield Verdict.NOTE, detail, "allow user namespaces for this user"
+
+
+def _setpriv(_: Patient) -> Iterator[_Said]:
+    if shutil.which("setpriv") is None:
+        detail = "not installed: what a killed `horus up` started may go on"
+        yield Verdict.NOTE, detail, "apt-get install util-linux"
+    else:
+        yield Verdict.OK, "programs end with the one that started them", ""
+
+
+#: Every check by its name, in the order in which one would mend things.
+CHECKS: Final[dict[str, Callable[[Patient], Iterator[_Said]]]] = {
+    "versions": _versions,
+    "state directory": _state,
+    "keys": _keys,
+    "trust bundle": _trust,
+    "clock": _clock,
+    "redis": _redis,
+    "ports": _ports,
+    "bubblewrap": _bubblewrap,
+    "setpriv": _setpriv,
+}
+
+
+def _line(found: Finding) -> str:
+    remedy = f"\n{'':24}→ {found.remedy}" if found.remedy else ""
+    return f"{found.verdict.value:<6} {found.name:<16} {found.detail}{remedy}"

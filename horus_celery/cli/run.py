@@ -1,0 +1,215 @@
+"""`horus run`: sign a script, have it run, follow it, show what is proven of it."""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Sequence
+from datetime import datetime, timedelta
+from pathlib import Path
+from typing import Final
+
+import click
+
+from horus_celery.cli import INTERRUPTED, REFUSED, output
+from horus_celery.cli.connection import connect, json_option, state_option, url_option
+from horus_celery.client import Horus, Outcome
+from horus_celery.errors import ConfigurationError
+from horus_celery.instants import to_ms
+from horus_celery.lifecycle import Status
+
+#: As the command `timeout` has it.
+TIMED_OUT: Final = 124
+#: Which executor runs a file, by its name; every other file is Python.
+_EXECUTORS: Final = {".sh": "system", ".bash": "system"}
+
+
+@click.command(context_settings={"allow_interspersed_args": False})
+@click.argument("words", metavar="[FILE] [ARGS]...", nargs=-1)
+@click.option("-c", "code", help="The script itself, instead of a file.")
+@click.option("--executor", help="The kind of work; by default by the file's name.")
+@click.option("--context", default="default", show_default=True, help="Whose data.")
+@click.option("--caller", default="default", show_default=True, help="Who asks.")
+@click.option(
+    "--key",
+    default="default",
+    show_default=True,
+    help="Key to sign with: NAME or FILE.",
+)
+@click.option(
+    "--timeout",
+    type=click.IntRange(1, 86400),
+    default=60,
+    show_default=True,
+    help="Seconds that it may run.",
+)
+@click.option("--env", multiple=True, metavar="NAME=VALUE", help="For the script.")
+@click.option(
+    "--net",
+    type=click.Choice(["none", "herodb", "host"]),
+    default="none",
+    show_default=True,
+    help="Which network it gets.",
+)
+@click.option("--runner", help="One runner by its name.")
+@click.option("--attempts", type=click.IntRange(1, 10), default=1, show_default=True)
+@click.option("--priority", type=click.IntRange(0, 9), default=4, show_default=True)
+@url_option
+@state_option
+@json_option
+def command(
+    *,
+    words: tuple[str, ...],
+    code: str | None,
+    executor: str | None,
+    context: str,
+    caller: str,
+    key: str,
+    timeout: int,
+    env: tuple[str, ...],
+    net: str,
+    runner: str | None,
+    attempts: int,
+    priority: int,
+    url: str | None,
+    state_dir: Path | None,
+    as_json: bool,
+) -> int:
+    """Sign a script, have it run, follow it, and verify what came of it.
+
+    FILE may be - for standard input. What follows it are the script's arguments.
+    The exit code is the script's; 124 after a timeout, 3 for a refusal.
+    """
+    payload, arguments, suffix = _script(words, code)
+    variables = dict(_variable(given) for given in env)
+    with connect(
+        url=url, state_dir=state_dir, key=key, context=context, caller=caller
+    ) as client:
+        submitted = client.submit(
+            payload,
+            executor=executor or _EXECUTORS.get(suffix, "python"),
+            args=arguments,
+            env=variables,
+            timeout=timedelta(seconds=timeout),
+            priority=priority,
+            net=net,
+            runner=runner,
+            attempts=attempts,
+        )
+        try:
+            _follow(client, submitted.id, show=not as_json)
+            outcome = client.outcome(submitted)
+        except KeyboardInterrupt:
+            client.stop(submitted.id)
+            output.note(f"stopped {submitted.id}")
+            return INTERRUPTED
+    if as_json:
+        output.data(to_json(outcome))
+    else:
+        output.note(summary(outcome))
+    return exit_code(outcome)
+
+
+def exit_code(outcome: Outcome) -> int:
+    """Return the exit code that stands for an outcome."""
+    if outcome.succeeded:
+        return 0
+    if outcome.status is Status.REJECTED:
+        return REFUSED
+    if outcome.reason == "timeout":
+        return TIMED_OUT
+    code = outcome.exit_code or 1
+    # As a shell has it: a script that died of signal n.
+    return code if code > 0 else 128 - code
+
+
+def summary(outcome: Outcome) -> str:
+    """Return what is proven of a job, as one line."""
+    ended = _ended(outcome)
+    receipt = outcome.receipt
+    if receipt is None:
+        return f"{ended}; no runner answers for it"
+    if outcome.status is Status.REJECTED:
+        return f"{ended}; refused by {receipt.runner}, whose receipt is verified"
+    return (
+        f"{ended}; signed by {', '.join(outcome.signed_by)}, verified by supervisor and"
+        f" {receipt.runner}, {_times(outcome)}"
+    )
+
+
+def _ended(outcome: Outcome) -> str:
+    if outcome.reason == "exit_code":
+        return f"{outcome.status.value}: exit code {outcome.exit_code}"
+    if outcome.reason is not None:
+        return f"{outcome.status.value}: {outcome.reason}"
+    return outcome.status.value
+
+
+def to_json(outcome: Outcome) -> dict[str, object]:
+    """Return an outcome for a program."""
+    return {
+        "job_id": outcome.job_id,
+        "digest": outcome.digest,
+        "status": outcome.status.value,
+        "reason": outcome.reason,
+        "exit_code": outcome.exit_code,
+        "result": outcome.result,
+        "created_at": to_ms(outcome.created_at),
+        "queued_at": to_ms(outcome.queued_at),
+        "started_at": to_ms(outcome.started_at),
+        "ended_at": to_ms(outcome.ended_at),
+        "signed_by": list(outcome.signed_by),
+        "runner": None if outcome.receipt is None else outcome.receipt.runner,
+        "verified": outcome.is_verified,
+    }
+
+
+def _follow(client: Horus, job_id: str, *, show: bool) -> None:
+    if show:
+        for line in client.logs(job_id):
+            output.script(line)
+
+
+def _times(outcome: Outcome) -> str:
+    receipt = outcome.receipt
+    began = None if receipt is None else receipt.started_at
+    if receipt is None or began is None:
+        return "never started"
+    queued = _ms(outcome.queued_at, outcome.started_at)
+    start = _ms(outcome.started_at, began)
+    return f"queued {queued}, start {start}, run {_ms(began, receipt.ended_at)}"
+
+
+def _ms(since: datetime | None, until: datetime | None) -> str:
+    if since is None or until is None:
+        return "? ms"
+    return f"{max(0, (until - since) // timedelta(milliseconds=1))} ms"
+
+
+def _script(words: Sequence[str], code: str | None) -> tuple[str, Sequence[str], str]:
+    """Return the script, its arguments, and the suffix of its file."""
+    if code is not None:
+        return code, words, ""
+    if not words:
+        raise click.UsageError("name a FILE, or give the script with -c CODE")
+    name, *arguments = words
+    return _read(name), arguments, Path(name).suffix
+
+
+def _read(name: str) -> str:
+    try:
+        raw = sys.stdin.buffer.read() if name == "-" else Path(name).read_bytes()
+        return raw.decode("utf-8")
+    except OSError as error:
+        raise ConfigurationError(
+            f"cannot read the script {name}: {os.strerror(error.errno or 0)}"
+        ) from None
+    except UnicodeDecodeError:
+        raise ConfigurationError(f"the script {name} is not UTF-8 text") from None
+
+
+def _variable(given: str) -> tuple[str, str]:
+    name, equals, value = given.partition("=")
+    if not (name and equals):
+        raise click.UsageError(f"--env takes NAME=VALUE, not {given!r}")
+    return name, value

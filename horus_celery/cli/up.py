@@ -1,0 +1,167 @@
+"""`horus up`: everything on one machine in the foreground, as one command."""
+
+from __future__ import annotations
+
+import os
+import shlex
+import signal
+import time
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from types import FrameType
+from typing import Final, NoReturn
+
+import click
+
+from horus_celery.cli import output
+from horus_celery.cli.connection import state_option
+from horus_celery.errors import ConfigurationError
+from horus_celery.processes.platform import Platform
+from horus_celery.settings import Settings, load_settings
+from horus_celery.statements.keys import read_key_file
+
+_SIGNALS: Final = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+#: How often a person is told what happened to the programs.
+_NEWS: Final = timedelta(seconds=1)
+#: How often the state directory is looked at: a trust bundle ends some day.
+_MENDING: Final = timedelta(hours=1)
+
+
+class EndAsked(BaseException):
+    """Somebody pressed Ctrl-C, or sent TERM: not an error."""
+
+
+@click.command()
+@click.option(
+    "--port", type=click.IntRange(0, 65535), help="The API's; 0 takes a free one."
+)
+@state_option
+@click.option("--redis-url", metavar="URL", help="A Redis to use instead of our own.")
+@click.option("--executors", metavar="A,B", help="Those that get a runner.")
+@click.option("--namespace", help="The deployment's name.")
+@click.option("--bind-address", metavar="ADDRESS", help="Where to listen.")
+@click.option(
+    "--config", type=click.Path(path_type=Path), help="The configuration file."
+)
+def command(
+    *,
+    port: int | None,
+    state_dir: Path | None,
+    redis_url: str | None,
+    executors: str | None,
+    namespace: str | None,
+    bind_address: str | None,
+    config: Path | None,
+) -> None:
+    """Start everything on this machine, and end it with Ctrl-C.
+
+    Redis (if none is named), the API, one runner for each executor, and Flower.
+    """
+    settings = load_settings(
+        config=config,
+        port=port,
+        state_dir=state_dir,
+        redis_url=redis_url,
+        executors=executors,
+        namespace=namespace,
+        bind_address=bind_address,
+    )
+    with until_asked(), running(settings, tell=output.note) as platform:
+        _tell_ready(platform)
+        _watch(platform)
+    output.note("ended")
+
+
+@contextmanager
+def running(
+    settings: Settings,
+    *,
+    tell: Callable[[str], None],
+    base: Mapping[str, str] | None = None,
+) -> Iterator[Platform]:
+    """Have everything running within a block; it ends as the block does.
+
+    Args:
+        settings: What the deployment chose.
+        tell: Told what was made or mended at the start.
+        base: The environment of the programs, before the settings; ours by default.
+    """
+    platform = Platform(settings, base=base)
+    try:
+        for note in platform.prepare(now=datetime.now(UTC)):
+            tell(note)
+        platform.start()
+        platform.wait_until_ready()
+        yield platform
+    finally:
+        _ignore_signals()
+        platform.stop()
+
+
+@contextmanager
+def until_asked() -> Iterator[None]:
+    """Let the first signal that asks for the end leave the block, and no second one."""
+    earlier = {number: signal.getsignal(number) for number in _SIGNALS}
+    for number in _SIGNALS:
+        signal.signal(number, _end)
+    try:
+        yield
+    except EndAsked:
+        pass
+    finally:
+        for number, handler in earlier.items():
+            signal.signal(number, handler)
+
+
+def _watch(platform: Platform) -> NoReturn:
+    """Tell what happens, and keep the state directory valid, until the end."""
+    looks_at_state = time.monotonic() + _MENDING.total_seconds()
+    while True:
+        time.sleep(_NEWS.total_seconds())
+        for news in platform.news():
+            output.note(news)
+        if time.monotonic() < looks_at_state:
+            continue
+        looks_at_state += _MENDING.total_seconds()
+        try:
+            notes = platform.mend(now=datetime.now(UTC))
+        except ConfigurationError as error:
+            # What runs goes on; the same would not let the next start through.
+            notes = (error.detail,)
+        for note in notes:
+            output.note(note)
+
+
+def _end(_number: int, _frame: FrameType | None) -> None:
+    _ignore_signals()
+    raise EndAsked
+
+
+def _ignore_signals() -> None:
+    for number in _SIGNALS:
+        signal.signal(number, signal.SIG_IGN)
+
+
+def _tell_ready(platform: Platform) -> None:
+    state = platform.state
+    addresses = platform.addresses
+    default = state.key_file("default")
+    keyid = read_key_file(default).keyid if default.exists() else "none"
+    output.fields(
+        [
+            ("Dashboard", addresses.flower),
+            ("API", addresses.api),
+            ("Key id", keyid),
+            ("Try", _first_command(platform)),
+        ]
+    )
+
+
+def _first_command(platform: Platform) -> str:
+    """Return a line to paste: it finds this deployment from any directory."""
+    words = ["horus", "run"]
+    if platform.state.path != load_settings(env={}, config=Path(os.devnull)).state_dir:
+        words += ["--state-dir", str(platform.state.path)]
+    return shlex.join([*words, "-c", 'print("hello")'])

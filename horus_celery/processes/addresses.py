@@ -1,0 +1,119 @@
+"""Where a deployment listens: which ports are free, which address is shown."""
+
+from __future__ import annotations
+
+import json
+import socket
+from dataclasses import dataclass
+from ipaddress import ip_address
+
+from horus_celery.errors import ConfigurationError
+from horus_celery.settings import Settings
+from horus_celery.statedir import StateDirectory
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Addresses:
+    """Where a deployment can be reached."""
+
+    pid: int
+    api: str
+    flower: str
+
+
+def with_ports(settings: Settings) -> Settings:
+    """Return settings whose ports are free, and chosen where that was left to us.
+
+    Raises:
+        ConfigurationError: naming a port that somebody else has.
+    """
+    host = settings.bind_address
+    port = settings.port or free_port(host)
+    if settings.port and not _is_free(host, port):
+        raise ConfigurationError(
+            f"port {port} of {host} is taken: end what listens there, or choose"
+            " another with --port (0 takes a free one)"
+        )
+    flower = settings.flower_port or free_port(flower_address(settings), but=port)
+    if flower == port or not _is_free(flower_address(settings), flower):
+        if "flower_port" in settings.model_fields_set and settings.flower_port:
+            raise ConfigurationError(
+                f"port {flower}, which Flower is to have, is taken: set another"
+                " flower_port (0 takes a free one)"
+            )
+        flower = free_port(flower_address(settings), but=port)
+    return settings.model_copy(update={"port": port, "flower_port": flower})
+
+
+def flower_address(settings: Settings) -> str:
+    """Return where Flower listens: beyond this machine only behind a password."""
+    address = settings.bind_address
+    if settings.flower_basic_auth is not None or _is_loopback(address):
+        return address
+    return "127.0.0.1"
+
+
+def shown_host(address: str) -> str:
+    """Return how a person on this machine names an address in a URL."""
+    if address in {"0.0.0.0", "::", ""}:  # noqa: S104 - compared with, not bound to
+        return "127.0.0.1"
+    return f"[{address}]" if ":" in address and "[" not in address else address
+
+
+def free_port(host: str, *, but: int | None = None) -> int:
+    """Return a port that nobody has, other than `but`."""
+    while True:
+        with _bound(host, 0) as bound:
+            port = int(bound.getsockname()[1])
+        if port != but:
+            return port
+
+
+def _is_loopback(address: str) -> bool:
+    try:
+        return ip_address(address).is_loopback
+    except ValueError:
+        return address == "localhost"
+
+
+def _is_free(host: str, port: int) -> bool:
+    try:
+        _bound(host, port).close()
+    except PermissionError:
+        raise ConfigurationError(
+            f"this user may not listen on port {port}: choose one over 1023 with --port"
+        ) from None
+    except OSError:
+        return False
+    return True
+
+
+def _bound(host: str, port: int) -> socket.socket:
+    try:
+        family, kind, _, _, address = socket.getaddrinfo(
+            host.strip("[]"), port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
+        )[0]
+    except socket.gaierror:
+        raise ConfigurationError(
+            f"there is no address {host!r} to listen on: set another bind_address"
+        ) from None
+    bound = socket.socket(family, kind)
+    try:
+        # As servers do: an address whose last connections are just ending is free.
+        bound.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        bound.bind(address)
+    except OSError:
+        bound.close()
+        raise
+    return bound
+
+
+def read_addresses(state: StateDirectory) -> Addresses | None:
+    """Return where the deployment of this state directory listens, if it is up."""
+    try:
+        values = json.loads((state.run / "up.json").read_text("utf-8"))
+        return Addresses(
+            pid=values["pid"], api=values["url"], flower=values["flower_url"]
+        )
+    except (OSError, ValueError, KeyError, TypeError):
+        return None

@@ -1,0 +1,26 @@
+"""The process that is supervisord, and that ends what its programs leave behind.
+
+`horus up` ends their leftovers itself; this is for the case that it was killed.
+"""
+
+from __future__ import annotations
+
+import sys
+from datetime import timedelta
+
+from supervisor import supervisord
+
+from horus_celery.processes import tree
+
+
+def main(configuration: str) -> None:
+    """Run supervisord with this configuration file until it is told to end."""
+    tree.become_subreaper()
+    try:
+        supervisord.main(["-c", configuration])
+    finally:
+        tree.kill_descendants(within=timedelta(seconds=2))
+
+
+if __name__ == "__main__":
+    main(sys.argv[1])

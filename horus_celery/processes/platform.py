@@ -1,0 +1,380 @@
+"""A whole deployment on one machine: prepared, started, ready, watched, ended."""
+
+from __future__ import annotations
+
+import fcntl
+import http.client
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterable, Mapping
+from contextlib import suppress
+from datetime import datetime, timedelta
+from pathlib import Path
+from typing import Any, Final, TextIO
+
+from horus_celery import redis_server
+from horus_celery.errors import ConfigurationError, UnavailableError
+from horus_celery.processes import tree
+from horus_celery.processes.addresses import (
+    Addresses,
+    flower_address,
+    read_addresses,
+    shown_host,
+    with_ports,
+)
+from horus_celery.processes.programs import FLOWER, environment, programs, tied
+from horus_celery.processes.supervisord import (
+    REDIS,
+    Program,
+    ProgramStatus,
+    Supervisord,
+    configuration,
+)
+from horus_celery.settings import Settings
+from horus_celery.statedir import StateDirectory, runner_name
+
+#: How long a cold start may take on a slow machine.
+START: Final = timedelta(seconds=60)
+#: How long the programs may take to end before what is left is killed.
+END: Final = timedelta(seconds=4.5)
+#: How long the programs of a run that was killed may take to end by themselves.
+_EARLIER_END: Final = timedelta(seconds=8)
+_STEP: Final = timedelta(milliseconds=50)
+_DAEMON: Final = "horus_celery.processes.daemon"
+
+
+class Platform:
+    """All programs of one state directory, from the lock on it to the last process.
+
+    The process that holds it becomes a subreaper: what its programs leave behind ends
+    with it. `stop` may be called at any point, also after a failed start.
+    """
+
+    def __init__(
+        self, settings: Settings, *, base: Mapping[str, str] | None = None
+    ) -> None:
+        """Start nothing yet; `base` is the programs' environment, ours by default."""
+        self.settings = settings
+        self._base = base
+        self.state = StateDirectory(settings.state_dir)
+        self._lock: TextIO | None = None
+        self._supervisord: subprocess.Popen[bytes] | None = None
+        self._control = Supervisord(self.state.run / "sup.sock")
+        self._seen: Mapping[str, ProgramStatus] = {}
+
+    # --- before anything runs ------------------------------------------------
+
+    def prepare(self, *, now: datetime) -> tuple[str, ...]:
+        """Take the state directory, mend it, choose the ports; return what was done.
+
+        Raises:
+            ConfigurationError: if another run holds it, or something is not as it must
+                be: it names the thing and the remedy.
+        """
+        programs(self.settings)  # refuses an executor that there is not
+        self.state.make_folders()
+        self._take_lock()
+        self._wait_for_an_earlier_end()
+        notes = self.mend(now=now)
+        self.settings = with_ports(self.settings)
+        if self.settings.redis_url is not None:
+            _check_redis(self.settings.redis_url)
+        return notes
+
+    def mend(self, *, now: datetime) -> tuple[str, ...]:
+        """Make what the state directory lacks, sign again what soon expires.
+
+        To be called now and then while all runs: a bundle that ends refuses every job.
+
+        Raises:
+            ConfigurationError: if something is not as it must be.
+        """
+        return self.state.initialise(
+            namespace=self.settings.namespace,
+            executors=self.settings.executors,
+            now=now,
+        )
+
+    @property
+    def addresses(self) -> Addresses:
+        """Where this deployment listens, once it is prepared."""
+        host = shown_host(self.settings.bind_address)
+        flower = shown_host(flower_address(self.settings))
+        return Addresses(
+            pid=os.getpid(),
+            api=f"http://{host}:{self.settings.port}",
+            flower=f"http://{flower}:{self.settings.flower_port}",
+        )
+
+    # --- start and end -------------------------------------------------------
+
+    def start(self) -> None:
+        """Start all programs; they are ready some time later.
+
+        Raises:
+            ConfigurationError: if one of them cannot be started, naming its log.
+        """
+        tree.become_subreaper()
+        has_own_redis = self.settings.redis_url is None
+        redis = None
+        if has_own_redis:
+            redis = Program(
+                name=REDIS,
+                command=tied(redis_server.command(self.state)),
+                # It ends at once under a locale that the machine does not have.
+                environment={"LC_ALL": "C"},
+            )
+        text = configuration(programs(self.settings), redis=redis)
+        path = self.state.run / "supervisord.conf"
+        path.write_text(text, "utf-8")
+        (self.state.run / "sup.sock").unlink(missing_ok=True)
+        self._supervisord = subprocess.Popen(  # noqa: S603 - argv is a list that we built
+            tied([sys.executable, "-m", _DAEMON, str(path)]),
+            cwd=self.state.path,
+            env=environment(self.settings, base=self._base),
+            stdin=subprocess.DEVNULL,
+            # The terminal's Ctrl-C is for this process alone, which then ends all.
+            start_new_session=True,
+        )
+        self._write_addresses()
+        if has_own_redis and not redis_server.wait_until_ready(
+            self.state.redis_socket, within=START, alive=self._is_starting
+        ):
+            raise self._failure(REDIS)
+        self._start_programs()
+
+    def wait_until_ready(self, *, within: timedelta = START) -> None:
+        """Wait until the API answers and every runner has shown itself.
+
+        Raises:
+            ConfigurationError: if a program cannot be started, naming its log.
+        """
+        deadline = time.monotonic() + within.total_seconds()
+        expected = {runner_name(name) for name in self.settings.executors}
+        while not expected <= self._running():
+            self._raise_for_the_dead()
+            if time.monotonic() > deadline:
+                raise ConfigurationError(
+                    f"not everything was ready after {within.total_seconds():.0f} s:"
+                    f" look into {self.state.logs}"
+                )
+            time.sleep(_STEP.total_seconds())
+        self._seen = self._by_name()
+
+    def news(self) -> tuple[str, ...]:
+        """Return what happened to the programs since the last call, for a person.
+
+        Raises:
+            ConfigurationError: if one that all depends on is gone for good.
+        """
+        self._raise_for_the_dead()
+        seen = self._by_name()
+        told = tuple(changes(self._seen, seen, logs=self.state.logs))
+        self._seen = seen
+        return told
+
+    def stop(self) -> None:
+        """End every program, Redis last, and whatever they left; then let go."""
+        if self._supervisord is not None:
+            self._end_supervisord(self._supervisord)
+            tree.kill_descendants(within=timedelta(seconds=2))
+            for name in ("up.json", "sup.sock", "supervisord.pid", "redis.sock"):
+                (self.state.run / name).unlink(missing_ok=True)
+        if self._lock is not None:
+            self._lock.close()
+
+    # --- private -------------------------------------------------------------
+
+    def _take_lock(self) -> None:
+        file = (self.state.run / "up.lock").open("a")
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            file.close()
+            running = read_addresses(self.state)
+            who = f" (pid {running.pid}, {running.api})" if running else ""
+            raise ConfigurationError(
+                f"Horus is already up on {self.state.path}{who}: use that one, end it,"
+                " or choose another --state-dir"
+            ) from None
+        self._lock = file
+
+    def _wait_for_an_earlier_end(self) -> None:
+        """A run that was killed takes its programs with it, but that takes a moment."""
+        pid = self._earlier_supervisord()
+        if pid is not None:
+            with suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGTERM)
+        deadline = time.monotonic() + _EARLIER_END.total_seconds()
+        while pid is not None or redis_server.answers(self.state.redis_socket):
+            if time.monotonic() > deadline:
+                raise ConfigurationError(
+                    f"programs of an earlier run still run on {self.state.path}"
+                    + (f": kill {pid}" if pid else ": end its Redis")
+                )
+            time.sleep(_STEP.total_seconds())
+            pid = self._earlier_supervisord()
+
+    def _earlier_supervisord(self) -> int | None:
+        try:
+            pid = int((self.state.run / "supervisord.pid").read_text())
+            folder = Path(f"/proc/{pid}/cwd").resolve(strict=True)
+            command = Path(f"/proc/{pid}/cmdline").read_bytes()
+        except (OSError, ValueError):
+            return None
+        is_ours = folder == self.state.path.resolve() and _DAEMON.encode() in command
+        return pid if is_ours else None
+
+    def _write_addresses(self) -> None:
+        addresses = self.addresses
+        values = {
+            "pid": addresses.pid,
+            "url": addresses.api,
+            "flower_url": addresses.flower,
+        }
+        draft = self.state.run / "up.json.new"
+        draft.write_text(json.dumps(values), "utf-8")
+        draft.replace(self.state.run / "up.json")
+
+    def _is_starting(self) -> bool:
+        """Whether supervisord lives, and has not given Redis up."""
+        if self._has_ended():
+            return False
+        return all(status.word != "FATAL" for status in self._statuses())
+
+    def _start_programs(self) -> None:
+        deadline = time.monotonic() + START.total_seconds()
+        while True:
+            try:
+                self._control.start()
+            except UnavailableError:
+                if self._has_ended() or time.monotonic() > deadline:
+                    raise self._failure("supervisord") from None
+                time.sleep(_STEP.total_seconds())
+            else:
+                return
+
+    def _has_ended(self) -> bool:
+        return self._supervisord is None or self._supervisord.poll() is not None
+
+    def _statuses(self) -> tuple[ProgramStatus, ...]:
+        try:
+            return self._control.programs()
+        except UnavailableError:
+            return ()
+
+    def _by_name(self) -> Mapping[str, ProgramStatus]:
+        return {status.name: status for status in self._statuses()}
+
+    def _raise_for_the_dead(self) -> None:
+        if self._has_ended():
+            log = self.state.logs / "supervisord.log"
+            raise ConfigurationError(f"supervisord has ended; its log: {log}")
+        for status in self._statuses():
+            # Without Flower there is a view less; without the others, no service.
+            if status.word == "FATAL" and status.name != FLOWER:
+                raise self._failure(status.name)
+
+    def _failure(self, name: str) -> ConfigurationError:
+        log = self.state.logs / f"{name}.log"
+        return ConfigurationError(f"{name} does not run{last_words(log)}")
+
+    def _running(self) -> frozenset[str]:
+        """Return the runners that are alive, as the API tells; none while it is not."""
+        host = shown_host(self.settings.bind_address).strip("[]")
+        connection = http.client.HTTPConnection(host, self.settings.port, timeout=5)
+        try:
+            connection.request("GET", "/healthz")
+            answer = connection.getresponse()
+            answer.read()
+            if answer.status != http.HTTPStatus.OK:
+                return frozenset()
+            return frozenset(_runners(connection, self._user_secret()))
+        except (OSError, http.client.HTTPException):
+            return frozenset()
+        finally:
+            connection.close()
+
+    def _user_secret(self) -> str:
+        if self.settings.user_secrets:
+            return self.settings.user_secrets[0].get_secret_value()
+        return self.state.secret("user")
+
+    def _end_supervisord(self, process: subprocess.Popen[bytes]) -> None:
+        deadline = time.monotonic() + END.total_seconds()
+        with suppress(UnavailableError):
+            self._control.shut_down()
+        if process.poll() is None:
+            process.terminate()
+        while process.poll() is None and time.monotonic() < deadline:
+            # It looks after its programs once a second, or when it is asked something.
+            self._statuses()
+            time.sleep(_STEP.total_seconds())
+        if process.poll() is None:
+            process.kill()
+            process.wait()
+
+
+def changes(
+    before: Mapping[str, ProgramStatus],
+    after: Mapping[str, ProgramStatus],
+    *,
+    logs: Path,
+) -> Iterable[str]:
+    """Say which programs ended, and which stay down."""
+    for name, now in after.items():
+        was = before.get(name)
+        if was is None or now == was:
+            continue
+        log = logs / f"{name}.log"
+        if now.word == "FATAL":
+            yield f"{name} ended again and again and stays down; its log: {log}"
+        elif was.pid and now.pid != was.pid:
+            yield f"{name} ended and is started again; its log: {log}"
+
+
+def last_words(log: Path) -> str:
+    """Name a log and the last line in it that says something, for an error's end."""
+    try:
+        lines = log.read_bytes()[-4000:].decode("utf-8", "replace").splitlines()
+    except OSError:
+        return ""
+    said = [line.strip() for line in lines if line.strip()]
+    last = (
+        "".join(char for char in said[-1] if char.isprintable())[:200] if said else ""
+    )
+    return f": {last} (its log: {log})" if last else f" (its log: {log})"
+
+
+def _runners(connection: http.client.HTTPConnection, secret: str) -> Iterable[str]:
+    call = {"jsonrpc": "2.0", "id": 1, "method": "get_supervisor_info", "params": {}}
+    connection.request(
+        "POST",
+        "/",
+        body=json.dumps(call),
+        headers={
+            "Content-Type": "application/json",
+            "Authorization": f"Bearer {secret}",
+        },
+    )
+    answer: dict[str, Any] = json.loads(connection.getresponse().read())
+    for runner in answer.get("result", {}).get("runners", ()):
+        if runner["status"] == "running":
+            yield runner["name"]
+
+
+def _check_redis(url: str) -> None:
+    from horus_celery.store import connection  # noqa: PLC0415 - 0.1 s, seldom needed
+
+    try:
+        with connection.answering():
+            connection.connect(url).ping()
+    except UnavailableError as error:
+        raise ConfigurationError(
+            f"the Redis at {connection.shown(url)} cannot be used ({error}): start it,"
+            " mend redis_url, or leave redis_url away to have one started here"
+        ) from None

@@ -1,0 +1,67 @@
+"""Which programs there are: the Procfile's lines for the executors that are wanted."""
+
+from __future__ import annotations
+
+import re
+import shlex
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Final
+
+import horus_celery
+from horus_celery.errors import ConfigurationError
+
+#: The programs that serve no executor; every other line is an executor's runner.
+PLATFORM: Final = ("api", "flower")
+_LINE: Final = re.compile(r"([A-Za-z0-9_-]+):\s+(\S.*)")
+
+
+def find_procfile() -> Path:
+    """Return the Procfile: of the installed package, or at the top of the checkout.
+
+    Raises:
+        ConfigurationError: if the installation lacks it.
+    """
+    package = Path(horus_celery.__file__).parent
+    for folder in (package, package.parent):
+        path = folder / "Procfile"
+        if path.is_file():
+            return path
+    raise ConfigurationError(
+        "the Procfile is missing from this installation: install Horus again"
+    )
+
+
+def read_procfile(text: str) -> Mapping[str, Sequence[str]]:
+    """Return the command of each program, split as a shell would.
+
+    Raises:
+        ConfigurationError: naming the line that is none of a Procfile.
+    """
+    programs: dict[str, Sequence[str]] = {}
+    for number, line in enumerate(text.splitlines(), start=1):
+        if not line.strip() or line.startswith("#"):
+            continue
+        found = _LINE.fullmatch(line.rstrip())
+        if found is None or found[1] in programs:
+            raise ConfigurationError(f"line {number} of the Procfile cannot be read")
+        programs[found[1]] = shlex.split(found[2])
+    return programs
+
+
+def for_executors(
+    programs: Mapping[str, Sequence[str]], executors: Sequence[str]
+) -> Mapping[str, Sequence[str]]:
+    """Return the platform's programs and the runners of these executors.
+
+    Raises:
+        ConfigurationError: naming an executor for which there is no line.
+    """
+    for executor in executors:
+        if executor not in programs or executor in PLATFORM:
+            known = ", ".join(name for name in programs if name not in PLATFORM)
+            raise ConfigurationError(
+                f"there is no executor {executor!r} here; there are: {known}"
+            )
+    wanted = {*PLATFORM, *executors}
+    return {name: line for name, line in programs.items() if name in wanted}

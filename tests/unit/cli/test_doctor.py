@@ -1,0 +1,50 @@
+"""`horus doctor` finds what is wrong, and changes nothing."""
+
+from __future__ import annotations
+
+import json
+
+
+def findings(horus):
+    told = horus("doctor", "--json")
+    found = {each["name"]: each for each in json.loads(told.out)}
+    return told.code, found
+
+
+def test_the_doctor_finds_a_healthy_deployment_healthy(horus):
+    horus("init")
+    code, found = findings(horus)
+    assert code == 0
+    assert {"versions", "keys", "trust bundle", "clock", "redis", "ports"} <= set(found)
+    assert all(each["verdict"] != "wrong" for each in found.values())
+
+
+def test_the_doctor_makes_nothing(horus, state_dir):
+    code, found = findings(horus)
+    assert code == 0
+    assert found["state directory"]["remedy"] == "horus init"
+    assert not state_dir.exists()
+
+
+def test_the_doctor_names_what_is_wrong(horus, state_dir):
+    horus("init")
+    (state_dir / "keys" / "default.key").chmod(0o644)
+    code, found = findings(horus)
+    assert code == 1
+    assert found["keys"]["verdict"] == "wrong"
+    assert "chmod 600" in found["keys"]["detail"]
+
+
+def test_the_doctor_names_a_key_that_may_sign_nothing(horus):
+    horus("init")
+    horus("key", "new", "alice")
+    told = horus("doctor")
+    assert "horus trust grant --context alice --caller alice --key alice" in told.out
+
+
+def test_the_doctor_knows_a_bundle_of_another_namespace(horus, monkeypatch):
+    horus("init")
+    monkeypatch.setenv("HORUS_NAMESPACE", "other")
+    code, found = findings(horus)
+    assert code == 1
+    assert found["trust bundle"]["verdict"] in {"wrong", "ok"}

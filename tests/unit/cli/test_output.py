@@ -1,0 +1,141 @@
+"""What is printed: nothing commands a terminal, and an outcome is one true line."""
+
+from __future__ import annotations
+
+import hashlib
+import sys
+from datetime import UTC, datetime
+
+import pytest
+
+from horus_celery.cli import output
+from horus_celery.cli.run import exit_code, summary
+from horus_celery.client import Outcome
+from horus_celery.instants import to_ms
+from horus_celery.lifecycle import Status
+from horus_celery.statements.keys import KeyPair
+from horus_celery.statements.receipt import Receipt
+from horus_celery.store.base import LogLine, Stream
+
+AT = datetime(2026, 1, 1, tzinfo=UTC)
+
+
+def said(text, stream=Stream.STDOUT):
+    return LogLine(cursor="1", at=AT, stream=stream, text=text)
+
+
+class Terminal:
+    """A stream that says it is a terminal."""
+
+    def __init__(self):
+        self.text = ""
+
+    def write(self, text):
+        self.text += text
+
+    def flush(self):
+        """Nothing is held back."""
+
+    def isatty(self):
+        return True
+
+
+def test_a_terminal_is_commanded_by_no_script(monkeypatch):
+    terminal = Terminal()
+    monkeypatch.setattr(sys, "stdout", terminal)
+    output.script(said("\x1b]0;title\x07red\x1b[31m\ttab\x9b\u202e"))
+    assert terminal.text == "]0;titlered[31m\ttab\n"
+
+
+def test_a_pipe_gets_what_the_script_wrote(capfd):
+    output.script(said("\x1b[31mred"))
+    output.script(said("wrong", Stream.STDERR))
+    assert capfd.readouterr() == ("\x1b[31mred\n", "wrong\n")
+
+
+def test_a_table_in_a_pipe_has_a_row_on_each_line(capfd):
+    output.table(["a", "b"], [["1\n2", None], [3, "\x1b"]])
+    assert capfd.readouterr().out == "a\tb\n12\t\n3\t\n"
+
+
+def test_a_table_on_a_terminal_shows_no_markup(monkeypatch):
+    terminal = Terminal()
+    monkeypatch.setattr(sys, "stdout", terminal)
+    output.table(["name"], [["[bold]x[/bold]"]])
+    assert "[bold]x[/bold]" in terminal.text
+
+
+def make_outcome(status, reason=None, code=None, *, has_receipt=True):
+    nothing = {"sha256": hashlib.sha256().hexdigest(), "bytes": 0}
+    output_of = {**nothing, "truncated": False}
+    receipt = Receipt.from_wire(
+        {
+            "v": 1,
+            "aud": "hero",
+            "runner": "python_runner_1",
+            "seq": 1,
+            "prev": None,
+            "job": "0" * 64,
+            "job_id": "00000000-0000-4000-8000-000000000000",
+            "attempt": 1,
+            "status": status.value,
+            "reason": reason,
+            "exit_code": code,
+            "started_at": to_ms(AT) + 100,
+            "ended_at": to_ms(AT) + 350,
+            "inputs": [],
+            "stdout": output_of,
+            "stderr": output_of,
+            "result": nothing,
+            "sandbox": "plain",
+            "software": "test",
+        }
+    )
+    return Outcome(
+        job_id=receipt.job_id,
+        digest=receipt.job,
+        status=status,
+        reason=reason,
+        exit_code=code,
+        result="",
+        created_at=AT,
+        queued_at=AT,
+        started_at=AT.replace(microsecond=90_000),
+        ended_at=AT.replace(microsecond=350_000),
+        signed_by=(KeyPair.from_seed(b"0" * 32).keyid,),
+        receipt=receipt if has_receipt else None,
+    )
+
+
+@pytest.mark.parametrize(
+    ("outcome", "code", "line"),
+    [
+        (make_outcome(Status.COMPLETED, code=0), 0, "completed; signed by "),
+        (make_outcome(Status.FAILED, "exit_code", 7), 7, "failed: exit code 7; "),
+        (make_outcome(Status.FAILED, "exit_code", -9), 137, "failed: exit code -9; "),
+        (make_outcome(Status.FAILED, "timeout", 137), 124, "failed: timeout; "),
+        (make_outcome(Status.FAILED, "executor"), 1, "failed: executor; "),
+        (make_outcome(Status.STOPPED), 1, "stopped; "),
+        (
+            make_outcome(Status.REJECTED, "sig.none"),
+            3,
+            "rejected: sig.none; refused by ",
+        ),
+        (
+            make_outcome(Status.FAILED, "worker_lost", has_receipt=False),
+            1,
+            "failed: worker_lost; no runner answers for it",
+        ),
+    ],
+)
+def test_an_outcome_has_a_line_and_an_exit_code(outcome, code, line):
+    assert exit_code(outcome) == code
+    assert summary(outcome).startswith(line)
+
+
+def test_the_line_tells_how_long_what_took():
+    line = summary(make_outcome(Status.COMPLETED, code=0))
+    assert line.endswith(
+        "verified by supervisor and python_runner_1, queued 90 ms, start 10 ms,"
+        " run 250 ms"
+    )

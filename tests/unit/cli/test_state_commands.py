@@ -1,0 +1,114 @@
+"""Commands that need no supervisor: what they make, and what they say is wrong."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+
+from horus_celery.statements.keys import KeyPair
+
+
+def test_init_makes_the_state_directory_and_then_has_nothing_to_do(horus, state_dir):
+    assert horus("init").code == 0
+    assert (state_dir / "trust.json").exists()
+    assert horus("init").out == f"{state_dir} is as it must be\n"
+
+
+def test_a_key_is_made_granted_and_revoked(horus):
+    horus("init")
+    made = json.loads(horus("key", "new", "alice", "--json").out)
+    assert json.loads(horus("key", "show", "alice", "--json").out) == made
+    grant = ("trust", "grant", "--context", "billing", "--caller", "alice")
+    trust = json.loads(horus(*grant, "--key", "alice", "--json").out)
+    assert trust["version"] == 2
+    assert trust["keys"][made["keyid"]] == made["public"]
+    assert trust["grants"][-1]["context_id"] == "billing"
+    assert json.loads(horus("trust", "show", "--json").out) == trust
+    trust = json.loads(horus("trust", "revoke", made["keyid"], "--json").out)
+    assert made["keyid"] not in trust["keys"]
+    assert trust["version"] == 3
+
+
+def test_the_lists_are_for_people_as_well(horus):
+    horus("init")
+    horus("key", "new", "alice")
+    assert [line.split("\t")[0] for line in horus("key", "list").out.splitlines()] == [
+        *("name", "alice", "default")
+    ]
+    assert "python_runner_1" in horus("trust", "show").out
+
+
+def test_a_public_key_of_somebody_else_is_made_known(horus, tmp_path):
+    horus("init")
+    public = KeyPair.generate().public.hex()
+    (tmp_path / "bob.pub").write_text(f"{public}\n")
+    for key in (public, "./bob.pub"):
+        trust = json.loads(horus("trust", "add-key", key, "--json").out)
+        assert public in trust["keys"].values()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (["key", "show", "nobody"], "horus key new nobody"),
+        (["key", "new", "default"], "is already there"),
+        (["trust", "revoke", "nobody"], "knows no key and no runner"),
+        (["trust", "add-key", "f" * 64], "is no valid public key"),
+        (["trust", "add-key", "f" * 32], "has no key"),
+        (
+            *(
+                [
+                    "trust",
+                    "grant",
+                    "--context",
+                    "a b",
+                    "--caller",
+                    "c",
+                    "--key",
+                    "default",
+                ],
+            ),
+            "grants.1.context_id",
+        ),
+        (["run", "/nowhere.py"], "cannot read the script /nowhere.py"),
+        (["job", "list"], "no supervisor answers"),
+        (["run", "-c", "1", "--key", "nobody"], "there is no key 'nobody'"),
+        (["up", "--executors", "osis"], "there is no executor 'osis' here"),
+    ],
+)
+def test_what_is_wrong_is_one_line(horus, arguments, said):
+    horus("init")
+    told = horus(*arguments)
+    assert told.code == 1
+    assert said in told.err
+    assert told.err.startswith("horus: ")
+    assert told.err.count("\n") == 1
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ["key", "new", "../x"],
+        ["run"],
+        ["run", "-c", "1", "--env", "A"],
+        ["run", "-c", "1", "--timeout", "0"],
+        ["job", "check"],
+        ["up", "--port", "70000"],
+    ],
+)
+def test_a_wrong_use_says_how_it_is_used(horus, arguments):
+    told = horus(*arguments)
+    assert told.code == 2
+    assert "Usage: horus" in told.err
+
+
+def test_without_a_state_directory_the_remedy_is_told(horus):
+    told = horus("run", "-c", "1")
+    assert told.code == 1
+    assert "`horus up` makes one" in told.err
+
+
+def test_a_wrong_variable_is_told_by_every_command(horus, monkeypatch):
+    monkeypatch.setenv("HORUS_PROT", "1")
+    assert "did you mean HORUS_PORT?" in horus("key", "list").err
