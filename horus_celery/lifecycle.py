@@ -50,6 +50,7 @@ class Event(StrEnum):
 TRANSITIONS: Final[Mapping[tuple[Status, Event], Status]] = MappingProxyType(
     {
         (Status.CREATED, Event.QUEUED): Status.QUEUED,
+        (Status.CREATED, Event.FAILED): Status.FAILED,
         (Status.CREATED, Event.STOP_ASKED): Status.STOPPED,
         (Status.QUEUED, Event.CLAIMED): Status.RUNNING,
         (Status.QUEUED, Event.REFUSED): Status.REJECTED,

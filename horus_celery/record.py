@@ -87,7 +87,7 @@ class Change:
     receipt: str | None = None
     #: For CLAIMED: the record counts as abandoned after this moment.
     lease_until: datetime | None = None
-    #: The change counts only while this is the record's latest attempt.
+    #: The change counts only while this attempt holds the record.
     if_attempt: int | None = None
 
 

@@ -83,7 +83,7 @@ class RecordStore(Protocol):
         Raises:
             NotFoundError: if there is no such record.
             IllegalTransition: if the status does not allow the event, or `if_attempt`
-                is not the record's latest attempt.
+                is not the attempt that holds the record now.
         """
         ...
 
@@ -123,7 +123,7 @@ class RecordStore(Protocol):
         ...
 
     def expired(self, *, at: datetime, limit: int) -> tuple[str, ...]:
-        """Return digests of queued records whose `expires_at` has passed."""
+        """Return digests of created and queued records that expired by then."""
         ...
 
     def due(self, *, at: datetime, limit: int) -> tuple[Bell, ...]:

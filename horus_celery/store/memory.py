@@ -195,7 +195,8 @@ class MemoryStore:
             entry = self._entry(digest)
             if change in entry.changes:
                 return entry.record
-            if change.if_attempt not in {None, entry.record.attempt}:
+            holder = entry.record.attempt if entry.record.is_held else None
+            if change.if_attempt not in {None, holder}:
                 raise IllegalTransition(entry.record.status, change.event)
             self._change(entry, change)
             entry.changes.append(change)
@@ -250,8 +251,9 @@ class MemoryStore:
         with self._answering():
             late = sorted(
                 (record.summary.expires_at, record.summary.digest)
-                for record in self._queued()
-                if record.summary.expires_at <= at
+                for record in (entry.record for entry in self._entries.values())
+                if record.status in {Status.CREATED, Status.QUEUED}
+                and record.summary.expires_at <= at
             )
             return tuple(digest for _, digest in late[:limit])
 

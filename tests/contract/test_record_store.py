@@ -246,10 +246,6 @@ def test_a_change_counts_only_for_the_attempt_that_it_names(bring, make, store):
     assert make(running, Event.COMPLETED, if_attempt=1).status is Status.COMPLETED
 
 
-def test_before_the_first_start_the_attempt_is_number_zero(record, make):
-    assert make(record(), Event.REFUSED, if_attempt=0).status is Status.REJECTED
-
-
 # --- deleted -------------------------------------------------------------------
 
 
@@ -420,8 +416,28 @@ def test_a_queued_record_expires(record, store, clock):
     assert store.expired(at=late.expires_at, limit=10) == (late.digest,)
 
 
-@pytest.mark.parametrize("status", sorted(set(Status) - {"queued"}))
-def test_only_a_queued_record_expires(bring, store, clock, status):
+def test_a_record_that_nobody_queues_expires(bring, store, clock):
+    created = bring(Status.CREATED).summary
+    assert store.expired(at=created.expires_at, limit=10) == (created.digest,)
+    change = Change(event=Event.FAILED, at=clock.at, reason="expired")
+    assert store.apply(created.digest, change).reason == "expired"
+    assert store.expired(at=created.expires_at, limit=10) == ()
+
+
+def test_an_attempt_that_no_longer_holds_the_record_changes_nothing(
+    bring, store, clock
+):
+    running = bring(Status.RUNNING)
+    digest = running.summary.digest
+    store.apply(digest, Change(event=Event.REQUEUED, at=clock.at))
+    late = Change(event=Event.FAILED, at=clock.at, if_attempt=running.attempt)
+    with pytest.raises(IllegalTransition):
+        store.apply(digest, late)
+    assert store.get(digest).status is Status.QUEUED
+
+
+@pytest.mark.parametrize("status", sorted(set(Status) - {"created", "queued"}))
+def test_what_a_runner_took_does_not_expire(bring, store, clock, status):
     bring(status)
     assert store.expired(at=clock.advance(days=8), limit=10) == ()
 

@@ -34,6 +34,7 @@ if status == 'queued' then
   enter_queue(digest, had, at)
 end
 redis.call('HSET', ids, summary.context_id, digest)
+redis.call('ZADD', KEY.expiring, had.expires_at, digest)
 for _, index in ipairs(indexes(summary)) do redis.call('ZADD', index, had.seq, digest) end
 redis.call('ZADD', KEY.by .. 'status:' .. status, had.seq, digest)
 redis.call('PUBLISH', KEY.wakes, digest)

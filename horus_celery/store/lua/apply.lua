@@ -9,7 +9,8 @@ if not status then return { 'missing' } end
 -- The same change again: its answer got lost.
 if string.find(tokens, token, 1, true) then return { 'done', read(digest) } end
 local to = (NEXT[status] or {})[event]
-if not to or (if_attempt ~= '' and if_attempt ~= (old[3] or '0')) then
+local is_stale = if_attempt ~= '' and not (HELD[status] and if_attempt == old[3])
+if not to or is_stale then
   return { 'illegal', status }
 end
 

@@ -15,6 +15,9 @@ local function note_bell(digest, in_row, at)
   redis.call('SADD', KEY.rows, in_row)
 end
 
+-- What no runner has taken yet may expire.
+local EXPIRES = { created = true, queued = true }
+
 -- `had`: seq, executor, priority, not_before (or false), expires_at.
 local function enter_queue(digest, had, at)
   if had.not_before then
@@ -22,13 +25,11 @@ local function enter_queue(digest, had, at)
   else
     note_bell(digest, row(had.executor, had.priority), at)
   end
-  redis.call('ZADD', KEY.expiring, had.expires_at, digest)
 end
 
 local function leave_queue(digest, had)
   redis.call('ZREM', KEY.bells .. row(had.executor, had.priority), digest)
   redis.call('ZREM', KEY.due, digest)
-  redis.call('ZREM', KEY.expiring, digest)
 end
 
 -- Moves a record to another place in the indexes; its hash is the caller's.
@@ -38,6 +39,8 @@ local function move(digest, had, from, to, at)
   redis.call('ZADD', KEY.by .. 'status:' .. to, had.seq, digest)
   if from == 'queued' then leave_queue(digest, had) end
   if to == 'queued' then enter_queue(digest, had, at) end
+  if EXPIRES[to] then redis.call('ZADD', KEY.expiring, had.expires_at, digest)
+  elseif EXPIRES[from] then redis.call('ZREM', KEY.expiring, digest) end
   if HELD[from] and not HELD[to] then redis.call('ZREM', KEY.leases, digest) end
 end
 
