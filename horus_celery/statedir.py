@@ -12,8 +12,16 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from pathlib import Path
-from typing import Any, Final
+from typing import Final
 
+from horus_celery.bundle import (
+    Body,
+    NewRunner,
+    default_grant,
+    with_grant,
+    with_runners,
+    without,
+)
 from horus_celery.errors import ConfigurationError, RefusedError
 from horus_celery.instants import to_ms
 from horus_celery.journal import Journal
@@ -39,9 +47,6 @@ CLOCK_SKEW: Final = timedelta(minutes=5)
 MAX_SOCKET_PATH: Final = 100
 _FOLDERS: Final = ("keys", "runners", "secrets", "redis", "logs", "run")
 _FILES: Final = ("root.key", "root.pub", "trust.json", "journal.db", "horus.toml")
-
-#: The body of a trust bundle, as it is on the wire.
-Body = dict[str, Any]
 
 
 def runner_name(executor: str) -> str:
@@ -394,7 +399,7 @@ class StateDirectory:
             return 0
         return Journal(self.journal).highest_trust_version()
 
-    def _unlisted(self, body: Body, executors: Sequence[str]) -> dict[str, _Runner]:
+    def _unlisted(self, body: Body, executors: Sequence[str]) -> dict[str, NewRunner]:
         """Return the runners of these executors that the bundle does not list.
 
         Raises:
@@ -407,7 +412,7 @@ class StateDirectory:
             path = self.runner_key_file(name)
             public = read_key_file(path).public
             if name not in listed:
-                missing[name] = _Runner(executor=executor, public=public)
+                missing[name] = NewRunner(executor=executor, public=public)
             elif listed[name] != key_id(public):
                 raise ConfigurationError(
                     f"{path} is not the key that the trust bundle lists for {name}:"
@@ -458,86 +463,6 @@ class StateDirectory:
             raise ConfigurationError(
                 f"cannot read the trust bundle {self.trust_file}: {_words(error)}"
             ) from None
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class _Runner:
-    executor: str
-    public: bytes
-
-
-# --- bodies of trust bundles ---------------------------------------------------
-
-
-def default_grant(keyid: str) -> Body:
-    """Return the grant of the default caller's key."""
-    return {
-        "context_id": "default",
-        "caller_id": "default",
-        "keys": [keyid],
-        "threshold": 1,
-        "executors": ["*"],
-        "nets": ["none", "herodb"],
-        "max_timeout": 86400,
-    }
-
-
-def with_keys(body: Body, keys: Sequence[bytes]) -> Body:
-    """Return a trust body that lists these public keys, too."""
-    return {
-        **body,
-        "keys": {**body["keys"], **{key_id(key): key.hex() for key in keys}},
-    }
-
-
-def with_grant(body: Body, grant: Body, *, keys: Sequence[bytes]) -> Body:
-    """Return a trust body with one more grant, and the keys that it names."""
-    if grant in body["grants"]:
-        return with_keys(body, keys)
-    return with_keys({**body, "grants": [*body["grants"], grant]}, keys)
-
-
-def with_runners(body: Body, runners: dict[str, _Runner]) -> Body:
-    """Return a trust body with more runners, each for one executor, every context."""
-    entries = [
-        {
-            "name": name,
-            "key": key_id(runner.public),
-            "executors": [runner.executor],
-            "contexts": ["*"],
-        }
-        for name, runner in runners.items()
-    ]
-    body = {**body, "runners": [*body["runners"], *entries]}
-    return with_keys(body, [runner.public for runner in runners.values()])
-
-
-def without(body: Body, name: str) -> Body:
-    """Return a trust body without a key (by its id) or a runner (by its name).
-
-    A grant that loses so many keys that its threshold cannot be met goes, too.
-
-    Raises:
-        ConfigurationError: if the bundle knows neither.
-    """
-    keyids = {runner["key"] for runner in body["runners"] if runner["name"] == name}
-    if name in body["keys"]:
-        keyids.add(name)
-    if not keyids:
-        raise ConfigurationError(
-            f"the trust bundle knows no key and no runner {name!r}:"
-            " `horus trust show` lists them"
-        )
-    grants = [
-        {**grant, "keys": [key for key in grant["keys"] if key not in keyids]}
-        for grant in body["grants"]
-    ]
-    return {
-        **body,
-        "keys": {k: v for k, v in body["keys"].items() if k not in keyids},
-        "grants": [g for g in grants if len(g["keys"]) >= g["threshold"]],
-        "runners": [r for r in body["runners"] if r["key"] not in keyids],
-    }
 
 
 # --- files -------------------------------------------------------------------

@@ -9,6 +9,7 @@ from typing import Final
 
 import click
 
+from horus_celery.bundle import with_grant, with_keys
 from horus_celery.cli import output
 from horus_celery.cli.connection import (
     json_option,
@@ -17,7 +18,7 @@ from horus_celery.cli.connection import (
     state_option,
 )
 from horus_celery.errors import ConfigurationError
-from horus_celery.statedir import StateDirectory, with_grant, with_keys
+from horus_celery.statedir import StateDirectory
 from horus_celery.statements.keys import is_registrable, key_id, read_public_key_file
 from horus_celery.statements.trust import Trust
 

@@ -9,16 +9,10 @@ from pathlib import Path
 
 import pytest
 
+from horus_celery.bundle import Body, with_grant, without
 from horus_celery.errors import ConfigurationError
 from horus_celery.journal import Journal
-from horus_celery.statedir import (
-    SCOPES,
-    TRUST_LIFETIME,
-    Body,
-    StateDirectory,
-    with_grant,
-    without,
-)
+from horus_celery.statedir import SCOPES, TRUST_LIFETIME, StateDirectory
 from horus_celery.statements.keys import KeyPair, read_key_file, write_key_file
 
 NOW = datetime(2026, 1, 1, tzinfo=UTC)
