@@ -27,26 +27,33 @@ class Shown:
     record: Record
     #: None if the stored envelope is not the one that the record is about.
     job: Job | None
+    #: The ids of the callers' keys that signed it and are trusted now.
+    signed_by: tuple[str, ...]
 
 
 def prove(record: Record, trust: Trust) -> Shown:
     """Return the record as it is, or as failed if its signed bytes say otherwise."""
     try:
-        job = _job_of(record)
+        envelope = _envelope_of(record)
+        job = Job.from_wire(canonical.parse(envelope.body))
     except RefusedError:
-        return Shown(record=_disbelieved(record), job=None)
+        return Shown(record=_disbelieved(record), job=None, signed_by=())
+    signed_by = tuple(sorted(dsse.signers(envelope, trust.caller_keys())))
+    return Shown(record=_proven(record, job, trust), job=job, signed_by=signed_by)
+
+
+def _proven(record: Record, job: Job, trust: Trust) -> Record:
     if not record.is_over or _needs_no_receipt(record):
-        return Shown(record=record, job=job)
+        return record
     try:
         receipt = _receipt_of(record, job, trust)
     except ReceiptError:
-        return Shown(record=_disbelieved(record), job=job)
-    signed = replace(record, attempt=receipt.attempt, ran_on=receipt.runner)
-    return Shown(record=signed, job=job)
+        return _disbelieved(record)
+    return replace(record, attempt=receipt.attempt, ran_on=receipt.runner)
 
 
-def _job_of(record: Record) -> Job:
-    """Read the job from the envelope that was admitted.
+def _envelope_of(record: Record) -> dsse.Envelope:
+    """Read the envelope that was admitted.
 
     Raises:
         RefusedError: if it is not the envelope of the record's digest any more.
@@ -54,7 +61,7 @@ def _job_of(record: Record) -> Job:
     envelope = dsse.read(record.envelope, dsse.JOB)
     if envelope.digest != record.summary.digest:
         raise RefusedError("env.shape", "the stored envelope is that of another job")
-    return Job.from_wire(canonical.parse(envelope.body))
+    return envelope
 
 
 def _needs_no_receipt(record: Record) -> bool:

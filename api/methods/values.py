@@ -279,7 +279,7 @@ def record_to_wire(shown: Shown) -> RecordObject:
         "ran_on": record.ran_on,
         "exit_code": record.exit_code,
         "result": record.result,
-        "signed_by": list(summary.signed_by),
+        "signed_by": list(shown.signed_by),
         "workflow": job.get("workflow"),
         "receipt": _receipt(record.receipt),
     }
