@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from api import RequestLimits, create_app
 from api.access import hosts_for
-from horus_celery import wiring
+from horus_celery import diary, wiring
 from horus_celery.settings import load_settings
 
+diary.to_stderr()
 settings = load_settings()
 supervisor = wiring.make_supervisor(settings)
 app = create_app(
@@ -16,5 +17,5 @@ app = create_app(
         max_request_bytes=settings.max_request_bytes, max_batch=settings.max_batch
     ),
     hosts=hosts_for(settings.bind_address),
-    dashboard_url=f"http://{settings.bind_address}:{settings.flower_port}/",
+    dashboard_url=settings.flower_url,
 )

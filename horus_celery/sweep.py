@@ -196,14 +196,18 @@ class SweepThread:
             self._thread.join()
 
     def _run(self) -> None:
+        was_away = False
         while not self._closed.wait(self._every.total_seconds()):
             try:
                 report = self._sweep.once()
             except UnavailableError:
-                _logger.warning("sweep put off", reason="unavailable")
+                if not was_away:
+                    _logger.warning("sweep put off", reason="unavailable")
+                was_away = True
             except Exception as error:  # noqa: BLE001 - without sweeps lost jobs stay lost
                 _logger.error("sweep broke", error=type(error).__name__)  # noqa: TRY400 - a foreign text may quote a payload
             else:
+                was_away = False
                 if not report.did_nothing:
                     _logger.info("swept", report=report)
 

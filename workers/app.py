@@ -24,7 +24,7 @@ from celery import signals
 from celery.concurrency.prefork import TaskPool
 from celery.exceptions import CPendingDeprecationWarning
 
-from horus_celery import screening, wiring
+from horus_celery import diary, screening, wiring
 from horus_celery.celery import app
 from horus_celery.dispatch import TASK
 from horus_celery.errors import ConfigurationError, HorusError, UnavailableError
@@ -252,7 +252,9 @@ _keepers: Final[list[Keeper]] = []
 @signals.celeryd_init.connect(weak=False)
 def _take_up(instance: Any, options: dict[str, Any], **_: object) -> None:  # noqa: ANN401 - Celery's worker
     """Become a runner before anything is connected or forked, or say why not."""
-    _configure_logging()
+    diary.through_logging()
+    # It advises on acknowledgements, each time that Redis was away; we have none.
+    warnings.simplefilter("ignore", CPendingDeprecationWarning)
     excluded = options.get("exclude_queues") or ()
     queues = options.get("queues") or [queue.name for queue in app.conf.task_queues]
     try:
@@ -310,17 +312,3 @@ def _require_prefork(options: Mapping[str, Any]) -> None:
         raise ConfigurationError(
             "a runner needs Celery's prefork pool: leave out -P and --pool-start-method"
         )
-
-
-def _configure_logging() -> None:
-    """Send our events through Celery's log, each on one line, foreign text escaped."""
-    structlog.configure(
-        processors=[
-            structlog.stdlib.filter_by_level,
-            structlog.processors.KeyValueRenderer(key_order=["event"]),
-        ],
-        logger_factory=structlog.stdlib.LoggerFactory(),
-        wrapper_class=structlog.stdlib.BoundLogger,
-    )
-    # It advises on acknowledgements, each time that Redis was away; we have none.
-    warnings.simplefilter("ignore", CPendingDeprecationWarning)
