@@ -9,7 +9,6 @@ from __future__ import annotations
 import importlib
 import os
 import sys
-from ipaddress import ip_address
 from pathlib import Path
 from types import ModuleType
 from typing import Any, Final
@@ -67,7 +66,7 @@ def flower_defaults(settings: Settings) -> dict[str, str]:
     on loopback unless it asks for a password.
     """
     defaults = {
-        "FLOWER_ADDRESS": settings.bind_address,
+        "FLOWER_ADDRESS": settings.flower_address,
         "FLOWER_PORT": str(settings.flower_port),
         "FLOWER_READ_ONLY": "true",
         "FLOWER_TASKS_COLUMNS": _COLUMNS,
@@ -75,8 +74,6 @@ def flower_defaults(settings: Settings) -> dict[str, str]:
     if settings.flower_basic_auth is not None:
         login = settings.flower_basic_auth.get_secret_value()
         return {**defaults, "FLOWER_BASIC_AUTH": login}
-    if not _is_loopback(settings.bind_address):
-        return {**defaults, "FLOWER_ADDRESS": "127.0.0.1"}
     return defaults
 
 
@@ -84,13 +81,6 @@ def flower_defaults(settings: Settings) -> dict[str, str]:
 def _lock_worker(**_: Any) -> None:  # noqa: ANN401 - whatever the signal carries
     # In worker processes only: Flower knows no other transport than kombu's.
     screening.install()
-
-
-def _is_loopback(address: str) -> bool:
-    try:
-        return ip_address(address).is_loopback
-    except ValueError:
-        return address == "localhost"
 
 
 def _start() -> Celery:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import socket
 from base64 import b64encode
 from collections import defaultdict, deque
@@ -22,6 +23,10 @@ from horus_celery.store.connection import answering, ask
 
 #: The one task that a runner has.
 TASK: Final = "horus.run_job"
+#: All that a message may say: the id of a job.
+JOB_ID: Final = re.compile(
+    r"[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}"
+)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

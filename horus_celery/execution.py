@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime
@@ -20,6 +19,7 @@ import structlog
 
 from horus_celery.admission import Admitted, Gate, admit
 from horus_celery.clock import Clock
+from horus_celery.dispatch import JOB_ID
 from horus_celery.errors import (
     ClaimError,
     ConfigurationError,
@@ -43,9 +43,9 @@ from horus_celery.store.base import LogStore, RecordStore, Wakes
 
 _logger: Final = structlog.get_logger(__name__)
 
-JOB_ID: Final = re.compile(
-    r"[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}"
-)
+#: The reason of a start that the store had given up before it ended: what becomes of
+#: the job is decided there already, and the receipt stays in the journal.
+GIVEN_UP: Final = "worker_lost"
 #: What a digest is taken over when there are no signed bytes to be found.
 _UNREADABLE: Final = b"horus-unreadable-v1\0"
 _NOTHING: Final = OutputDigest.of(b"")
@@ -430,6 +430,8 @@ def _receipt(end: _Conclusion, node: Node, seq: int, prev: str | None) -> Receip
 
 def _outcome_to_json(end: _Conclusion) -> str:
     outcome = end.outcome
+    if outcome.reason == GIVEN_UP:
+        return "null"
     return json.dumps(
         {
             "digest": end.digest,
@@ -446,17 +448,18 @@ def _outcome_to_json(end: _Conclusion) -> str:
 
 def _hand_over(entry: Entry, node: Node) -> None:
     outcome = json.loads(entry.outcome)
-    change = Change(
-        event=Event(outcome["event"]),
-        at=from_ms(outcome["at"]),
-        reason=outcome["reason"],
-        ran_on=node.name,
-        exit_code=outcome["exit_code"],
-        result=outcome["result"],
-        receipt=entry.envelope,
-        if_attempt=outcome["if_attempt"],
-    )
-    _apply(outcome["digest"], change, node)
+    if outcome is not None:
+        change = Change(
+            event=Event(outcome["event"]),
+            at=from_ms(outcome["at"]),
+            reason=outcome["reason"],
+            ran_on=node.name,
+            exit_code=outcome["exit_code"],
+            result=outcome["result"],
+            receipt=entry.envelope,
+            if_attempt=outcome["if_attempt"],
+        )
+        _apply(outcome["digest"], change, node)
     node.journal.delivered(node.name, entry.seq)
 
 

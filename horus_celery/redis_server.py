@@ -98,6 +98,8 @@ def configuration(state: StateDirectory) -> str:
         "save": '""',
         # A record is never dropped to make room: then calls are refused instead.
         "maxmemory-policy": "noeviction",
+        # Most logs are a few lines: their streams take what they hold, and no page.
+        "stream-node-max-bytes": "1024",
         # Messages are measured after they were read: this bounds what one may be.
         "proto-max-bulk-len": "16mb",
         "enable-debug-command": "no",

@@ -21,8 +21,7 @@ from celery import Celery
 from celery.worker.consumer import Consumer
 from kombu.transport import TRANSPORT_ALIASES
 
-from horus_celery.dispatch import TASK
-from horus_celery.execution import JOB_ID
+from horus_celery.dispatch import JOB_ID, TASK
 
 _logger: Final = structlog.get_logger(__name__)
 

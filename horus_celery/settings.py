@@ -7,6 +7,7 @@ import json
 import os
 import tomllib
 from collections.abc import Iterable, Mapping
+from ipaddress import ip_address
 from pathlib import Path
 from typing import Annotated, Final
 from urllib.parse import urlsplit
@@ -87,8 +88,9 @@ def _strong(secrets: tuple[SecretStr, ...]) -> tuple[SecretStr, ...]:
 
 def _login(value: SecretStr) -> SecretStr:
     user, colon, password = value.get_secret_value().partition(":")
-    if not (user and colon and password):
-        raise ValueError("must have the form USER:PASSWORD")
+    # Flower reads several logins from one text, between commas.
+    if not (user and colon and password) or "," in password:
+        raise ValueError("must have the form USER:PASSWORD, without a comma")
     return value
 
 
@@ -145,6 +147,23 @@ class Settings(BaseModel):
     max_request_bytes: Annotated[int, Field(ge=4096)] = 4 * 1024 * 1024
     #: Most calls in one request.
     max_batch: Annotated[int, Field(ge=1, le=100)] = 100
+
+    @property
+    def api_url(self) -> str:
+        """Where a person on this machine finds the API."""
+        return f"http://{_shown(self.bind_address)}:{self.port}"
+
+    @property
+    def flower_address(self) -> str:
+        """Where Flower listens: beyond this machine only behind a password."""
+        if self.flower_basic_auth is not None or _is_loopback(self.bind_address):
+            return self.bind_address
+        return "127.0.0.1"
+
+    @property
+    def flower_url(self) -> str:
+        """Where a person on this machine finds Flower."""
+        return f"http://{_shown(self.flower_address)}:{self.flower_port}"
 
     @model_validator(mode="after")
     def _each_secret_has_one_scope(self) -> Settings:
@@ -235,6 +254,20 @@ def _from_file(path: Path) -> dict[str, object]:
             nearest = _nearest(key, Settings.model_fields)
             raise ConfigurationError(f"{path}: {key!r} is no setting{nearest}")
     return values
+
+
+def _shown(address: str) -> str:
+    """Return how a person on this machine names an address in a URL."""
+    if address in {"0.0.0.0", "::"}:  # noqa: S104 - compared with, not bound to
+        return "127.0.0.1"
+    return f"[{address}]" if ":" in address and "[" not in address else address
+
+
+def _is_loopback(address: str) -> bool:
+    try:
+        return ip_address(address.strip("[]")).is_loopback
+    except ValueError:
+        return address == "localhost"
 
 
 def _where(error: Exception) -> str:

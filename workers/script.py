@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Final
 
-from horus_celery.execution import Assignment, Node, Outcome
+from horus_celery.execution import GIVEN_UP, Assignment, Node, Outcome
 from horus_celery.lifecycle import Event
 from horus_celery.statements.job import Job
 from horus_celery.store.base import Stream
@@ -46,7 +46,7 @@ class ScriptExecutor:
                     end, code = self._follow(command, job, console, attending)
                     ended_at = node.clock.now()
                     if end is End.STOPPED and attending.is_lost:
-                        return _outcome(Event.FAILED, "worker_lost", code, console)
+                        return _outcome(Event.FAILED, GIVEN_UP, code, console)
                     outcome = _conclude(end, code, console, room, limit)
                     return replace(outcome, ended_at=ended_at)
             except OSError as error:

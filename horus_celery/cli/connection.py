@@ -11,7 +11,7 @@ import click
 
 from horus_celery.client import Horus
 from horus_celery.errors import ConfigurationError
-from horus_celery.processes.addresses import read_addresses, shown_host
+from horus_celery.processes.addresses import read_addresses
 from horus_celery.settings import Settings, load_settings
 from horus_celery.statedir import StateDirectory
 from horus_celery.statements.keys import KeyPair, read_key_file
@@ -106,4 +106,4 @@ def _url_here(settings: Settings, state: StateDirectory) -> str:
     running = read_addresses(state)
     if running is not None:
         return running.api
-    return f"http://{shown_host(settings.bind_address)}:{settings.port}"
+    return settings.api_url

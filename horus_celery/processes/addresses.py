@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import socket
 from dataclasses import dataclass
-from ipaddress import ip_address
 
 from horus_celery.errors import ConfigurationError
 from horus_celery.settings import Settings
@@ -34,30 +33,15 @@ def with_ports(settings: Settings) -> Settings:
             f"port {port} of {host} is taken: end what listens there, or choose"
             " another with --port (0 takes a free one)"
         )
-    flower = settings.flower_port or free_port(flower_address(settings), but=port)
-    if flower == port or not _is_free(flower_address(settings), flower):
+    flower = settings.flower_port or free_port(settings.flower_address, but=port)
+    if flower == port or not _is_free(settings.flower_address, flower):
         if "flower_port" in settings.model_fields_set and settings.flower_port:
             raise ConfigurationError(
                 f"port {flower}, which Flower is to have, is taken: set another"
                 " flower_port (0 takes a free one)"
             )
-        flower = free_port(flower_address(settings), but=port)
+        flower = free_port(settings.flower_address, but=port)
     return settings.model_copy(update={"port": port, "flower_port": flower})
-
-
-def flower_address(settings: Settings) -> str:
-    """Return where Flower listens: beyond this machine only behind a password."""
-    address = settings.bind_address
-    if settings.flower_basic_auth is not None or _is_loopback(address):
-        return address
-    return "127.0.0.1"
-
-
-def shown_host(address: str) -> str:
-    """Return how a person on this machine names an address in a URL."""
-    if address in {"0.0.0.0", "::", ""}:  # noqa: S104 - compared with, not bound to
-        return "127.0.0.1"
-    return f"[{address}]" if ":" in address and "[" not in address else address
 
 
 def free_port(host: str, *, but: int | None = None) -> int:
@@ -67,13 +51,6 @@ def free_port(host: str, *, but: int | None = None) -> int:
             port = int(bound.getsockname()[1])
         if port != but:
             return port
-
-
-def _is_loopback(address: str) -> bool:
-    try:
-        return ip_address(address).is_loopback
-    except ValueError:
-        return address == "localhost"
 
 
 def _is_free(host: str, port: int) -> bool:

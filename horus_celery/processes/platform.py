@@ -15,15 +15,14 @@ from contextlib import suppress
 from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any, Final, TextIO
+from urllib.parse import urlsplit
 
 from horus_celery import redis_server
 from horus_celery.errors import ConfigurationError, UnavailableError
 from horus_celery.processes import tree
 from horus_celery.processes.addresses import (
     Addresses,
-    flower_address,
     read_addresses,
-    shown_host,
     with_ports,
 )
 from horus_celery.processes.programs import FLOWER, environment, programs, tied
@@ -102,12 +101,10 @@ class Platform:
     @property
     def addresses(self) -> Addresses:
         """Where this deployment listens, once it is prepared."""
-        host = shown_host(self.settings.bind_address)
-        flower = shown_host(flower_address(self.settings))
         return Addresses(
             pid=os.getpid(),
-            api=f"http://{host}:{self.settings.port}",
-            flower=f"http://{flower}:{self.settings.flower_port}",
+            api=self.settings.api_url,
+            flower=self.settings.flower_url,
         )
 
     # --- start and end -------------------------------------------------------
@@ -285,8 +282,8 @@ class Platform:
 
     def _running(self) -> frozenset[str]:
         """Return the runners that are alive, as the API tells; none while it is not."""
-        host = shown_host(self.settings.bind_address).strip("[]")
-        connection = http.client.HTTPConnection(host, self.settings.port, timeout=5)
+        address = urlsplit(self.settings.api_url).netloc
+        connection = http.client.HTTPConnection(address, timeout=5)
         try:
             connection.request("GET", "/healthz")
             answer = connection.getresponse()

@@ -12,9 +12,7 @@ from supervisor.options import ServerOptions
 
 from horus_celery.errors import ConfigurationError
 from horus_celery.processes.addresses import (
-    flower_address,
     read_addresses,
-    shown_host,
     with_ports,
 )
 from horus_celery.processes.platform import changes, last_words
@@ -205,13 +203,13 @@ def test_an_address_that_is_not_of_this_machine_is_refused(settings):
 )
 def test_flower_is_on_loopback_or_behind_a_password(bind, login, address):
     given = Settings(bind_address=bind, flower_basic_auth=login)
-    assert flower_address(given) == address
+    assert given.flower_address == address
 
 
 def test_a_person_is_shown_an_address_that_can_be_opened():
-    assert shown_host("0.0.0.0") == "127.0.0.1"  # noqa: S104 - not bound to
-    assert shown_host("::1") == "[::1]"
-    assert shown_host("horus.lan") == "horus.lan"
+    assert Settings(bind_address="0.0.0.0").api_url == "http://127.0.0.1:3030"  # noqa: S104 - not bound to
+    assert Settings(bind_address="::1").api_url == "http://[::1]:3030"
+    assert Settings(bind_address="horus.lan").flower_url == "http://127.0.0.1:5555"
 
 
 @pytest.mark.parametrize("text", ["", "{", "[]", '{"pid": 1}'])
