@@ -1,0 +1,369 @@
+"""Measure the main loop beside stock Celery in the same run, and print the ratios.
+
+    python bench/run.py [--rounds N]
+
+Every figure is the median of the rounds. Both systems share one machine, one Redis
+server binary and one Python; whichever is not measured idles.
+"""
+
+from __future__ import annotations
+
+import argparse
+import importlib
+import json
+import os
+import platform
+import signal
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import httpx
+
+from horus_celery import redis_server
+from horus_celery.admission import Gate, admit
+from horus_celery.statements import dsse
+from horus_celery.statements.job import make_job
+from horus_celery.statements.keys import KeyPair, read_key_file
+from horus_celery.statements.trust import Trust
+
+BIN = Path(sys.executable).parent
+HERE = Path(__file__).parent
+#: Nobody serves it, so jobs wait in its queue and only the API is measured.
+UNSERVED = "v"
+
+
+def seconds(action: Callable[[], object]) -> float:
+    """Return how long the action took."""
+    start = time.perf_counter()
+    action()
+    return time.perf_counter() - start
+
+
+def until(ready: Callable[[], bool], *, limit: float = 60.0) -> None:
+    """Look again every 10 ms until it is ready."""
+    end = time.monotonic() + limit
+    while not ready():
+        if time.monotonic() > end:
+            raise TimeoutError("it never became ready")
+        time.sleep(0.01)
+
+
+class Deployment:
+    """A `horus up` of its own, in a directory of its own."""
+
+    def __init__(self, directory: Path) -> None:
+        self.directory = directory
+        self.process = subprocess.Popen(  # noqa: S603 - our own command
+            [BIN / "horus", "up", "--state-dir", directory, "--port", "0"],
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
+        )
+        until((directory / "run" / "up.json").exists)
+        self.url = json.loads((directory / "run" / "up.json").read_text())["url"]
+        secret = (directory / "secrets" / "user").read_text().strip()
+        self.http = httpx.Client(
+            base_url=self.url, headers={"Authorization": f"Bearer {secret}"}, timeout=60
+        )
+        self.key = read_key_file(directory / "keys" / "default.key")
+        until(self.is_ready)
+
+    def is_ready(self) -> bool:
+        """Say whether the API answers and every runner beats."""
+        try:
+            if self.http.get("/healthz").status_code != httpx.codes.OK:
+                return False
+            info = self.call("get_supervisor_info")
+        except (httpx.HTTPError, KeyError):
+            return False
+        alive = [r["name"] for r in info["runners"] if r["status"] == "running"]
+        return {"python_runner_1", "system_runner_1"} <= set(alive)
+
+    def call(self, method: str, **params: Any) -> Any:  # noqa: ANN401 - any JSON
+        """Call one method."""
+        request = {"jsonrpc": "2.0", "id": 1, "method": method, "params": params}
+        return self.http.post("/", json=request).json()["result"]
+
+    def envelope(self, code: str, *, executor: str = "python") -> dict[str, Any]:
+        """Sign a job."""
+        job = make_job(
+            aud="hero",
+            caller_id="default",
+            context_id="default",
+            executor=executor,
+            payload=code,
+            now=datetime.now(UTC),
+        )
+        return dsse.to_wire(dsse.sign(dsse.JOB, job.body(), [self.key]))
+
+    def close(self) -> None:
+        """End it as Ctrl-C does."""
+        self.http.close()
+        self.process.send_signal(signal.SIGINT)
+        self.process.wait(timeout=30)
+
+
+@contextmanager
+def deployment() -> Iterator[Deployment]:
+    """A fresh `horus up` for the duration of a block."""
+    with tempfile.TemporaryDirectory(prefix="hb") as directory:
+        running = Deployment(Path(directory))
+        try:
+            yield running
+        finally:
+            running.close()
+
+
+@contextmanager
+def peer_worker() -> Iterator[Any]:
+    """A stock Celery worker over a Redis server of its own, and its application."""
+    with tempfile.TemporaryDirectory(prefix="hb") as name:
+        directory = Path(name)
+        socket = directory / "redis.sock"
+        server = subprocess.Popen(  # noqa: S603 - the server that Horus itself uses
+            [redis_server.find_server().path, "--port", "0", "--unixsocket", socket],
+            cwd=directory,
+            stdout=subprocess.DEVNULL,
+        )
+        os.environ["PEER_REDIS_URL"] = f"redis+socket://{socket}"
+        until(socket.exists)
+        sys.path.insert(0, str(HERE))
+        # It reads the address when it is imported, and this server is a new one.
+        sys.modules.pop("peer", None)
+        peer = importlib.import_module("peer")
+        worker = subprocess.Popen(  # noqa: S603 - the peer's own command
+            [BIN / "celery", "-A", "peer", "worker", "-c", "2", "-l", "ERROR"],
+            cwd=HERE,
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
+        )
+        try:
+            peer.run.delay("print(1)").get(timeout=60)
+            yield peer
+        finally:
+            worker.terminate()
+            worker.wait(timeout=30)
+            server.terminate()
+            server.wait(timeout=30)
+
+
+def start_up() -> tuple[float, float]:
+    """Cold start until everything is ready, in seconds: ours, stock worker's."""
+
+    def ours() -> None:
+        nonlocal running
+        running = Deployment(Path(directory))
+
+    running: Deployment | None = None
+    with tempfile.TemporaryDirectory(prefix="hb") as directory:
+        mine = seconds(ours)
+        if running is not None:
+            running.close()
+    block = peer_worker()
+    theirs = seconds(block.__enter__)
+    block.__exit__(None, None, None)
+    return mine, theirs
+
+
+def command(running: Deployment) -> float:
+    """`horus run -c` on the command line, in seconds."""
+    argv = [BIN / "horus", "run", "-c", "print(1)", "--state-dir", running.directory]
+    return seconds(
+        lambda: subprocess.run(argv, check=True, capture_output=True)  # noqa: S603 - our own command
+    )
+
+
+def command_peer() -> float:
+    """The same wish on stock Celery, in seconds."""
+    code = "import peer; print(peer.run.delay('print(1)').get())"
+    return seconds(
+        lambda: subprocess.run(  # noqa: S603 - the peer's own command
+            [sys.executable, "-c", code], cwd=HERE, check=True, capture_output=True
+        )
+    )
+
+
+def round_trip(running: Deployment, *, times: int) -> float:
+    """`job.run` of a one-line Python job over HTTP with keep-alive: p50 in ms."""
+    took = []
+    for _ in range(times):
+        envelope = running.envelope("print(1)")
+        took.append(seconds(lambda e=envelope: running.call("job.run", job=e)))
+    return statistics.median(took) * 1e3
+
+
+def round_trip_peer(peer: Any, *, times: int) -> float:  # noqa: ANN401 - a module
+    """A task that runs the same script in a new interpreter: p50 in ms."""
+    took = [
+        seconds(lambda: peer.run.delay("print(1)").get(timeout=60))
+        for _ in range(times)
+    ]
+    return statistics.median(took) * 1e3
+
+
+def create_singly(running: Deployment, *, times: int) -> float:
+    """`jobs.create` with one client, one call a request: jobs a second."""
+    envelopes = [running.envelope("pass", executor=UNSERVED) for _ in range(times)]
+    took = seconds(
+        lambda: [running.call("create_job", job=envelope) for envelope in envelopes]
+    )
+    return times / took
+
+
+def create_in_batches(running: Deployment, *, batches: int) -> float:
+    """`create_job` with one client in batches of 100: jobs a second."""
+    bodies = [
+        json.dumps(
+            [
+                {
+                    "jsonrpc": "2.0",
+                    "id": n,
+                    "method": "create_job",
+                    "params": {"job": running.envelope("pass", executor=UNSERVED)},
+                }
+                for n in range(100)
+            ]
+        )
+        for _ in range(batches)
+    ]
+    headers = {"Content-Type": "application/json"}
+
+    def post_all() -> None:
+        for body in bodies:
+            answers = running.http.post("/", content=body, headers=headers).json()
+            if any("error" in answer for answer in answers):
+                raise RuntimeError(answers)
+
+    return batches * 100 / seconds(post_all)
+
+
+def publish_peer(peer: Any, *, times: int) -> float:  # noqa: ANN401 - a module
+    """`apply_async` of a 1 KB argument with one client: tasks a second."""
+    payload = "x" * 1024
+    took = seconds(lambda: [peer.nothing.delay(payload) for _ in range(times)])
+    return times / took
+
+
+def statement() -> tuple[float, float]:
+    """Sign, verify, parse and check a 1 KB job, against the bare signature: µs."""
+    key, now = KeyPair.generate(), datetime.now(UTC)
+    job = make_job(
+        aud="hero",
+        caller_id="a",
+        context_id="b",
+        executor="python",
+        payload="x" * 600,
+        now=now,
+    )
+    trust = Trust.from_wire(
+        {
+            "v": 1,
+            "aud": "hero",
+            "version": 1,
+            "issued_at": 0,
+            "expires_at": 10**13,
+            "keys": {key.keyid: key.public.hex()},
+            "grants": [
+                {
+                    "context_id": "b",
+                    "caller_id": "a",
+                    "keys": [key.keyid],
+                    "threshold": 1,
+                    "executors": ["*"],
+                    "nets": ["none"],
+                    "max_timeout": 60,
+                }
+            ],
+            "runners": [],
+        }
+    )
+    gate = Gate(
+        aud="hero", name=None, executors=None, contexts=None, trust=trust, now=now
+    )
+    body = job.body()
+
+    def whole() -> None:
+        admit(dsse.read(dsse.to_json(dsse.sign(dsse.JOB, body, [key])), dsse.JOB), gate)
+
+    def bare() -> None:
+        signed = dsse.sign(dsse.JOB, body, [key])
+        dsse.signers(signed, {key.keyid: key.public})
+
+    return micros(whole), micros(bare)
+
+
+def micros(action: Callable[[], object], *, times: int = 2000) -> float:
+    """Return the median time of one action in µs."""
+    return statistics.median(seconds(action) for _ in range(times)) * 1e6
+
+
+def median_of(rounds: int, measure: Callable[[], float]) -> float:
+    """Return the median of several rounds."""
+    return statistics.median(measure() for _ in range(rounds))
+
+
+def main() -> None:
+    """Measure everything and print one table."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--rounds", type=int, default=3)
+    rounds = parser.parse_args().rounds
+
+    rows: list[tuple[str, str, str, str, str]] = []
+
+    def row(what: str, goal: str, ours: float, theirs: float, unit: str) -> None:
+        digits = 2 if unit == "s" else 0 if ours >= 100 else 1  # noqa: PLR2004 - shown digits
+        rows.append(
+            (
+                what,
+                goal,
+                f"{ours:,.{digits}f} {unit}",
+                f"{theirs:,.{digits}f} {unit}",
+                f"{ours / theirs:.2f}",
+            )
+        )
+        print("\t".join(rows[-1]), file=sys.stderr)
+
+    starts = [start_up() for _ in range(rounds)]
+    row(
+        "`horus up` to ready (stock: broker and worker, first task)",
+        "≤ 6 s",
+        statistics.median(ours for ours, _ in starts),
+        statistics.median(theirs for _, theirs in starts),
+        "s",
+    )
+    with peer_worker() as peer:
+        peer_command = median_of(rounds, command_peer)
+        peer_trip = median_of(rounds, lambda: round_trip_peer(peer, times=50))
+        peer_publish = median_of(rounds, lambda: publish_peer(peer, times=1000))
+    with deployment() as running:
+        ours = median_of(rounds, lambda: command(running))
+        row("`horus run -c 'print(1)'`", "≤ 0.7 s", ours, peer_command, "s")
+        ours = median_of(rounds, lambda: round_trip(running, times=50))
+        row("`job.run` of one line, p50", "≤ 40 ms", ours, peer_trip, "ms")
+    with deployment() as running:
+        ours = median_of(rounds, lambda: create_singly(running, times=500))
+        row("`create_job`, single calls", "≥ 400/s", ours, peer_publish, "/s")
+        ours = median_of(rounds, lambda: create_in_batches(running, batches=10))
+        row("`create_job`, batches of 100", "≥ 1,500/s", ours, peer_publish, "/s")
+    whole, bare = statement()
+    row("sign, verify, parse, schema, 1 KB", "≤ 150 µs", whole, bare, "µs")
+
+    print(
+        f"\n{datetime.now(UTC):%Y-%m-%d}, {os.cpu_count()} cores,"
+        f" Python {platform.python_version()}, median of {rounds} rounds\n"
+    )
+    print("| what | goal | Horus | stock Celery | ratio |")
+    print("| --- | --- | --- | --- | --- |")
+    for cells in rows:
+        print("| " + " | ".join(cells) + " |")
+
+
+if __name__ == "__main__":
+    main()
