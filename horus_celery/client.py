@@ -22,6 +22,7 @@ from horus_celery.errors import (
 )
 from horus_celery.instants import from_ms
 from horus_celery.lifecycle import Status
+from horus_celery.proof import UNSIGNED_REASONS
 from horus_celery.statements import dsse
 from horus_celery.statements.job import Job, make_job
 from horus_celery.statements.keys import KeyPair
@@ -33,8 +34,6 @@ from horus_celery.store.base import LogLine, Stream
 WAIT: Final = timedelta(seconds=25)
 #: What an answer may take on top of the time that the call asked to wait.
 PATIENCE: Final = timedelta(seconds=10)
-#: Ends that nobody can sign a receipt for: no runner held the job, or it died.
-WITHOUT_RECEIPT: Final = frozenset({"worker_lost", "expired"})
 _NOT_OVER: Final = -32021
 
 
@@ -489,7 +488,7 @@ def _needs_no_receipt(record: Mapping[str, Any]) -> bool:
     """Say whether it may be over without a receipt; then it carries no result."""
     status = Status(record["status"])
     silent = status is Status.STOPPED or (
-        status is Status.FAILED and record["reason"] in WITHOUT_RECEIPT
+        status is Status.FAILED and record["reason"] in UNSIGNED_REASONS
     )
     return silent and record["result"] is None
 
