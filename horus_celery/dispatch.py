@@ -19,7 +19,7 @@ import redis
 from horus_celery.clock import Clock
 from horus_celery.instants import from_ms, to_ms
 from horus_celery.store import keys
-from horus_celery.store.connection import answering, ask
+from horus_celery.store.connection import ask, ask_all
 
 #: The one task that a runner has.
 TASK: Final = "horus.run_job"
@@ -72,12 +72,12 @@ class RedisDispatcher:
         ask(self._client, "LPUSH", keys.queue(executor, priority), made)
 
     def queue_lengths(self, executors: Sequence[str]) -> Mapping[str, int]:
-        pipeline = self._client.pipeline(transaction=False)
-        for executor in executors:
-            for priority in keys.STEPS:
-                pipeline.llen(keys.queue(executor, priority))
-        with answering():
-            lengths = iter(pipeline.execute())
+        queues = [
+            keys.queue(executor, priority)
+            for executor in executors
+            for priority in keys.STEPS
+        ]
+        lengths = ask_all(self._client, "LLEN", queues)
         return {
             executor: sum(next(lengths) for _ in keys.STEPS) for executor in executors
         }

@@ -17,6 +17,7 @@ HorusError
 ├── UnauthenticatedError   with a secret
 ├── ForbiddenError         with another secret
 ├── UnavailableError       later: Redis is away
+│   └── DamagedError           once somebody has mended what stands in Redis
 ├── NotOverError           later: the job is not over yet
 ├── ReceiptError           not at all: what was shown is not what a runner signed
 └── ConfigurationError     after mending the setting, file or machine that it names
@@ -160,6 +161,13 @@ class UnavailableError(HorusError):
 
     def __init__(self, detail: str) -> None:
         super().__init__(detail, reason="unavailable")
+
+
+class DamagedError(UnavailableError):
+    """Redis answers, but something there is not what Horus wrote; the text names it.
+
+    Only what stands there cannot be used: the store serves everything else.
+    """
 
 
 class NotOverError(HorusError):

@@ -7,13 +7,16 @@ journal and the clock of this node.
 
 from __future__ import annotations
 
+import base64
 import hashlib
 import json
-from collections.abc import Mapping
+import re
+from collections import deque
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
-from typing import Final, Protocol
+from typing import Any, Final, Protocol, TypeAlias
 
 import structlog
 
@@ -23,6 +26,7 @@ from horus_celery.dispatch import JOB_ID
 from horus_celery.errors import (
     ClaimError,
     ConfigurationError,
+    DamagedError,
     IllegalTransition,
     InputError,
     NotCoveredError,
@@ -32,14 +36,14 @@ from horus_celery.errors import (
 )
 from horus_celery.instants import from_ms, to_ms
 from horus_celery.journal import AlreadyRunning, Entry, Journal, process_mark
-from horus_celery.lifecycle import Event, Status, advance
+from horus_celery.lifecycle import TERMINAL, Event, Status, advance
 from horus_celery.record import LEASE, Change, Record
 from horus_celery.statements import dsse
 from horus_celery.statements.job import Job
 from horus_celery.statements.keys import KeyPair
 from horus_celery.statements.receipt import OutputDigest, Receipt, ResultDigest
 from horus_celery.statements.trust import RunnerEntry, Trust, is_listed
-from horus_celery.store.base import LogStore, RecordStore, Wakes
+from horus_celery.store.base import Chunk, LogStore, RecordStore, Stream, Wakes
 
 _logger: Final = structlog.get_logger(__name__)
 
@@ -49,6 +53,11 @@ GIVEN_UP: Final = "worker_lost"
 #: What a digest is taken over when there are no signed bytes to be found.
 _UNREADABLE: Final = b"horus-unreadable-v1\0"
 _NOTHING: Final = OutputDigest.of(b"")
+#: How many lines of a log are read at once.
+_LOG_PAGE: Final = 1000
+_LINE: Final = re.compile(rb"[^\n]*\n|[^\n]+")
+#: A chunk as the log shows it: time, stream, text.
+_Shown: TypeAlias = tuple[int, Stream, str]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -66,6 +75,16 @@ class Assignment:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Unsent:
+    """Output that the log did not take while the script ran."""
+
+    #: What the log took directly before it, which shows where it belongs: it reaches
+    #: back to a chunk of another moment than the one after it, or to the first of all.
+    before: tuple[Chunk, ...]
+    chunks: tuple[Chunk, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Outcome:
     """What became of one start, as the runner saw it."""
 
@@ -80,6 +99,7 @@ class Outcome:
     sandbox: str = "none"
     #: When nothing of it ran any more; None is the moment of settling.
     ended_at: datetime | None = None
+    unsent: Unsent | None = None
 
 
 class Executor(Protocol):
@@ -155,9 +175,16 @@ def deliver(node: Node) -> None:
 
     Raises:
         UnavailableError: if the store does not answer; the rest stays in the journal.
+        DamagedError: if a record is damaged; only its receipt stays in the journal.
     """
+    damage: DamagedError | None = None
     for entry in node.journal.undelivered(node.name):
-        _hand_over(entry, node)
+        try:
+            _hand_over(entry, node)
+        except DamagedError as error:
+            damage = error
+    if damage is not None:
+        raise damage
 
 
 def own_entry(node: Node) -> RunnerEntry:
@@ -394,6 +421,10 @@ def _conclude(end: _Conclusion, node: Node) -> None:
         attempt=end.start,
         outcome=_outcome_to_json(end),
     )
+    if end.outcome.unsent is not None:
+        # Left to `deliver`, because a log has one writer at a time.
+        _logger.warning("receipt kept for later", job_id=end.job_id, seq=entry.seq)
+        return
     try:
         _hand_over(entry, node)
     except UnavailableError:
@@ -441,6 +472,7 @@ def _outcome_to_json(end: _Conclusion) -> str:
             "exit_code": outcome.exit_code,
             "result": outcome.result,
             "if_attempt": end.if_attempt,
+            "unsent": _unsent_to_wire(outcome.unsent),
         },
         ensure_ascii=False,
     )
@@ -449,6 +481,7 @@ def _outcome_to_json(end: _Conclusion) -> str:
 def _hand_over(entry: Entry, node: Node) -> None:
     outcome = json.loads(entry.outcome)
     if outcome is not None:
+        _send_rest(outcome, node)
         change = Change(
             event=Event(outcome["event"]),
             at=from_ms(outcome["at"]),
@@ -461,6 +494,83 @@ def _hand_over(entry: Entry, node: Node) -> None:
         )
         _apply(outcome["digest"], change, node)
     node.journal.delivered(node.name, entry.seq)
+
+
+def _send_rest(outcome: Mapping[str, Any], node: Node) -> None:
+    """Complete the log of a start that has not been settled."""
+    # An outcome that an earlier version kept has none.
+    unsent = outcome.get("unsent")
+    if unsent is None:
+        return
+    digest = outcome["digest"]
+    try:
+        record = node.store.get(digest)
+    except NotFoundError:
+        return
+    if record.attempt != outcome["if_attempt"] or record.status in TERMINAL:
+        return
+    before, chunks = (list(_unpack(unsent[name])) for name in ("before", "chunks"))
+    try:
+        there = _count_there([*before, *chunks], digest, node)
+        # A log that has lost even what it took gets at least the rest.
+        node.logs.append(digest, [*before, *chunks][there or len(before) :])
+    except DamagedError:
+        # What became of the job counts for more than its lines.
+        _logger.warning("lines of output lost", digest=digest, lines=len(chunks))
+
+
+def _count_there(chunks: Sequence[Chunk], digest: str, node: Node) -> int:
+    """Return how many of these chunks the log already ends with.
+
+    An answer may have been lost, and so may this process between two of its calls.
+    """
+    wanted = [_shown(chunk) for chunk in chunks]
+    last: deque[_Shown] = deque(maxlen=len(wanted))
+    after = None
+    while page := node.logs.read(digest, after=after, limit=_LOG_PAGE):
+        last += ((to_ms(line.at), line.stream, line.text) for line in page)
+        after = page[-1].cursor
+    found = list(last)
+    for start, line in enumerate(found):
+        if line == wanted[0] and found[start:] == wanted[: len(found) - start]:
+            return len(found) - start
+    return 0
+
+
+def _shown(chunk: Chunk) -> _Shown:
+    text = chunk.data.decode("utf-8", "replace").removesuffix("\n")
+    return to_ms(chunk.at), chunk.stream, text
+
+
+def _unsent_to_wire(unsent: Unsent | None) -> Mapping[str, object] | None:
+    if unsent is None:
+        return None
+    return {"before": _pack(unsent.before), "chunks": _pack(unsent.chunks)}
+
+
+def _pack(chunks: Sequence[Chunk]) -> list[tuple[int, str, str]]:
+    """Return chunks as JSON; whole lines of one moment stand together."""
+    packed: list[tuple[int, Stream, bytearray]] = []
+    for chunk in chunks:
+        at = to_ms(chunk.at)
+        if (
+            packed
+            and packed[-1][:2] == (at, chunk.stream)
+            and packed[-1][2][-1:] == b"\n"
+        ):
+            packed[-1][2].extend(chunk.data)
+        else:
+            packed.append((at, chunk.stream, bytearray(chunk.data)))
+    return [
+        (at, stream.value, base64.b64encode(data).decode())
+        for at, stream, data in packed
+    ]
+
+
+def _unpack(packed: Iterable[tuple[int, str, str]]) -> Iterator[Chunk]:
+    for at, stream, data in packed:
+        for line in _LINE.findall(base64.b64decode(data)):
+            yield Chunk(at=from_ms(at), stream=Stream(stream), data=line)
 
 
 def _apply(digest: str, change: Change, node: Node) -> None:

@@ -125,5 +125,5 @@ def _from_json(text: bytes) -> RunnerBeat | None:
             pid=int(said["pid"]),
             at=from_ms(int(said["at"])),
         )
-    except (ValueError, TypeError, KeyError):
+    except (ValueError, TypeError, KeyError, OverflowError):
         return None

@@ -12,6 +12,8 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Final, Protocol
 
+import structlog
+
 from horus_celery import __version__, admission
 from horus_celery.clock import Clock
 from horus_celery.dispatch import Dispatcher
@@ -23,6 +25,7 @@ from horus_celery.errors import (
     NotOverError,
     ReceiptError,
     RefusedError,
+    UnavailableError,
 )
 from horus_celery.holdup import Holdup, holdup_of
 from horus_celery.lifecycle import Event, Status
@@ -48,6 +51,7 @@ _TAIL_PAGES: Final = 50
 #: How long `delete` waits for a running job to end: a runner ends it within 5 s.
 _END_OF_STOPPED: Final = timedelta(seconds=15)
 _DIGEST: Final = re.compile(r"[0-9a-f]{64}")
+_logger: Final = structlog.get_logger(__name__)
 
 
 class TrustSource(Protocol):
@@ -358,10 +362,14 @@ class Supervisor:
         if record.not_before is not None and record.not_before > now:
             return
         summary = record.summary
-        self._dispatcher.ring(summary.id, summary.executor, record.priority)
-        if record.not_before is not None:
-            # Else being queued counts as the bell, which saves a way to the store.
-            self._store.rung(summary.digest, at=now)
+        try:
+            self._dispatcher.ring(summary.id, summary.executor, record.priority)
+            if record.not_before is not None:
+                # Else being queued counts as the bell, which saves a way to the store.
+                self._store.rung(summary.digest, at=now)
+        except UnavailableError:
+            # The job is recorded, and the caller is told so.
+            _logger.warning("bell put off", job_id=summary.id, reason="unavailable")
 
     def _find(self, job_id: str) -> Record:
         if _DIGEST.fullmatch(job_id):

@@ -3,16 +3,23 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterable
-from dataclasses import dataclass
+from collections import Counter
+from collections.abc import Callable, Collection, Iterable
+from dataclasses import dataclass, field
 from datetime import datetime, timedelta
-from typing import Final
+from functools import partial
+from typing import Final, TypeVar
 
 import structlog
 
 from horus_celery.clock import Clock
 from horus_celery.dispatch import Dispatcher, Front
-from horus_celery.errors import IllegalTransition, NotFoundError, UnavailableError
+from horus_celery.errors import (
+    DamagedError,
+    IllegalTransition,
+    NotFoundError,
+    UnavailableError,
+)
 from horus_celery.lifecycle import Event, Status
 from horus_celery.record import LEASE, Change, Record
 from horus_celery.store.base import Bell, RecordStore
@@ -28,6 +35,7 @@ _PAGE: Final = 100
 _PAGES: Final = 20
 
 _logger: Final = structlog.get_logger(__name__)
+_T = TypeVar("_T", str, Bell)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -67,9 +75,13 @@ class Sweep:
         #: Since when the store has answered every sweep.
         self._steady_since: datetime | None = None
         self._latest: datetime | None = None
+        #: What went wrong in the latest sweep: step and kind of error.
+        self._troubles: frozenset[tuple[str, str]] = frozenset()
 
     def once(self) -> SweepReport:
         """Sweep once.
+
+        What is damaged in the store stops only what cannot be done without it.
 
         Raises:
             UnavailableError: if the store does not answer; the next sweep goes on.
@@ -84,14 +96,16 @@ class Sweep:
         return report
 
     def _sweep(self, now: datetime) -> SweepReport:
-        requeued, buried = self._bury(now) if self._is_steady(now) else (0, 0)
-        return SweepReport(
-            requeued=requeued,
-            buried=buried,
-            expired=self._expire(now),
-            due=self._ring_due(now),
-            rung_again=self._ring_again(now),
-        )
+        turn = _Turn(now=now, known_troubles=self._troubles)
+        bury = self._bury if self._is_steady(now) else self._look_at_leases
+        if not turn.may("bury", partial(bury, turn)):
+            # While nobody can read the leases, nobody can renew them.
+            self._steady_since = None
+        turn.may("expire", partial(self._expire, turn))
+        turn.may("ring due", partial(self._ring_due, turn))
+        turn.may("ring again", partial(self._ring_again, turn))
+        self._troubles = frozenset(turn.troubles)
+        return SweepReport(**turn.done)
 
     def _is_steady(self, now: datetime) -> bool:
         """Whether runners had every chance to renew their leases.
@@ -106,18 +120,20 @@ class Sweep:
             self._steady_since = now
         return now - self._steady_since >= LEASE
 
-    def _bury(self, now: datetime) -> tuple[int, int]:
-        requeued = buried = 0
-        for digest in self._store.abandoned(at=now, limit=_PAGE):
-            after = self._give_up(digest, now)
+    def _look_at_leases(self, turn: _Turn) -> None:
+        self._store.abandoned(at=turn.now, limit=1)
+
+    def _bury(self, turn: _Turn) -> None:
+        def give_up(digest: str) -> None:
+            after = self._give_up(digest, turn.now)
             if after is None:
-                continue
+                return
+            turn.done["requeued" if after.status is Status.QUEUED else "buried"] += 1
             if after.status is Status.QUEUED:
-                self._ring(_bell(after), now)
-                requeued += 1
-            else:
-                buried += 1
-        return requeued, buried
+                self._ring(_bell(after), turn.now)
+
+        read = partial(self._store.abandoned, at=turn.now)
+        turn.each("bury one", lambda limit: read(limit=limit), give_up)
 
     def _give_up(self, digest: str, now: datetime) -> Record | None:
         try:
@@ -126,10 +142,14 @@ class Sweep:
             return None
         return self._apply(digest, _after_death(record, now))
 
-    def _expire(self, now: datetime) -> int:
-        change = Change(event=Event.FAILED, at=now, reason="expired")
-        late = self._store.expired(at=now, limit=_PAGE)
-        return sum(self._apply(digest, change) is not None for digest in late)
+    def _expire(self, turn: _Turn) -> None:
+        change = Change(event=Event.FAILED, at=turn.now, reason="expired")
+
+        def expire(digest: str) -> None:
+            turn.done["expired"] += self._apply(digest, change) is not None
+
+        read = partial(self._store.expired, at=turn.now)
+        turn.each("expire one", lambda limit: read(limit=limit), expire)
 
     def _apply(self, digest: str, change: Change) -> Record | None:
         """Make a change, unless somebody else was faster."""
@@ -138,40 +158,97 @@ class Sweep:
         except (IllegalTransition, NotFoundError):
             return None
 
-    def _ring_due(self, now: datetime) -> int:
-        due = self._store.due(at=now, limit=_PAGE)
-        self._ring_all(due, now)
-        return len(due)
+    def _ring_due(self, turn: _Turn) -> None:
+        def ring(bell: Bell) -> None:
+            self._ring(bell, turn.now)
+            turn.done["due"] += 1
 
-    def _ring_again(self, now: datetime) -> int:
-        count = 0
+        read = partial(self._store.due, at=turn.now)
+        turn.each("ring due one", lambda limit: read(limit=limit), ring)
+
+    def _ring_again(self, turn: _Turn) -> None:
         for _ in range(_PAGES):
-            lost = self._lost(self._store.silent(before=now - GRACE, limit=_PAGE))
-            self._ring_all(lost, now)
-            count += len(lost)
-            if not lost:
+            silent = self._store.silent(before=turn.now - GRACE, limit=_PAGE)
+            rung = 0
+            for bell in self._lost(silent, turn):
+                rung += turn.may("ring one again", partial(self._ring, bell, turn.now))
+            turn.done["rung_again"] += rung
+            if not rung:
                 break
-        return count
 
-    def _lost(self, silent: Iterable[Bell]) -> list[Bell]:
+    def _lost(self, silent: Iterable[Bell], turn: _Turn) -> list[Bell]:
         """Return those whose message is not in its queue any more."""
-        fronts: dict[tuple[str, int], Front | None] = {}
-        lost = []
+        queues: dict[tuple[str, int], list[Bell]] = {}
         for bell in silent:
-            queue = bell.executor, step(bell.priority)
-            if queue not in fronts:
-                fronts[queue] = self._dispatcher.front(*queue)
-            if _is_lost(bell, fronts[queue]):
-                lost.append(bell)
+            queues.setdefault((bell.executor, step(bell.priority)), []).append(bell)
+        lost: list[Bell] = []
+
+        def look(queue: tuple[str, int], bells: Iterable[Bell]) -> None:
+            front = self._dispatcher.front(*queue)
+            lost.extend(bell for bell in bells if _is_lost(bell, front))
+
+        for queue, bells in queues.items():
+            turn.may("look into a queue", partial(look, queue, bells))
         return lost
 
-    def _ring_all(self, bells: Iterable[Bell], now: datetime) -> None:
-        for bell in bells:
-            self._ring(bell, now)
-
     def _ring(self, bell: Bell, now: datetime) -> None:
-        self._dispatcher.ring(bell.job_id, bell.executor, bell.priority)
+        # Noted first: what is rung and cannot be noted would be rung every second.
         self._store.rung(bell.digest, at=now)
+        self._dispatcher.ring(bell.job_id, bell.executor, bell.priority)
+
+
+@dataclass(slots=True, kw_only=True)
+class _Turn:
+    """One sweep: what it did, and what went wrong without stopping the rest."""
+
+    now: datetime
+    known_troubles: Collection[tuple[str, str]]
+    done: Counter[str] = field(default_factory=Counter)
+    troubles: set[tuple[str, str]] = field(default_factory=set)
+
+    def may(self, step: str, act: Callable[[], None]) -> bool:
+        """Do what may fail alone, and return whether it did not.
+
+        Raises:
+            UnavailableError: if the store does not answer: then nothing else will do.
+        """
+        try:
+            act()
+        except DamagedError as error:
+            self._log(step, error, str(error))
+        except UnavailableError:
+            raise
+        except Exception as error:  # noqa: BLE001 - without sweeps lost jobs stay lost
+            self._log(step, error, "")  # a foreign text may quote a payload
+        else:
+            return True
+        return False
+
+    def each(
+        self,
+        step: str,
+        read: Callable[[int], Collection[_T]],
+        act: Callable[[_T], None],
+    ) -> None:
+        """Read a page and deal with each alone; what fails hides nothing behind it.
+
+        Raises:
+            UnavailableError: see `may`.
+        """
+        stuck: set[_T] = set()
+        for _ in range(_PAGES):
+            new = [one for one in read(_PAGE + len(stuck)) if one not in stuck]
+            failed = {one for one in new if not self.may(step, partial(act, one))}
+            if not failed:
+                return
+            stuck |= failed
+
+    def _log(self, step: str, error: Exception, detail: str) -> None:
+        """Say it once, not every second and not for each job."""
+        trouble = step, type(error).__name__
+        if trouble not in self.troubles and trouble not in self.known_troubles:
+            _logger.error("sweep broke", step=step, error=trouble[1], detail=detail)
+        self.troubles.add(trouble)
 
 
 class SweepThread:
@@ -204,8 +281,6 @@ class SweepThread:
                 if not was_away:
                     _logger.warning("sweep put off", reason="unavailable")
                 was_away = True
-            except Exception as error:  # noqa: BLE001 - without sweeps lost jobs stay lost
-                _logger.error("sweep broke", error=type(error).__name__)  # noqa: TRY400 - a foreign text may quote a payload
             else:
                 was_away = False
                 if not report.did_nothing:

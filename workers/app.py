@@ -141,6 +141,8 @@ class Keeper:
         self._sweep = SweepThread(wiring.make_sweep(runner.settings))
         self._concurrency = 1
         self._swept_at: datetime | None = None
+        #: The children that a signal had stopped at the last look.
+        self._stopped: frozenset[int] = frozenset()
         self._ended = threading.Event()
         self._thread = threading.Thread(
             target=self._keep, name="horus-keeper", daemon=True
@@ -206,7 +208,7 @@ class Keeper:
         except OSError as error:
             raise ConfigurationError(
                 f"jobs cannot get directories in {rooms}: {error.strerror};"
-                " mend its owner and mode"
+                " mend its owner and mode, and put no link there"
             ) from None
 
     def _keep(self) -> None:
@@ -227,9 +229,25 @@ class Keeper:
     def _round(self) -> None:
         if killed := tree.kill_strays() + self._tidy_rooms():
             _logger.warning("processes of a lost job ended", count=killed)
+        self._wake_children()
         self._sweep_journal()
         self._beat()
         deliver(self._node)
+
+    def _wake_children(self) -> None:
+        """Let nobody stop a child for good: while it stands still, no timeout counts.
+
+        Once may be a slip, or somebody's Ctrl-Z; who does it again loses the job.
+        """
+        stopped = tree.stopped_children()
+        again = stopped & self._stopped
+        tree.signal_all(list(again), signal.SIGKILL)
+        tree.signal_all(list(stopped - again), signal.SIGCONT)
+        self._stopped = stopped
+        if stopped:
+            _logger.warning(
+                "pool was stopped", woken=len(stopped - again), killed=len(again)
+            )
 
     def _beat(self) -> None:
         node = self._node

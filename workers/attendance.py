@@ -8,7 +8,7 @@ from __future__ import annotations
 import os
 import threading
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from datetime import timedelta
 from itertools import islice
@@ -17,7 +17,8 @@ from typing import Final
 import structlog
 
 from horus_celery.errors import ConflictError, NotFoundError, UnavailableError
-from horus_celery.execution import Assignment, Node
+from horus_celery.execution import Assignment, Node, Unsent
+from horus_celery.instants import to_ms
 from horus_celery.lifecycle import Status
 from horus_celery.record import LEASE, LEASE_BEAT
 from horus_celery.store.base import Chunk
@@ -26,8 +27,9 @@ _logger: Final = structlog.get_logger(__name__)
 
 #: Lines that come within this time are sent together; the first goes at once.
 _BATCH: Final = timedelta(milliseconds=50)
-#: The most lines in one call, so that every call is short.
-_MAX_BATCH: Final = 1000
+#: The most lines in one call: the store takes so many at once or not at all, so a call
+#: that failed is made again as it was.
+_MAX_BATCH: Final = 200
 #: How long after Redis was found away the lines are tried again.
 _RETRY: Final = timedelta(seconds=1)
 
@@ -52,6 +54,11 @@ class Attendance:
     def say(self, chunk: Chunk) -> None:
         """Send a line, now or when Redis is there again."""
         self._lines.add(chunk)
+
+    @property
+    def unsent(self) -> Unsent | None:
+        """What the store did not take up to the end, if there is any."""
+        return self._lines.unsent
 
     def begin(self) -> None:
         """Begin to renew the lease and to listen."""
@@ -96,6 +103,8 @@ class _Lines:
         self._node = node
         # Bounded by what the console keeps of a script's output.
         self._waiting: deque[Chunk] = deque()
+        #: Those before them by which they find their place.
+        self._before: tuple[Chunk, ...] = ()
         self._changed = threading.Condition()
         self._is_finished = False
         self._sending: threading.Thread | None = None
@@ -118,8 +127,14 @@ class _Lines:
         if self._sending is not None:
             # It ends with the last line, or when Redis is found away.
             self._sending.join()
-        if lost := len(self._waiting):
-            _logger.warning("lines of output lost", job_id=self._job_id, lines=lost)
+        if kept := len(self._waiting):
+            _logger.info("lines kept for later", job_id=self._job_id, lines=kept)
+
+    @property
+    def unsent(self) -> Unsent | None:
+        if not self._waiting:
+            return None
+        return Unsent(before=self._before, chunks=tuple(self._waiting))
 
     def _send_all(self) -> None:
         while self._wait_for_lines():
@@ -127,6 +142,8 @@ class _Lines:
             with self._changed:
                 if self._is_finished and not is_sent:
                     return
+                if is_sent and len(self._waiting) >= _MAX_BATCH:
+                    continue
                 pause = _BATCH if is_sent else _RETRY
                 self._changed.wait_for(lambda: self._is_finished, pause.total_seconds())
 
@@ -146,7 +163,21 @@ class _Lines:
         with self._changed:
             for _ in batch:
                 self._waiting.popleft()
+        self._before = _landmark((*self._before, *batch))
         return True
+
+
+def _landmark(sent: Sequence[Chunk]) -> tuple[Chunk, ...]:
+    """Return the end of what was sent that stands in the log only once.
+
+    It reaches back to a chunk of another moment than the last one: a script may well
+    say the same again within the millisecond that the log keeps.
+    """
+    last = to_ms(sent[-1].at)
+    start = len(sent) - 1
+    while start > 0 and to_ms(sent[start].at) == last:
+        start -= 1
+    return tuple(sent[start:])
 
 
 @contextmanager

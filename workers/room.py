@@ -1,13 +1,17 @@
-"""Where a job's files are: a private directory that goes when the job is over."""
+"""Where a job's files are: a private directory that goes when the job is over.
+
+A script may put a link anywhere in its room, or in the room's own place. So all that is
+done here is done from the descriptor of the rooms' directory down, and follows none.
+"""
 
 from __future__ import annotations
 
 import os
+import secrets
 import stat
-import tempfile
 import uuid
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
@@ -20,6 +24,12 @@ from horus_celery.processes.tree import kill_told_of
 
 _logger: Final = structlog.get_logger(__name__)
 
+_FOLDER: Final = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
+_RESULT: Final = "result"
+_OUT: Final = "out"
+#: The rooms that could not be removed, each of which is worth one word.
+_left_behind: Final[set[Path]] = set()
+
 
 class BadResult(HorusError):
     """What stands where the result should be is no result."""
@@ -28,11 +38,14 @@ class BadResult(HorusError):
         super().__init__(detail, reason="executor")
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Room:
     """The private directory of one job."""
 
     path: Path
+    #: Descriptors of the room and of its directory for the result, as they were made.
+    folder: int
+    out: int
 
     @property
     def script(self) -> Path:
@@ -52,18 +65,20 @@ class Room:
     @property
     def result(self) -> Path:
         """Where the script may write its result."""
-        return self.path / "out" / "result"
+        return self.path / _OUT / _RESULT
 
     def read_result(self, *, limit: int) -> bytes | None:
         """Return what the script wrote as its result; None if it wrote nothing.
 
         Raises:
-            BadResult: if it is no plain file, or larger than the limit.
+            BadResult: if it is no plain file, larger than the limit, or not in the
+                directory that it was given.
         """
+        self._require_same_out()
         # Whatever the script put there, opening it neither waits nor follows.
         flags = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
         try:
-            descriptor = os.open(self.result, flags)
+            descriptor = os.open(_RESULT, flags, dir_fd=self.out)
         except FileNotFoundError:
             return None
         except OSError:
@@ -78,6 +93,12 @@ class Room:
             raise BadResult(f"the result is larger than {limit} bytes")
         return data
 
+    def _require_same_out(self) -> None:
+        with suppress(FileNotFoundError):
+            found = os.stat(_OUT, dir_fd=self.folder, follow_symlinks=False)
+            if not os.path.samestat(found, os.fstat(self.out)):
+                raise BadResult("the result is not in the directory that was made")
+
 
 @contextmanager
 def private_room(parent: Path, script: str) -> Iterator[Room]:
@@ -88,43 +109,48 @@ def private_room(parent: Path, script: str) -> Iterator[Room]:
     """
     # The name tells whose it is, should this process not get to remove it.
     mark = process_mark()
-    prefix = f"{mark.pid}-{mark.started}-"
-    room = Room(Path(tempfile.mkdtemp(prefix=prefix, dir=parent)))
-    try:
-        for folder in (room.work, room.inputs, room.result.parent):
-            folder.mkdir(mode=0o700)
-        room.inputs.chmod(0o500)
-        room.script.write_text(script, "utf-8")
-        yield room
-    finally:
-        remove(room.path)
+    name = f"{mark.pid}-{mark.started}-{secrets.token_hex(4)}"
+    path = parent / name
+    with ExitStack() as open_folders:
+
+        def enter(name: str, *, within: int) -> int:
+            descriptor = os.open(name, _FOLDER, dir_fd=within)
+            open_folders.callback(os.close, descriptor)
+            return descriptor
+
+        rooms = os.open(parent, _FOLDER)
+        open_folders.callback(os.close, rooms)
+        os.mkdir(name, 0o700, dir_fd=rooms)
+        try:
+            folder = enter(name, within=rooms)
+            os.mkdir("work", 0o700, dir_fd=folder)
+            os.mkdir("inputs", 0o500, dir_fd=folder)
+            os.mkdir(_OUT, 0o700, dir_fd=folder)
+            room = Room(path=path, folder=folder, out=enter(_OUT, within=folder))
+            _write(script, room)
+            yield room
+        finally:
+            _remove(path, rooms)
 
 
 def remove_abandoned(parent: Path) -> int:
     """Remove the rooms of processes that are gone, and end who is left in them.
 
     Returns how many processes that were.
+
+    Raises:
+        OSError: if there is no such directory, or a link is in its place.
     """
     killed = 0
-    for path in parent.iterdir():
-        if not _has_owner(path.name):
-            killed += kill_told_of(path)
-            remove(path)
-    return killed
-
-
-def remove(path: Path) -> None:
-    """Remove a folder, whatever permissions, depth and names a script gave it.
-
-    Nothing of the script may be running any more.
-    """
+    rooms = os.open(parent, _FOLDER)
     try:
-        _remove(path)
-    except FileNotFoundError:
-        return  # the script did it
-    except OSError as error:
-        # Such as a file that was made immutable; the next start tries again.
-        _logger.warning("room left behind", error=error.strerror)
+        for name in os.listdir(rooms):  # noqa: PTH208 - of a descriptor
+            if not _has_owner(name):
+                killed += kill_told_of(parent / name)
+                _remove(parent / name, rooms)
+    finally:
+        os.close(rooms)
+    return killed
 
 
 def _has_owner(name: str) -> bool:
@@ -136,6 +162,13 @@ def _has_owner(name: str) -> bool:
         return False
 
 
+def _write(script: str, room: Room) -> None:
+    flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC
+    descriptor = os.open(room.script.name, flags, 0o600, dir_fd=room.folder)
+    with open(descriptor, "w", encoding="utf-8") as file:  # noqa: PTH123 - a descriptor
+        file.write(script)
+
+
 def _read(descriptor: int, size: int) -> bytes:
     """Read up to so many bytes."""
     parts: list[bytes] = []
@@ -145,20 +178,73 @@ def _read(descriptor: int, size: int) -> bytes:
     return b"".join(parts)
 
 
-def _remove(top: Path) -> None:
+def _remove(path: Path, rooms: int) -> None:
+    """Remove a room, whatever permissions, depth, names and links a script gave it.
+
+    Nothing of the script may be running any more.
+    """
+    try:
+        _empty_out(path.name, rooms)
+    except FileNotFoundError:
+        pass  # the script did it
+    except OSError as error:
+        # Such as a file that was made immutable; the next round tries again.
+        if path not in _left_behind:
+            _left_behind.add(path)
+            _logger.warning("room left behind", room=path.name, error=error.strerror)
+        return
+    _left_behind.discard(path)
+
+
+def _empty_out(top: str, rooms: int) -> None:
     pending = [top]
     while pending:
-        folder = pending.pop()
-        folder.chmod(0o700)
-        with os.scandir(folder) as entries:
-            for entry in entries:
-                if not entry.is_dir(follow_symlinks=False):
-                    os.unlink(entry.path)  # noqa: PTH108 - an entry has a path already
-                    continue
-                # Moved to the side, so that depth costs neither stack nor names that
-                # are too long. A folder must be writable to be moved.
-                beside = top.with_name(f"{top.name}-{uuid.uuid4().hex}")
-                os.chmod(entry.path, 0o700)  # noqa: PTH101
-                os.rename(entry.path, beside)  # noqa: PTH104
-                pending.append(beside)
-        folder.rmdir()
+        name = pending.pop()
+        folder = _open_to_change(name, rooms)
+        if folder is None:
+            os.unlink(name, dir_fd=rooms)
+            continue
+        try:
+            pending += _empty(folder, top, rooms)
+        finally:
+            os.close(folder)
+        os.rmdir(name, dir_fd=rooms)
+
+
+def _empty(folder: int, top: str, rooms: int) -> list[str]:
+    """Unlink a folder's files; return the names by which the rooms have its folders.
+
+    They are moved to the side, so that depth costs neither stack nor descriptors nor
+    names that are too long.
+    """
+    moved: list[str] = []
+    with os.scandir(folder) as entries:
+        for entry in entries:
+            if not entry.is_dir(follow_symlinks=False):
+                os.unlink(entry.name, dir_fd=folder)
+                continue
+            # A folder must be writable to be moved.
+            within = _open_to_change(entry.name, folder)
+            if within is not None:
+                os.close(within)
+            beside = f"{top}-{uuid.uuid4().hex}"
+            os.rename(entry.name, beside, src_dir_fd=folder, dst_dir_fd=rooms)
+            moved.append(beside)
+    return moved
+
+
+def _open_to_change(name: str, parent: int) -> int | None:
+    """Open a folder to be listed and changed; None if it is no folder, but a link, say.
+
+    What a script allows itself there does not count.
+    """
+    try:
+        place = os.open(name, _FOLDER | os.O_PATH, dir_fd=parent)
+    except NotADirectoryError:
+        return None
+    try:
+        # The way to change the mode of the very folder that was found, and no other.
+        os.chmod(f"/proc/self/fd/{place}", 0o700)  # noqa: PTH101
+        return os.open(".", _FOLDER, dir_fd=place)
+    finally:
+        os.close(place)

@@ -32,27 +32,26 @@ class ScriptExecutor:
     launcher: Launcher
 
     def run(self, assignment: Assignment, node: Node) -> Outcome:
-        outcome = self._run(assignment, node)
-        return replace(outcome, sandbox=self.launcher.level)
-
-    def _run(self, assignment: Assignment, node: Node) -> Outcome:
-        job = assignment.job
-        limit = min(job.limits.output_kb * _KB, MAX_OUTPUT)
         with attendance(assignment, node) as attending:
-            console = Console(limit=limit, clock=node.clock, pass_on=attending.say)
-            try:
-                with private_room(node.rooms, job.payload) as room:
-                    command = self._command(job, room)
-                    end, code = self._follow(command, job, console, attending)
-                    ended_at = node.clock.now()
-                    if end is End.STOPPED and attending.is_lost:
-                        return _outcome(Event.FAILED, GIVEN_UP, code, console)
-                    outcome = _conclude(end, code, console, room, limit)
-                    return replace(outcome, ended_at=ended_at)
-            except OSError as error:
-                reason = "no_space" if error.errno in _NO_SPACE else "executor"
-                _say(console, f"the script could not be started: {error.strerror}")
-                return _outcome(Event.FAILED, reason, None, console)
+            outcome = self._run(assignment.job, node, attending)
+        return replace(outcome, sandbox=self.launcher.level, unsent=attending.unsent)
+
+    def _run(self, job: Job, node: Node, attending: Attendance) -> Outcome:
+        limit = min(job.limits.output_kb * _KB, MAX_OUTPUT)
+        console = Console(limit=limit, clock=node.clock, pass_on=attending.say)
+        try:
+            with private_room(node.rooms, job.payload) as room:
+                command = self._command(job, room)
+                end, code = self._follow(command, job, console, attending)
+                ended_at = node.clock.now()
+                if end is End.STOPPED and attending.is_lost:
+                    return _outcome(Event.FAILED, GIVEN_UP, code, console)
+                outcome = _conclude(end, code, console, room, limit)
+                return replace(outcome, ended_at=ended_at)
+        except OSError as error:
+            reason = "no_space" if error.errno in _NO_SPACE else "executor"
+            _say(console, f"the script could not be started: {error.strerror}")
+            return _outcome(Event.FAILED, reason, None, console)
 
     def _command(self, job: Job, room: Room) -> Command:
         return Command(

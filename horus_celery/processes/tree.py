@@ -62,10 +62,7 @@ def children_by_parent() -> Callable[[int], list[int]]:
     found: dict[int, list[int]] = {}
     for pid in _pids():
         with suppress(FileNotFoundError, ProcessLookupError):
-            # The name in parentheses may hold anything; the parent is the second
-            # field behind it.
-            stat = Path(f"/proc/{pid}/stat").read_bytes()
-            found.setdefault(int(stat.rpartition(b")")[2].split()[1]), []).append(pid)
+            found.setdefault(int(_fields(pid)[1]), []).append(pid)
     return lambda pid: found.get(pid, [])
 
 
@@ -118,6 +115,11 @@ def kill_strays() -> int:
     return found
 
 
+def stopped_children() -> frozenset[int]:
+    """Return the children of this process that a signal has stopped."""
+    return frozenset(pid for pid in _lookup()(os.getpid()) if _status(pid) == b"T")
+
+
 def kill_told_of(folder: Path) -> int:
     """End every process whose environment names a path in a folder; return how many.
 
@@ -148,6 +150,20 @@ def _environment(pid: int) -> bytes:
     with suppress(OSError):
         return Path(f"/proc/{pid}/environ").read_bytes()
     return b""
+
+
+def _status(pid: int) -> bytes:
+    with suppress(FileNotFoundError, ProcessLookupError):
+        return _fields(pid)[0]
+    return b""
+
+
+def _fields(pid: int) -> list[bytes]:
+    """Return what the kernel says of a process behind its name: status, parent, ….
+
+    The name stands in parentheses and may hold anything.
+    """
+    return Path(f"/proc/{pid}/stat").read_bytes().rpartition(b")")[2].split()
 
 
 def _lookup() -> Callable[[int], list[int]]:

@@ -173,6 +173,15 @@ class LogLine:
     at: datetime
     stream: Stream
     text: str
+    #: Whether a newline followed: not behind a piece of a long line that goes on, nor
+    #: behind a last line that has none.
+    ends_line: bool
+
+    @property
+    def data(self) -> bytes:
+        """The output that the line stands for, its newline included."""
+        text = f"{self.text}\n" if self.ends_line else self.text
+        return text.encode("utf-8", "surrogatepass")
 
 
 class LogStore(Protocol):

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+import re
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from types import MappingProxyType
 from typing import Any, Final
@@ -10,10 +11,16 @@ from urllib.parse import parse_qsl, quote, unquote, urlencode, urlsplit
 
 import redis
 from redis.backoff import NoBackoff
-from redis.exceptions import NoPermissionError, OutOfMemoryError, ReadOnlyError
+from redis.exceptions import (
+    InvalidResponse,
+    NoPermissionError,
+    NoScriptError,
+    OutOfMemoryError,
+    ReadOnlyError,
+)
 from redis.retry import Retry
 
-from horus_celery.errors import ConfigurationError, UnavailableError
+from horus_celery.errors import ConfigurationError, DamagedError, UnavailableError
 
 #: Seconds for one answer. One call makes one attempt, or a second one at once when the
 #: connection turned out to be stale: so it ends well within two seconds.
@@ -38,6 +45,8 @@ _NOT_NOW: Final[Mapping[str, str]] = MappingProxyType(
         "NOREPLICAS": "it has too few replicas",
     }
 )
+#: How our scripts name a key that holds something else than it should.
+_NAMED: Final = re.compile(r"DAMAGED <([^<>]{1,400})>")
 
 
 def connect(redis_url: str) -> redis.Redis:
@@ -87,27 +96,78 @@ def ask(client: redis.Redis, *command: str | int | bytes) -> Any:  # noqa: ANN40
 
     Raises:
         UnavailableError: if there is none.
+        DamagedError: if a key does not hold what the command is for.
     """
-    with answering():
+    is_script = command[0] in {"EVAL", "EVALSHA"}
+    with answering(None if is_script else str(command[1])):
         return client.execute_command(*command)  # type: ignore[no-untyped-call] # redis-py types the commands only
 
 
+def ask_all(client: redis.Redis, command: str, keys: Sequence[str]) -> Iterator[Any]:
+    """Give one command for each key at once and yield the answers in their order.
+
+    Raises:
+        UnavailableError: if there is none.
+        DamagedError: if a key does not hold what the command is for.
+    """
+    pipeline = client.pipeline(transaction=False)
+    for key in keys:
+        pipeline.execute_command(command, key)  # type: ignore[no-untyped-call] # see ask()
+    with answering():
+        answers = pipeline.execute(raise_on_error=False)
+    for key, answer in zip(keys, answers, strict=True):
+        with answering(key):
+            if isinstance(answer, Exception):
+                raise answer
+        yield answer
+
+
 @contextmanager
-def answering() -> Iterator[None]:
+def answering(key: str | None = None) -> Iterator[None]:
     """Turn what Redis says or does not say into `UnavailableError`.
+
+    Args:
+        key: What is asked for, so that it can be named.
 
     Raises:
         UnavailableError: instead of the client's error.
+        DamagedError: if it answered, but a key does not hold what it should.
     """
     try:
         yield
+    except NoScriptError:
+        raise  # the one answer that its asker knows how to mend
     except redis.RedisError as error:
         why = _why(error)
-        if why is None:
-            raise
-        raise UnavailableError(
-            f"Redis does not serve: {why}; nothing is lost, try again"
-        ) from None
+        if why is not None:
+            raise UnavailableError(
+                f"Redis does not serve: {why}; nothing is lost, try again"
+            ) from None
+        if isinstance(error, redis.ResponseError):
+            raise _damaged(error, key) from None
+        raise
+
+
+def damaged(key: str) -> DamagedError:
+    """Return the error that names a key that holds something else than it should."""
+    name = f'"{repr(key)[1:-1]}"'
+    return DamagedError(
+        f"the key {name} in Redis holds something that Horus did not write there:"
+        f" look at it, then remove it with `DEL {name}`"
+    )
+
+
+def _damaged(error: redis.ResponseError, key: str | None) -> DamagedError:
+    named = _NAMED.search(str(error))
+    if named is not None:
+        return damaged(named[1])
+    if key is not None and str(error).startswith("WRONGTYPE"):
+        return damaged(key)
+    # Its own words may quote what stands there.
+    return DamagedError(
+        "Redis refuses what Horus asks it to do: a key of ours holds something else;"
+        " look at the keys that begin with the namespace"
+    )
 
 
 def _client(
@@ -174,4 +234,6 @@ def _why(error: redis.RedisError) -> str | None:
         return "it is out of memory"
     if isinstance(error, ReadOnlyError):
         return "it is read-only"
+    if isinstance(error, InvalidResponse):
+        return "what answers there is no Redis"
     return _NOT_NOW.get(str(error).partition(" ")[0])

@@ -109,6 +109,7 @@ class MemoryLogs:
                 at=chunk.at,
                 stream=chunk.stream,
                 text=chunk.data.decode("utf-8", "replace").removesuffix("\n"),
+                ends_line=chunk.data.endswith(b"\n"),
             )
             for number, chunk in enumerate(chunks, start + 1)
         ]

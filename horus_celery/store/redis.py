@@ -22,6 +22,7 @@ from redis.client import PubSub
 from redis.exceptions import NoScriptError
 
 from horus_celery.errors import (
+    DamagedError,
     IdTaken,
     IllegalTransition,
     MalformedError,
@@ -32,7 +33,7 @@ from horus_celery.instants import from_ms, to_ms
 from horus_celery.lifecycle import HELD, TERMINAL, TRANSITIONS, Event, Status
 from horus_celery.record import LEASE, Change, Record, Summary
 from horus_celery.store.base import Bell, Chunk, Filter, LogLine, Stream, Watch
-from horus_celery.store.connection import answering, ask
+from horus_celery.store.connection import ask, ask_all
 from horus_celery.store.keys import Keys
 
 #: The fields of the hash that make a record, in the order in which scripts read them.
@@ -63,6 +64,7 @@ _TIME_OF: Final[Mapping[Event, str]] = MappingProxyType(
         Event.CLAIMED: "started_at",
     }
 )
+_PRIORITIES: Final = frozenset(str(priority).encode() for priority in range(10))
 _LUA: Final = Path(__file__).parent / "lua"
 #: Entries that one script of `list` looks at before it lets others have their turn.
 _LIST_BUDGET: Final = 4000
@@ -134,8 +136,7 @@ class RedisStore:
 
     def named(self, job_id: str) -> tuple[Record, ...]:
         found = self._run("named", job_id)
-        found.sort(key=lambda each: int(each[1][_SEQ] or 0))
-        return tuple(_readable(found))
+        return tuple(_readable(sorted(found, key=_sequence_of)))
 
     def apply(self, digest: str, change: Change) -> Record:
         answer = self._run(
@@ -176,11 +177,8 @@ class RedisStore:
         return tuple(found)
 
     def counts(self) -> Mapping[Status, int]:
-        pipeline = self._client.pipeline(transaction=False)
-        for status in Status:
-            pipeline.zcard(f"{self._keys.by}status:{status}")
-        with answering():
-            return dict(zip(Status, pipeline.execute(), strict=True))
+        keys = [f"{self._keys.by}status:{status}" for status in Status]
+        return dict(zip(Status, ask_all(self._client, "ZCARD", keys), strict=True))
 
     def renew(self, digest: str, *, attempt: int, lease_until: datetime) -> Status:
         answer = self._run("renew", digest, attempt, to_ms(lease_until))
@@ -191,10 +189,11 @@ class RedisStore:
         return Status(answer[1].decode())
 
     def abandoned(self, *, at: datetime, limit: int) -> tuple[str, ...]:
-        return self._first(self._keys.leases, f"({to_ms(at)}", limit)
+        lease_until = to_ms(at + LEASE)
+        return _digests(self._run("abandoned", to_ms(at), limit, lease_until))
 
     def expired(self, *, at: datetime, limit: int) -> tuple[str, ...]:
-        return self._first(self._keys.expiring, str(to_ms(at)), limit)
+        return _digests(self._run("expired", to_ms(at), limit))
 
     def due(self, *, at: datetime, limit: int) -> tuple[Bell, ...]:
         found = self._run("due", to_ms(at), limit)
@@ -214,10 +213,13 @@ class RedisStore:
         return self._scripts[script].run(self._client, keys, args)
 
     def _sequence(self, digest: str) -> bytes:
+        sequence: bytes | None
         sequence = ask(self._client, "HGET", self._keys.record + digest, "seq")
         if sequence is None:
             raise _missing(digest)
-        return bytes(sequence)
+        if not sequence.isdigit():
+            raise _damaged(digest)
+        return sequence
 
     def _indexes(self, wanted: Filter) -> Sequence[str]:
         keys = [
@@ -226,10 +228,6 @@ class RedisStore:
             if (value := getattr(wanted, field.name)) is not None
         ]
         return keys or [self._keys.every]
-
-    def _first(self, key: str, to: str, limit: int) -> tuple[str, ...]:
-        found = ask(self._client, "ZRANGEBYSCORE", key, "-inf", to, "LIMIT", 0, limit)
-        return tuple(digest.decode() for digest in found)
 
 
 class RedisLogs:
@@ -258,11 +256,16 @@ class RedisLogs:
     def read(self, digest: str, *, after: str | None, limit: int) -> Sequence[LogLine]:
         if after is not None and _CURSOR.fullmatch(after) is None:
             raise MalformedError("schema.after", "after is no cursor of a log line")
+        key = self._keys.log + digest
         start = "-" if after is None else f"({after}"
-        entries = ask(
-            self._client, "XRANGE", self._keys.log + digest, start, "+", "COUNT", limit
-        )
-        return [_line(cursor, entry) for cursor, entry in entries]
+        lines: list[LogLine] = []
+        while count := limit - len(lines):
+            entries = ask(self._client, "XRANGE", key, start, "+", "COUNT", count)
+            lines.extend(_lines(entries))
+            if len(entries) < count:
+                break
+            start = f"({entries[-1][0].decode()}"
+        return lines
 
     def _send(self, digest: str, chunks: Iterable[Chunk], token: str) -> None:
         args: list[str | int | bytes] = [digest, token, _LOG_CAP]
@@ -502,6 +505,13 @@ def _summary_to_json(summary: Summary) -> bytes:
 
 def _summary(digest: str, text: bytes) -> Summary:
     said = orjson.loads(text)
+    for name in ("id", "caller_id", "context_id", "executor"):
+        _require(isinstance(said[name], str))
+    for name in ("runner", "workflow_id"):
+        _require(isinstance(said[name], str | None))
+    for name in ("attempts", "expires_at"):
+        _require(type(said[name]) is int)
+    _require(all(isinstance(keyid, str) for keyid in said["signed_by"]))
     return Summary(
         digest=digest,
         id=said["id"],
@@ -520,14 +530,12 @@ def _record(digest: str, values: Sequence[bytes | None]) -> Record:
     """Read a record.
 
     Raises:
-        UnavailableError: if what stands there was not written by this store.
+        DamagedError: if what stands there was not written by this store.
     """
     try:
         return _parsed(digest, values)
     except (ValueError, TypeError, KeyError, AttributeError):
-        raise UnavailableError(
-            f"the record of job {digest} in Redis is damaged; see `horus doctor`"
-        ) from None
+        raise _damaged(digest) from None
 
 
 def _parsed(digest: str, values: Sequence[Any]) -> Record:
@@ -547,8 +555,9 @@ def _parsed(digest: str, values: Sequence[Any]) -> Record:
         exit_code,
         result,
         receipt,
-        _,
+        seq,
     ) = values
+    _require(seq.isdigit() and priority in _PRIORITIES)
     return Record(
         summary=_summary(digest, summary),
         envelope=envelope.decode(),
@@ -575,8 +584,27 @@ def _readable(
     for digest, values in found:
         try:
             yield _record(digest.decode(), values)
-        except UnavailableError:
+        except (DamagedError, UnicodeDecodeError):
             continue
+
+
+def _sequence_of(found: tuple[bytes, Sequence[bytes | None]]) -> int:
+    seq = found[1][_SEQ] if found[1] else None
+    return int(seq) if seq is not None and seq.isdigit() else 0
+
+
+def _require(is_ours: bool) -> None:  # noqa: FBT001 - it reads as what is required
+    """Go on with what this store may have written.
+
+    Raises:
+        ValueError: if it has not.
+    """
+    if not is_ours:
+        raise ValueError
+
+
+def _digests(found: Sequence[bytes]) -> tuple[str, ...]:
+    return tuple(digest.decode("ascii", "replace") for digest in found)
 
 
 def _text(value: bytes | None) -> str | None:
@@ -587,25 +615,36 @@ def _instant(value: bytes | None) -> datetime | None:
     return None if value is None else from_ms(int(value))
 
 
-def _bell(found: tuple[bytes, bytes, bytes, bytes], *, is_due: bool) -> Bell:
-    digest, at, summary, priority = found
-    said = orjson.loads(summary)
+def _bell(found: tuple[bytes, bytes, bytes, bytes, int], *, is_due: bool) -> Bell:
+    digest, at, job_id, executor, priority = found
     return Bell(
-        digest=digest.decode(),
-        job_id=said["id"],
-        executor=said["executor"],
-        priority=int(priority),
+        digest=digest.decode("ascii", "replace"),
+        job_id=job_id.decode(),
+        executor=executor.decode(),
+        priority=priority,
         rung_at=None if is_due else from_ms(int(at)),
     )
 
 
+def _lines(
+    entries: Iterable[tuple[bytes, Mapping[bytes, bytes]]],
+) -> Iterator[LogLine]:
+    """Read those entries that a runner may have written."""
+    for cursor, entry in entries:
+        try:
+            yield _line(cursor, entry)
+        except (ValueError, TypeError, KeyError, AttributeError):
+            continue
+
+
 def _line(cursor: bytes, entry: Mapping[bytes, bytes]) -> LogLine:
-    text = entry[b"data"].decode("utf-8", "replace")
+    data = entry[b"data"]
     return LogLine(
         cursor=cursor.decode(),
         at=from_ms(int(entry[b"at"])),
         stream=_STREAMS[entry[b"stream"]],
-        text=text.removesuffix("\n"),
+        text=data.decode("utf-8", "replace").removesuffix("\n"),
+        ends_line=data.endswith(b"\n"),
     )
 
 
@@ -619,6 +658,13 @@ def _look_for_life(pubsub: PubSub, silent_turns: int) -> None:
         pubsub.ping()
     elif silent_turns >= 2 * _SILENT_TURNS:
         raise redis.ConnectionError
+
+
+def _damaged(digest: str) -> DamagedError:
+    return DamagedError(
+        f"the record of job {digest} in Redis is damaged: look at the key that ends in"
+        f" job:{digest}, then remove it with `DEL`"
+    )
 
 
 def _missing(digest: str) -> NotFoundError:

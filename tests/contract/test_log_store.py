@@ -95,6 +95,14 @@ def test_a_line_is_shown_as_text_without_its_newline(logs, chunk, data, text):
     assert texts(logs.read(DIGEST, after=None, limit=1)) == [text]
 
 
+def test_a_line_says_whether_a_newline_followed(logs, chunk):
+    pieces = [b"one ", b"line\n", b"\n", "käse".encode()]
+    logs.append(DIGEST, map(chunk, pieces))
+    lines = logs.read(DIGEST, after=None, limit=10)
+    assert [line.ends_line for line in lines] == [False, True, True, False]
+    assert [line.data for line in lines] == pieces
+
+
 @pytest.mark.parametrize(
     "cursor",
     [

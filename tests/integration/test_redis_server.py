@@ -39,7 +39,7 @@ def start(state):
 
     def begin():
         process = subprocess.Popen(  # noqa: S603 - our own command
-            redis_server.command(state), stdout=subprocess.DEVNULL
+            redis_server.command(state), cwd=state.path, stdout=subprocess.DEVNULL
         )
         started.append(process)
         assert redis_server.wait_until_ready(

@@ -3,6 +3,7 @@
 import signal
 import socket
 import subprocess
+import sys
 
 import httpx
 import psutil
@@ -154,6 +155,41 @@ def test_what_a_killed_worker_leaves_is_ended_by_the_next(deployment):
     deployment.end(deployment.start_worker("-Q", "python", "-c1"))
     deployment.until(lambda: not any(map(psutil.pid_exists, left)))
     assert deployment.rooms() == []
+
+
+def told_by(deployment, code, **env):
+    """Return what a line of Python says in a process that has the application."""
+    done = subprocess.run(  # noqa: S603 - our own words
+        [sys.executable, "-c", f"from horus_celery.celery import app; {code}"],
+        cwd=deployment.state.path,
+        env={**deployment.env, **env},
+        capture_output=True,
+        check=True,
+        text=True,
+    )
+    return done.stdout.strip()
+
+
+def test_flower_listens_beyond_loopback_only_behind_a_password(deployment):
+    code = "import os; print(os.environ['FLOWER_ADDRESS'])"
+    beyond = {"HORUS_BIND_ADDRESS": EVERYWHERE}
+    assert told_by(deployment, code) == "127.0.0.1"
+    assert told_by(deployment, code, **beyond) == "127.0.0.1"
+    login = {"HORUS_FLOWER_BASIC_AUTH": "user:password"}
+    assert told_by(deployment, code, **beyond, **login) == EVERYWHERE
+
+
+def test_a_runner_has_one_task(deployment):
+    code = "import workers.app; print(*app.tasks)"
+    assert told_by(deployment, code) == "horus.run_job"
+
+
+def test_celery_shows_no_password_of_redis(deployment):
+    code = "print(app.conf.humanize(with_defaults=False), app.conf.task_queues)"
+    url = "redis://user:hunter2hunter2@localhost/3"
+    shown = told_by(deployment, code, HORUS_REDIS_URL=url)
+    assert "localhost" in shown
+    assert "hunter2" not in shown
 
 
 def test_flower_is_read_only_and_on_loopback_and_shows_the_queues(deployment):

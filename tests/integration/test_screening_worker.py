@@ -8,6 +8,7 @@ from datetime import UTC, datetime
 
 import pytest
 from celery import Celery
+from kombu import pools
 
 from horus_celery.dispatch import TASK, message
 from horus_celery.lifecycle import Event, Status
@@ -36,6 +37,8 @@ def stranger(deployment):
     ) as app:
         app.conf.task_create_missing_queues = True
         yield app
+    # kombu keeps its connections open, and what is forked later waits for them.
+    pools.reset()
 
 
 @pytest.fixture(autouse=True)

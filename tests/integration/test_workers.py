@@ -4,17 +4,20 @@ import os
 import signal
 import textwrap
 import time
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 
 import psutil
 import pytest
 
-from horus_celery.lifecycle import Status
+from horus_celery import wiring
+from horus_celery.journal import Journal
+from horus_celery.lifecycle import Event, Status
 from horus_celery.processes.tree import (
     children_by_file,
     children_by_parent,
     descendants,
 )
+from horus_celery.record import Change
 from horus_celery.statements import dsse
 from horus_celery.store.base import Stream
 
@@ -370,6 +373,94 @@ def test_a_job_whose_pool_child_is_killed_leaves_nothing_running(deployment):
     assert len(before) == 5
     os.kill(int(pool_child), signal.SIGKILL)
     deployment.until(lambda: not any(map(psutil.pid_exists, before)))
+    assert deployment.run("print('on it goes')").status is Status.COMPLETED
+    deployment.supervisor.stop(record.summary.id)
+
+
+def test_a_job_that_was_given_up_is_ended_and_may_start_again(deployment, tmp_path):
+    been = tmp_path / "been"
+    record = deployment.submit(
+        textwrap.dedent(f"""
+            import pathlib, time
+            been = pathlib.Path({str(been)!r})
+            if been.exists():
+                print("second", flush=True)
+            else:
+                been.touch()
+                print("first", flush=True)
+                time.sleep(600)
+        """),
+        attempts=2,
+    )
+    deployment.until_it_says(record, "first")
+    given_up = Change(event=Event.REQUEUED, at=datetime.now(UTC), if_attempt=1)
+    deployment.store.apply(record.summary.digest, given_up)
+    deployment.until(lambda: not deployment.processes_below_workers())
+    journal = Journal(deployment.state.journal)
+    deployment.until(lambda: not journal.undelivered("python_runner_1"))
+    journal.close()
+    wiring.make_dispatcher(deployment.settings).ring(record.summary.id, "python", 4)
+    over = deployment.over(record)
+    assert (over.status, over.result) == (Status.COMPLETED, "second\n")
+    assert receipt_of(over)["attempt"] == 2
+
+
+ROOM_IS_A_LINK = textwrap.dedent("""
+    import os, shutil, sys, time
+    room = os.path.dirname(os.environ["HOME"])
+    print("pool", os.getppid(), flush=True)
+    shutil.rmtree(room)
+    os.symlink(sys.argv[1], room)
+    print("linked", flush=True)
+""")
+
+
+@pytest.fixture
+def victim(tmp_path):
+    """A directory that no job may have emptied, or changed in its mode."""
+    path = tmp_path / "victim"
+    path.mkdir(mode=0o755)
+    (path / "file").write_text("keep")
+    yield path
+    assert (path / "file").read_text() == "keep"
+    assert path.stat().st_mode & 0o777 == 0o755
+
+
+def test_a_link_in_the_rooms_place_leads_to_no_other_directory(deployment, victim):
+    record = deployment.run(ROOM_IS_A_LINK, args=[str(victim)])
+    assert record.status is Status.COMPLETED
+    assert deployment.rooms() == []
+
+
+def test_nor_does_it_when_the_pool_child_is_killed(deployment, victim):
+    wait = f"{ROOM_IS_A_LINK}\ntime.sleep(600)"
+    record = deployment.submit(wait, args=[str(victim)])
+    pool_child = deployment.until_it_says(record, "pool").split()[1]
+    deployment.until_it_says(record, "linked")
+    os.kill(int(pool_child), signal.SIGKILL)
+    deployment.until(lambda: not deployment.rooms())
+    deployment.supervisor.stop(record.summary.id)
+
+
+def test_a_link_in_the_results_place_is_no_way_to_another_file(deployment, victim):
+    script = 'out=$(dirname "$HORUS_RESULT"); rmdir "$out"; ln -s "$1" "$out"'
+    (victim / "result").write_text("secret")
+    record = deployment.run(script, executor="system", args=[str(victim)])
+    assert (record.status, record.reason) == (Status.FAILED, "executor")
+    assert record.result == ""
+
+
+def test_a_script_that_stops_its_pool_child_goes_on(deployment):
+    script = "kill -STOP $PPID; echo still here"
+    record = deployment.run(script, executor="system")
+    assert (record.status, record.result) == (Status.COMPLETED, "still here\n")
+
+
+def test_a_script_that_stops_its_pool_child_for_ever_loses_it(deployment):
+    script = "echo pool $PPID; while :; do kill -STOP $PPID; done"
+    record = deployment.submit(script, executor="system")
+    pool_child = int(deployment.until_it_says(record, "pool").split()[1])
+    deployment.until(lambda: not psutil.pid_exists(pool_child))
     assert deployment.run("print('on it goes')").status is Status.COMPLETED
     deployment.supervisor.stop(record.summary.id)
 

@@ -3,9 +3,16 @@ from __future__ import annotations
 import pytest
 import redis
 from kombu.connection import Connection
+from redis.exceptions import NoScriptError
 
-from horus_celery.errors import ConfigurationError, UnavailableError
-from horus_celery.store.connection import answering, broker_url, connect, shown
+from horus_celery.errors import ConfigurationError, DamagedError, UnavailableError
+from horus_celery.store.connection import (
+    answering,
+    broker_url,
+    connect,
+    damaged,
+    shown,
+)
 
 
 @pytest.mark.parametrize(
@@ -108,6 +115,27 @@ def test_a_redis_that_does_not_serve_is_unavailable(error, why):
     assert "its own words" not in str(unavailable.value)
 
 
-def test_a_mistake_of_ours_is_not_an_outage():
-    with pytest.raises(redis.ResponseError), answering():
-        raise redis.ResponseError("WRONGTYPE Operation against a key")
+@pytest.mark.parametrize(
+    ("error", "said"),
+    [
+        ("WRONGTYPE its own words", 'remove it with `DEL "hero:leases"`'),
+        ("ERR DAMAGED <hero:due> script: its own words", 'DEL "hero:due"'),
+        ("ERR its own words", "a key of ours holds something else"),
+    ],
+)
+def test_a_key_that_holds_something_else_is_damaged_and_named(error, said):
+    with pytest.raises(DamagedError) as damaged, answering("hero:leases"):
+        raise redis.ResponseError(error)
+    assert said in str(damaged.value)
+    assert "its own words" not in str(damaged.value)
+
+
+def test_a_queue_is_named_so_that_it_can_be_typed():
+    with pytest.raises(DamagedError, match=r'DEL "python\\x06\\x163"'):
+        raise damaged("python\x06\x163")
+
+
+@pytest.mark.parametrize("error", [NoScriptError, redis.DataError])
+def test_a_mistake_of_ours_is_not_an_outage(error):
+    with pytest.raises(error), answering():
+        raise error

@@ -9,11 +9,19 @@ import pytest
 from horus_celery import admission
 from horus_celery.errors import (
     ConfigurationError,
+    DamagedError,
     HorusError,
     IllegalTransition,
     UnavailableError,
 )
-from horus_celery.execution import Node, Outcome, deliver, execute, own_entry
+from horus_celery.execution import (
+    Node,
+    Outcome,
+    Unsent,
+    deliver,
+    execute,
+    own_entry,
+)
 from horus_celery.instants import to_ms
 from horus_celery.journal import Journal, process_mark
 from horus_celery.lifecycle import Event, Status
@@ -28,6 +36,7 @@ from horus_celery.statements.receipt import (
     check_receipt,
 )
 from horus_celery.statements.trust import Trust
+from horus_celery.store.base import Chunk, Stream
 from horus_celery.store.memory import MemoryLogs, MemoryStore, MemoryWakes
 
 ALICE, RUNNER, OTHER = (KeyPair.from_seed(bytes([n]) * 32) for n in (1, 2, 3))
@@ -519,6 +528,136 @@ def test_a_store_that_is_away_loses_no_receipt(world):
     assert world.journal.undelivered("first") == []
 
 
+def said(world, *texts, ms=0):
+    """Make a chunk of each text, all of one moment."""
+    at = world.clock.at + timedelta(milliseconds=ms)
+    return tuple(Chunk(at=at, stream=Stream.STDOUT, data=text) for text in texts)
+
+
+def keep_lines(world, *, before, chunks):
+    """Run a job whose log took some chunks and not the others, and return its record.
+
+    The executor's outcome is as if the store had been away when the script ended.
+    """
+    world.executor.outcome = replace(
+        world.executor.outcome, unsent=Unsent(before=before, chunks=chunks)
+    )
+    record = world.ring(world.queue())
+    assert record.status is Status.RUNNING
+    return record
+
+
+def log_of(world, record):
+    lines = world.node.logs.read(record.summary.digest, after=None, limit=1000)
+    return [line.text for line in lines]
+
+
+def test_lines_that_were_kept_are_there_when_the_job_ends(world):
+    before = said(world, b"1\n")
+    raw = (b"a\r\n", b"b\n", b"\n", b"\xff no newline")
+    chunks = (*said(world, *raw, ms=1), *said(world, b" at all", ms=1))
+    record = keep_lines(world, before=before, chunks=chunks)
+    world.node.logs.append(record.summary.digest, before)
+    ends = []
+
+    class Watching(MemoryLogs):
+        def append(self, digest, chunks):
+            ends.append(world.store.get(digest).status)
+            world.node.logs.append(digest, chunks)
+
+        def read(self, digest, *, after, limit):
+            return world.node.logs.read(digest, after=after, limit=limit)
+
+    deliver(replace(world.node, logs=Watching()))
+    assert ends == [Status.RUNNING]
+    assert world.store.get(record.summary.digest).status is Status.COMPLETED
+    shown = ["1", "a\r", "b", "", "\ufffd no newline", " at all"]
+    assert log_of(world, record) == shown
+
+
+@pytest.mark.parametrize("there", range(6))
+def test_lines_whose_answer_was_lost_are_not_said_twice(world, there):
+    same = said(world, *[b"y\n"] * 5)
+    record = keep_lines(world, before=same[:2], chunks=same[2:])
+    # At least what the runner was told about.
+    world.node.logs.append(record.summary.digest, same[: max(2, there)])
+    deliver(world.node)
+    assert log_of(world, record) == ["y"] * 5
+
+
+@pytest.mark.parametrize("there", range(5))
+def test_lines_find_their_place_behind_those_of_an_earlier_start(world, there):
+    first = said(world, *[b"y\n"] * 3)
+    second = (*said(world, b"y\n", ms=1), *said(world, *[b"y\n"] * 3, ms=2))
+    record = keep_lines(world, before=second[:2], chunks=second[2:])
+    world.node.logs.append(record.summary.digest, [*first, *second[: max(2, there)]])
+    deliver(world.node)
+    assert log_of(world, record) == ["y"] * 7
+
+
+def test_a_log_that_was_emptied_gets_the_rest(world):
+    before = said(world, b"1\n", b"2\n")
+    record = keep_lines(world, before=before, chunks=said(world, b"3\n", ms=1))
+    deliver(world.node)
+    assert log_of(world, record) == ["3"]
+
+
+class DamagedStore(MemoryStore):
+    """A store in which one record is no longer what was written."""
+
+    damaged = ""
+
+    def apply(self, digest, change):
+        if digest == self.damaged:
+            raise DamagedError("the record is damaged")
+        return super().apply(digest, change)
+
+
+class DamagedLogs(MemoryLogs):
+    """A log that is no longer what was written."""
+
+    def append(self, digest, chunks):
+        raise DamagedError("the log is damaged")
+
+
+def test_a_damaged_log_does_not_keep_a_job_from_ending(world):
+    record = keep_lines(world, before=(), chunks=said(world, b"lost\n"))
+    deliver(replace(world.node, logs=DamagedLogs()))
+    assert world.store.get(record.summary.digest).status is Status.COMPLETED
+
+
+def test_a_damaged_record_keeps_no_other_receipt_back(world):
+    world.store = store = DamagedStore()
+    world.node = replace(world.node, store=store)
+    first, second = (
+        keep_lines(world, before=(), chunks=said(world, b"1\n")) for _ in range(2)
+    )
+    store.damaged = first.summary.digest
+    with pytest.raises(DamagedError):
+        deliver(world.node)
+    assert store.get(second.summary.digest).status is Status.COMPLETED
+    [kept] = world.journal.undelivered("first")
+    assert kept.digest == first.summary.digest
+
+
+def test_lines_of_a_start_that_was_given_up_are_not_added(world):
+    record = keep_lines(world, before=(), chunks=said(world, b"late\n"))
+    buried = Change(event=Event.FAILED, at=world.clock.at, reason="worker_lost")
+    world.store.apply(record.summary.digest, buried)
+    deliver(world.node)
+    assert log_of(world, record) == []
+
+
+def test_lines_of_a_job_that_was_deleted_are_dropped(world):
+    record = keep_lines(world, before=(), chunks=said(world, b"late\n"))
+    digest = record.summary.digest
+    world.store.apply(digest, Change(event=Event.FAILED, at=world.clock.at))
+    world.store.delete(digest)
+    deliver(world.node)
+    assert log_of(world, record) == []
+    assert world.journal.undelivered("first") == []
+
+
 def test_a_receipt_that_comes_too_late_changes_nothing(world):
     queued = world.queue()
     digest = queued.summary.digest
@@ -532,6 +671,19 @@ def test_a_receipt_that_comes_too_late_changes_nothing(world):
     assert (record.status, record.reason) == (Status.FAILED, "worker_lost")
     assert record.receipt is None
     assert world.journal.undelivered("first") == []
+
+
+def test_a_start_that_was_given_up_does_not_end_the_next_one(world):
+    queued = world.queue(attempts=2)
+    completed = world.executor.outcome
+    world.executor.outcome = Outcome(event=Event.FAILED, reason="worker_lost")
+    world.executor.meanwhile = lambda: world.requeue(queued)
+    assert world.ring(queued).status is Status.QUEUED
+    assert world.journal.undelivered("first") == []
+    world.executor.outcome, world.executor.meanwhile = completed, lambda: None
+    record = world.ring(queued)
+    assert (record.status, world.receipt(record).attempt) == (Status.COMPLETED, 2)
+    assert world.receipt(record).seq == 2
 
 
 def test_a_store_that_is_away_at_the_bell_costs_no_attempt(world):

@@ -5,7 +5,7 @@ local limit, below, budget = tonumber(ARGV[1]), ARGV[2], tonumber(ARGV[3])
 -- The smallest index leads, so that the others are asked as seldom as possible.
 local smallest, least = nil, math.huge
 for _, index in ipairs(KEYS) do
-  local size = redis.call('ZCARD', index)
+  local size = ask('ZCARD', index)
   if size < least then smallest, least = index, size end
 end
 
@@ -24,7 +24,7 @@ while budget > 0 do
     below = page[i + 1]
     if stands_in_all(page[i]) then
       found[#found + 1] = { page[i], read(page[i]) }
-      if #found == limit then return { found, '' } end
+      if #found == limit then return { found, below } end
     end
   end
   if #page < 2 * size then return { found, '' } end

@@ -1,47 +1,151 @@
 -- What every script stands on. In front of it the store writes KEY (keys.py), FIELDS,
 -- and from the one table of transitions: NEXT[status][event], OVER and HELD.
 
+-- Nothing that a script has written is taken back when it breaks. So what may break comes
+-- first (a command on a key that holds something else), and the record's hash comes last.
+local function damaged(key)
+  error('DAMAGED <' .. key .. '>', 0)
+end
+
+-- Gives a command whose first argument is a key; ends the script if the key is not for it.
+local function ask(command, key, ...)
+  local answer = redis.pcall(command, key, ...)
+  if type(answer) == 'table' and answer.err then
+    if string.find(answer.err, '^-?WRONGTYPE') or string.find(answer.err, '^-?ERR') then
+      damaged(key)
+    end
+    -- The server has reasons of its own: it shall say them.
+    redis.call(command, key, ...)
+  end
+  return answer
+end
+
+-- What cannot be read is answered as nothing: it stands in nobody's way.
 local function read(digest)
-  return redis.call('HMGET', KEY.record .. digest, unpack(FIELDS))
+  local values = redis.pcall('HMGET', KEY.record .. digest, unpack(FIELDS))
+  return values.err and {} or values
+end
+
+local function is_name(value)
+  return type(value) == 'string' and #value <= 128
+    and string.find(value, '^[A-Za-z0-9][A-Za-z0-9._@:-]*$') ~= nil
+end
+
+local function is_name_or_null(value)
+  return value == cjson.null or is_name(value)
+end
+
+-- The last millisecond before the year 10000.
+local MAX_MS = 253402300799999
+
+local function is_instant(number)
+  return type(number) == 'number' and number >= 0 and number <= MAX_MS and number % 1 == 0
+end
+
+local function is_whole(text)
+  return type(text) == 'string' and #text <= 15 and string.find(text, '^%d+$') ~= nil
+    and tonumber(text) <= MAX_MS
+end
+
+local function is_whole_or_missing(text)
+  return not text or is_whole(text)
+end
+
+local function is_summary(value)
+  return type(value) == 'table' and is_name(value.id) and is_name(value.context_id)
+    and is_name(value.caller_id) and is_name(value.executor)
+    and is_name_or_null(value.runner) and is_name_or_null(value.workflow_id)
+    and is_instant(value.expires_at) and type(value.attempts) == 'number'
+end
+
+-- Answers what the scripts have to know of a record: nil if there is none, false if it
+-- is damaged.
+local function examine(digest)
+  local old = redis.pcall('HMGET', KEY.record .. digest, 'status', 'summary', 'seq',
+    'priority', 'not_before', 'attempt', 'tokens', 'created_at', 'queued_at', 'started_at',
+    'ended_at')
+  if old.err then return false end
+  if not old[1] then return nil end
+  local is_json, summary = pcall(cjson.decode, old[2])
+  local is_sound = NEXT[old[1]] and is_json and is_summary(summary) and is_whole(old[3])
+    and is_whole(old[4]) and #old[4] == 1 and is_whole(old[8])
+  for _, at in ipairs({ 5, 6, 9, 10, 11 }) do
+    is_sound = is_sound and is_whole_or_missing(old[at])
+  end
+  return is_sound and {
+    status = old[1],
+    summary = summary,
+    seq = old[3],
+    executor = summary.executor,
+    priority = tonumber(old[4]),
+    not_before = old[5],
+    expires_at = summary.expires_at,
+    attempt = old[6],
+    tokens = old[7] or '',
+  }
+end
+
+-- As examine(), but ends the script if the record is damaged.
+local function find(digest)
+  local had = examine(digest)
+  if had == false then damaged(KEY.record .. digest) end
+  return had
 end
 
 -- The row of bells that a queued record stands in; the same steps as keys.step().
-local function row(executor, priority)
-  return (priority - priority % 3) .. ':' .. executor
-end
-
-local function note_bell(digest, in_row, at)
-  redis.call('ZADD', KEY.bells .. in_row, at, digest)
-  redis.call('SADD', KEY.rows, in_row)
+local function row(had)
+  return (had.priority - had.priority % 3) .. ':' .. had.executor
 end
 
 -- What no runner has taken yet may expire.
 local EXPIRES = { created = true, queued = true }
 
--- `had`: seq, executor, priority, not_before (or false), expires_at.
-local function enter_queue(digest, had, at)
-  if had.not_before then
-    redis.call('ZADD', KEY.due, had.not_before, digest)
-  else
-    note_bell(digest, row(had.executor, had.priority), at)
+-- Adds a digest to sorted sets, `places` being each of them before its score. If one holds
+-- something else the script ends, and the digest stands in none of them.
+local function enter(digest, places)
+  for i = 1, #places, 2 do
+    local answer = redis.pcall('ZADD', places[i], places[i + 1], digest)
+    if type(answer) == 'table' then
+      for j = 1, i - 2, 2 do redis.call('ZREM', places[j], digest) end
+      ask('ZADD', places[i], places[i + 1], digest)
+    end
   end
 end
 
-local function leave_queue(digest, had)
-  redis.call('ZREM', KEY.bells .. row(had.executor, had.priority), digest)
-  redis.call('ZREM', KEY.due, digest)
+-- In what holds something else it does not stand anyway.
+local function leave(digest, set)
+  redis.pcall('ZREM', set, digest)
+end
+
+-- `had`: seq, executor, priority, not_before (or false), expires_at.
+local function add_queue(places, had, at)
+  if had.not_before then
+    places[#places + 1], places[#places + 2] = KEY.due, had.not_before
+  else
+    -- A row without bells is forgotten again.
+    ask('SADD', KEY.rows, row(had))
+    places[#places + 1], places[#places + 2] = KEY.bells .. row(had), at
+  end
 end
 
 -- Moves a record to another place in the indexes; its hash is the caller's.
-local function move(digest, had, from, to, at)
+local function move(digest, had, to, at, lease)
+  local from = had.status
   if from == to then return end
-  redis.call('ZREM', KEY.by .. 'status:' .. from, digest)
-  redis.call('ZADD', KEY.by .. 'status:' .. to, had.seq, digest)
-  if from == 'queued' then leave_queue(digest, had) end
-  if to == 'queued' then enter_queue(digest, had, at) end
-  if EXPIRES[to] then redis.call('ZADD', KEY.expiring, had.expires_at, digest)
-  elseif EXPIRES[from] then redis.call('ZREM', KEY.expiring, digest) end
-  if HELD[from] and not HELD[to] then redis.call('ZREM', KEY.leases, digest) end
+  local places = { KEY.by .. 'status:' .. to, had.seq }
+  if to == 'queued' then add_queue(places, had, at) end
+  if EXPIRES[to] and not EXPIRES[from] then
+    places[#places + 1], places[#places + 2] = KEY.expiring, had.expires_at
+  end
+  if lease then places[#places + 1], places[#places + 2] = KEY.leases, lease end
+  enter(digest, places)
+  leave(digest, KEY.by .. 'status:' .. from)
+  if from == 'queued' then
+    leave(digest, KEY.bells .. row(had))
+    leave(digest, KEY.due)
+  end
+  if EXPIRES[from] and not EXPIRES[to] then leave(digest, KEY.expiring) end
+  if HELD[from] and not HELD[to] then leave(digest, KEY.leases) end
 end
 
 -- The indexes that a record stays in for its whole life.
@@ -61,15 +165,42 @@ local function indexes(summary)
   return keys
 end
 
--- What is needed to ring for the digests in a sorted set whose scores go up to `to`.
-local function bells(set, to, limit, into)
-  local found = redis.call('ZRANGEBYSCORE', set, '-inf', to, 'WITHSCORES', 'LIMIT', 0, limit)
-  for i = 1, #found, 2 do
-    local had = redis.call('HMGET', KEY.record .. found[i], 'summary', 'priority')
-    if had[1] then
-      into[#into + 1] = { found[i], found[i + 1], had[1], had[2] }
-    else
-      redis.call('ZREM', set, found[i])
+-- Entries that one script removes before it lets others have their turn.
+local BUDGET = 4000
+
+-- Answers digest, score and record of the entries of a sorted set whose scores go up to
+-- `to` and whose record is `wanted`. The others are removed: they hide nothing behind them.
+local function sift(set, to, limit, wanted)
+  local kept, removed = {}, 0
+  repeat
+    local page = ask('ZRANGEBYSCORE', set, '-inf', to, 'WITHSCORES', 'LIMIT', #kept,
+      limit - #kept)
+    for i = 1, #page, 2 do
+      local had = examine(page[i])
+      if had and wanted(had, page[i]) then
+        kept[#kept + 1] = { page[i], page[i + 1], had }
+      else
+        redis.call('ZREM', set, page[i])
+        removed = removed + 1
+      end
     end
+  until #page == 0 or #kept == limit or removed >= BUDGET
+  return kept
+end
+
+local function digests(sifted)
+  local found = {}
+  for i, each in ipairs(sifted) do found[i] = each[1] end
+  return found
+end
+
+-- Adds what is needed to ring for queued records: digest, time, id, executor, priority.
+local function bells(sifted, into)
+  for _, each in ipairs(sifted) do
+    local digest, at, had = unpack(each)
+    -- A time that we did not write says nothing of a bell.
+    into[#into + 1] = {
+      digest, is_whole(at) and at or '0', had.summary.id, had.executor, had.priority,
+    }
   end
 end

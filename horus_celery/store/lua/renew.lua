@@ -1,7 +1,8 @@
 -- Renews a lease. Answers 'done', 'illegal' or 'missing', and the status.
 local digest, attempt, lease = unpack(ARGV)
-local old = redis.call('HMGET', KEY.record .. digest, 'status', 'attempt')
+local old = ask('HMGET', KEY.record .. digest, 'status', 'attempt')
 if not old[1] then return { 'missing' } end
+if not NEXT[old[1]] then damaged(KEY.record .. digest) end
 if not HELD[old[1]] or old[2] ~= attempt then return { 'illegal', old[1] } end
-redis.call('ZADD', KEY.leases, lease, digest)
+ask('ZADD', KEY.leases, lease, digest)
 return { 'done', old[1] }

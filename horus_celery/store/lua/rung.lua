@@ -1,8 +1,9 @@
 -- Notes that a bell was rung for a queued record.
 local digest, at = unpack(ARGV)
-local old = redis.call('HMGET', KEY.record .. digest, 'status', 'summary', 'priority')
-if old[1] == 'queued' then
-  redis.call('ZREM', KEY.due, digest)
-  note_bell(digest, row(cjson.decode(old[2]).executor, tonumber(old[3])), at)
+local had = examine(digest)
+if had and had.status == 'queued' then
+  ask('SADD', KEY.rows, row(had))
+  ask('ZADD', KEY.bells .. row(had), at, digest)
+  leave(digest, KEY.due)
 end
 return 1

@@ -1,0 +1,491 @@
+"""Something else stands where ours should stand: what else there is goes on."""
+
+from __future__ import annotations
+
+from contextlib import suppress
+from datetime import timedelta
+
+import pytest
+from structlog.testing import capture_logs
+
+from horus_celery.dispatch import RedisDispatcher
+from horus_celery.errors import DamagedError, HorusError, NotFoundError
+from horus_celery.lifecycle import TERMINAL, Event, Status
+from horus_celery.record import LEASE, Change
+from horus_celery.registry import RedisRegistry, RunnerBeat
+from horus_celery.store.base import Chunk, Filter, Stream
+from horus_celery.store.connection import connect
+from horus_celery.store.redis import RedisLogs, RedisStore
+from horus_celery.sweep import GRACE, Sweep
+
+pytestmark = pytest.mark.integration
+
+UNKNOWN = "f" * 64
+TEXTS = (b"\xffjunk", b"-1", b"9" * 400, b"{}")
+
+
+class World:
+    """Jobs of every status on one Redis, and a sweep."""
+
+    def __init__(self, client, namespace, clock, make_summary) -> None:
+        self.client = client
+        self.clock = clock
+        self.store = RedisStore(client, namespace)
+        self.logs = RedisLogs(client, namespace)
+        self.dispatcher = RedisDispatcher(client, clock)
+        self.registry = RedisRegistry(client, namespace)
+        self.sweep = Sweep(self.store, self.dispatcher, clock)
+        self.namespace = namespace
+        self._make_summary = make_summary
+
+    def add(self, *, queue=True, not_before=None, **facts):
+        return self.store.add(
+            self._make_summary(**facts),
+            "{}",
+            at=self.clock.at,
+            priority=4,
+            not_before=not_before,
+            queue=queue,
+        )
+
+    def apply(self, record, event, **facts):
+        change = Change(event=event, at=self.clock.at, **facts)
+        return self.store.apply(record.summary.digest, change)
+
+    def claimed(self, **facts):
+        return self.apply(self.add(**facts), Event.CLAIMED, attempt=1, ran_on="r")
+
+    def status(self, record):
+        return self.store.get(record.summary.digest).status
+
+    def key(self, rest):
+        return f"{self.namespace}:{rest}"
+
+    def every_key(self):
+        ours = self.client.scan_iter(f"{self.namespace}:*")
+        return sorted({*ours, *self.client.scan_iter("python*")})
+
+    def settle(self, how_long=LEASE + GRACE):
+        """Sweep for so long."""
+        end = self.clock.at + how_long
+        while self.clock.at < end:
+            self.clock.advance(seconds=5)
+            self.sweep.once()
+
+
+class Peopled(World):
+    """A job of each kind; two of them are what an honest sweep is about."""
+
+    def __init__(self, *args) -> None:
+        super().__init__(*args)
+        self.abandoned = self.claimed(executor="system", context_id="theirs")
+        self.lost = self.add(executor="system", context_id="theirs")
+        self.others = [
+            self.add(queue=False, runner="r", workflow_id="w"),
+            self.add(),
+            self.add(not_before=self.clock.at + timedelta(seconds=1)),
+            self.claimed(attempts=3),
+            self.apply(self.claimed(), Event.STOP_ASKED),
+            self.apply(self.claimed(), Event.COMPLETED, exit_code=0, result="7"),
+        ]
+        for record in self.others:
+            summary = record.summary
+            chunk = Chunk(at=self.clock.at, stream=Stream.STDOUT, data=b"line\n")
+            self.logs.append(summary.digest, [chunk])
+            self.dispatcher.ring(summary.id, summary.executor, record.priority)
+        self.registry.beat(self.beat())
+
+    def beat(self):
+        return RunnerBeat(
+            name="r",
+            executors=("python",),
+            contexts=("*",),
+            concurrency=1,
+            host="h",
+            pid=1,
+            at=self.clock.at,
+        )
+
+    def calls(self):
+        """Yield every call of every adapter."""
+        at, store = self.clock.at, self.store
+        chunk = Chunk(at=at, stream=Stream.STDERR, data=b"more\n")
+        for record in self.others:
+            summary = record.summary
+            digest = summary.digest
+            yield lambda d=digest: store.get(d)
+            yield lambda s=summary: store.named(s.id)
+            yield lambda d=digest: store.list(Filter(), limit=10, after=d)
+            yield lambda d=digest: store.renew(d, attempt=1, lease_until=at + LEASE)
+            yield lambda d=digest: store.rung(d, at=at)
+            yield lambda d=digest: self.logs.read(d, after=None, limit=10)
+            yield lambda d=digest: self.logs.append(d, [chunk])
+            yield lambda s=summary: store.add(
+                s, "{}", at=at, priority=4, not_before=None, queue=True
+            )
+            for event in (Event.CLAIMED, Event.REQUEUED, Event.STOP_ASKED):
+                yield lambda r=record, e=event: self.apply(r, e, attempt=2)
+            yield lambda d=digest: store.delete(d)
+        yield self.add
+        yield store.counts
+        for wanted in (
+            Filter(),
+            Filter(context_id="billing", caller_id="alice", executor="python"),
+            Filter(runner="r", workflow_id="w"),
+            *(Filter(status=status) for status in Status),
+        ):
+            yield lambda w=wanted: store.list(w, limit=10)
+        for read in (store.abandoned, store.expired, store.due):
+            yield lambda r=read: r(at=at + timedelta(days=1), limit=10)
+        yield lambda: store.silent(before=at + timedelta(days=1), limit=10)
+        yield lambda: self.dispatcher.ring("id", "python", 4)
+        yield lambda: self.dispatcher.queue_lengths(["python"])
+        for priority in range(10):
+            yield lambda p=priority: self.dispatcher.front("python", p)
+        yield self.registry.list
+        yield lambda: self.registry.beat(self.beat())
+        yield lambda: self.registry.leave("r")
+
+
+@pytest.fixture
+def client(redis_url):
+    with connect(redis_url) as client:
+        yield client
+
+
+@pytest.fixture
+def world(client, namespace, clock, make_summary):
+    return World(client, namespace, clock, make_summary)
+
+
+# --- junk ------------------------------------------------------------------------
+
+WRONG = {
+    "string": lambda client, key: client.set(key, b"junk"),
+    "list": lambda client, key: client.rpush(key, b"junk"),
+    "set": lambda client, key: client.sadd(key, b"junk"),
+    "hash": lambda client, key: client.hset(key, "junk", b"junk"),
+    "zset": lambda client, key: client.zadd(key, {b"junk": 0}),
+    "stream": lambda client, key: client.xadd(key, {b"junk": b"junk"}),
+}
+
+
+def wrong_types(world, key):
+    """Yield what puts something of another type there, by name."""
+    for kind, put in WRONG.items():
+        if world.client.type(key).decode() != kind:
+            yield kind, lambda c, put=put: (c.delete(key), put(c, key))
+
+
+def wrong_contents(world, key):
+    """Yield what puts something of the right type there, by name."""
+    kind = world.client.type(key).decode()
+    if kind == "hash":
+        for field in world.client.hkeys(key):
+            yield f"no {field!r}", lambda c, f=field: c.hdel(key, f)
+            for text in TEXTS:
+                yield (
+                    f"{field!r}={text!r}",
+                    lambda c, f=field, t=text: c.hset(key, f, t),
+                )
+    elif kind == "string":
+        for text in TEXTS:
+            yield str(text), lambda c, t=text: c.set(key, t)
+    elif kind == "zset":
+        yield "members", lambda c: c.zadd(key, {UNKNOWN: 0, b"\xff<>": "-inf", b"": 1})
+        for score in ("-inf", "inf", 1.5, -1, 1e300):
+            yield (
+                f"scores of {score}",
+                lambda c, s=score: c.zadd(key, dict.fromkeys(c.zrange(key, 0, -1), s)),
+            )
+    elif kind == "set":
+        yield "members", lambda c: c.sadd(key, b"\xff", b"", b"3:", b"3:system:x")
+    elif kind == "list":
+        yield "a message", lambda c: (c.rpush(key, b"{}"), c.lpush(key, b"\xff"))
+    else:
+        assert kind == "stream"
+        at = {b"at": b"1", b"stream": b"o"}
+        yield "entries", lambda c: (c.xadd(key, {b"a": b"b"}), c.xadd(key, at))
+
+
+@pytest.fixture
+def same_ids(make_summary):
+    """Give the jobs of each world the same ids, so that their keys are the same."""
+    count = [0]
+
+    def make(**facts):
+        count[0] += 1
+        number = f"{count[0]:064x}"
+        job_id = f"00000000-0000-0000-0000-{count[0]:012x}"
+        return make_summary(**{"id": job_id, "digest": number, **facts})
+
+    return count, make
+
+
+@pytest.fixture
+def damaged_worlds(client, namespace, clock, same_ids):
+    count, make_summary = same_ids
+
+    def make():
+        client.flushdb()
+        count[0] = 0
+        return Peopled(client, namespace, clock, make_summary)
+
+    def every(kinds):
+        start = clock.at
+        for key in make().every_key():
+            for name, _ in list(kinds(make(), key)):
+                clock.at = start
+                world = make()
+                dict(kinds(world, key))[name](client)
+                yield world, key.decode(), name
+
+    return every
+
+
+def needs_of(world, record, *, rings):
+    """Return the keys without which nobody can do something about a job."""
+    keys = {world.key(f"job:{record.summary.digest}")}
+    if rings:
+        keys |= {world.key("rows"), world.key("bells:3:system"), "system\x06\x163"}
+    else:
+        keys |= {world.key("leases"), world.key("by:status:failed")}
+    return keys
+
+
+def said(call):
+    """Return the words of an error of ours; any other goes through."""
+    try:
+        call()
+    except HorusError as error:
+        return str(error)
+    return ""
+
+
+@pytest.mark.parametrize("kinds", [wrong_types, wrong_contents])
+def test_whatever_stands_in_redis_only_errors_of_ours_are_raised(damaged_worlds, kinds):
+    for world, _, _ in damaged_worlds(kinds):
+        for call in world.calls():
+            assert "junk" not in said(call)
+
+
+@pytest.mark.parametrize("kinds", [wrong_types, wrong_contents])
+def test_whatever_stands_in_redis_a_sweep_serves_the_honest_jobs(damaged_worlds, kinds):
+    for world, key, name in damaged_worlds(kinds):
+        world.settle()
+        buried, lost = world.abandoned, world.lost
+        if key not in needs_of(world, buried, rings=False):
+            assert world.status(buried) is Status.FAILED, (key, name)
+        if key not in needs_of(world, lost, rings=True):
+            front = world.dispatcher.front("system", 4)
+            assert front is not None, (key, name)
+
+
+# --- nothing is half done ----------------------------------------------------------
+
+
+def snapshot(world, without):
+    return {
+        key: world.client.dump(key)
+        for key in world.every_key()
+        if key.decode() not in without
+    }
+
+
+@pytest.mark.parametrize(
+    "key",
+    [
+        "every",
+        "by:context_id:billing",
+        "by:executor:python",
+        "by:status:queued",
+        "bells:3:python",
+        "rows",
+        "expiring",
+        "sequence",
+    ],
+)
+def test_a_job_that_cannot_be_recorded_leaves_nothing(world, key):
+    world.client.hset(world.key(key), "junk", "junk")
+    before = snapshot(world, {world.key("rows"), world.key("sequence")})
+    with pytest.raises(DamagedError, match=f'DEL "{world.key(key)}"'):
+        world.add()
+    assert snapshot(world, {world.key("rows"), world.key("sequence")}) == before
+    world.client.delete(world.key(key))
+    assert world.status(world.add()) is Status.QUEUED
+
+
+@pytest.mark.parametrize("key", ["by:status:running", "leases"])
+def test_a_job_that_cannot_be_held_stays_queued(world, key):
+    record = world.add()
+    world.client.set(world.key(key), "junk")
+    before = snapshot(world, set())
+    for _ in range(2):
+        with pytest.raises(DamagedError, match=key):
+            world.apply(record, Event.CLAIMED, attempt=1)
+        assert snapshot(world, set()) == before
+    world.client.delete(world.key(key))
+    assert world.apply(record, Event.CLAIMED, attempt=1).status is Status.RUNNING
+    assert world.client.zcard(world.key("leases")) == 1
+
+
+@pytest.mark.parametrize("key", ["due", "expiring", "bells:3:python", "leases"])
+def test_what_a_job_only_leaves_does_not_hold_it(world, key):
+    record = world.claimed() if key == "leases" else world.add()
+    world.client.set(world.key(key), "junk")
+    world.apply(record, Event.STOP_ASKED)
+    if key == "leases":
+        world.apply(record, Event.STOPPED)
+    assert world.status(record) in TERMINAL
+
+
+def test_a_created_job_that_cannot_be_queued_stays_created(world):
+    record = world.add(queue=False)
+    world.client.set(world.key("bells:3:python"), "junk")
+    with pytest.raises(DamagedError, match="bells:3:python"):
+        world.apply(record, Event.QUEUED)
+    assert world.status(record) is Status.CREATED
+    assert world.store.expired(at=world.clock.at + timedelta(days=1), limit=9)
+
+
+def test_new_records_go_on_behind_the_old_ones_when_their_number_is_lost(world):
+    old = [world.add() for _ in range(3)]
+    world.client.delete(world.key("sequence"))
+    new = [world.add() for _ in range(2)]
+    assert world.store.list(Filter(), limit=9) == tuple(reversed(old + new))
+
+
+# --- a sweep -----------------------------------------------------------------------
+
+
+def test_a_hundred_unknown_digests_hide_no_abandoned_job(world):
+    record = world.claimed()
+    for name in ("leases", "expiring", "due", "bells:3:python"):
+        world.client.zadd(
+            world.key(name), {f"{number:064x}": -number for number in range(150)}
+        )
+    world.settle()
+    assert world.status(record) is Status.FAILED
+    for name in ("leases", "expiring", "due", "bells:3:python"):
+        assert world.client.zcard(world.key(name)) == 0
+
+
+def test_a_hundred_damaged_records_hide_no_other(world):
+    for _ in range(120):
+        digest = world.claimed().summary.digest
+        world.client.hset(world.key(f"job:{digest}"), "summary", "junk")
+    world.clock.advance(seconds=1)
+    record = world.claimed()
+    world.settle()
+    assert world.status(record) is Status.FAILED
+
+
+def test_a_hundred_records_that_only_look_sound_hide_no_other(world):
+    for _ in range(120):
+        digest = world.claimed().summary.digest
+        world.client.hset(world.key(f"job:{digest}"), "envelope", b"\xff")
+    world.clock.advance(seconds=1)
+    record = world.claimed()
+    with capture_logs() as logs:
+        world.settle()
+    assert world.status(record) is Status.FAILED
+    assert [line["step"] for line in logs if "step" in line] == ["bury one"]
+
+
+def test_a_hundred_damaged_records_hide_no_other_of_a_list(world):
+    record = world.add()
+    for _ in range(120):
+        digest = world.add().summary.digest
+        world.client.hset(world.key(f"job:{digest}"), "summary", "junk")
+    assert world.store.list(Filter(), limit=5) == (record,)
+
+
+def test_a_queue_that_is_none_hides_no_bell_of_another(world):
+    later = world.clock.at + timedelta(seconds=1)
+    for _ in range(120):
+        world.add(not_before=later)
+    world.client.set("python\x06\x163", "junk")
+    world.clock.advance(seconds=1)
+    world.add(executor="due", not_before=world.clock.at)
+    world.add(executor="lost")
+    world.settle()
+    assert world.dispatcher.queue_lengths(["due", "lost"]) == {"due": 1, "lost": 1}
+    world.client.delete("python\x06\x163")
+    world.settle()
+    assert world.dispatcher.queue_lengths(["python"]) == {"python": 120}
+
+
+def test_what_is_rung_and_cannot_be_noted_is_not_rung_every_second(world):
+    later = world.clock.at + timedelta(seconds=1)
+    world.add(not_before=later)
+    world.client.set(world.key("bells:3:python"), "junk")
+    world.settle(timedelta(minutes=1))
+    assert world.dispatcher.queue_lengths(["python"]) == {"python": 0}
+    world.client.delete(world.key("bells:3:python"))
+    world.settle()
+    assert world.dispatcher.queue_lengths(["python"]) == {"python": 1}
+
+
+@pytest.mark.parametrize("name", ["leases", "due", "expiring", "rows"])
+def test_a_key_that_holds_something_else_is_named_once(world, name):
+    world.settle()
+    world.client.set(world.key(name), "junk")
+    with capture_logs() as logs:
+        world.settle(timedelta(minutes=1))
+    (line,) = (line for line in logs if line["event"] == "sweep broke")
+    assert world.key(name) in line["detail"]
+    world.client.delete(world.key(name))
+    world.settle()
+    world.client.set(world.key(name), "junk")
+    with capture_logs() as logs:
+        world.settle()
+    assert len(logs) == 1
+
+
+def test_a_bell_of_a_job_that_is_not_queued_is_forgotten(world):
+    record = world.claimed()
+    digest = record.summary.digest
+    for name in ("bells:3:python", "bells:6:system", "due"):
+        world.client.zadd(world.key(name), {digest: 0})
+    world.client.sadd(world.key("rows"), "3:python", "6:system")
+    world.sweep.once()
+    assert world.dispatcher.queue_lengths(["python", "system"]) == {
+        "python": 0,
+        "system": 0,
+    }
+    for name in ("bells:3:python", "bells:6:system", "due", "rows"):
+        assert not world.client.exists(world.key(name))
+
+
+def test_a_held_job_whose_lease_was_lost_is_buried_when_its_runner_is_dead(world):
+    dead, alive = world.claimed(), world.claimed()
+    world.client.delete(world.key("leases"))
+    for _ in range(10):
+        world.settle(timedelta(seconds=5))
+        until = world.clock.at + LEASE
+        world.store.renew(alive.summary.digest, attempt=1, lease_until=until)
+    assert world.status(dead) is Status.FAILED
+    assert world.status(alive) is Status.RUNNING
+
+
+def test_a_log_with_foreign_entries_shows_every_line(world):
+    digest = world.add().summary.digest
+    chunk = Chunk(at=world.clock.at, stream=Stream.STDOUT, data=b"line\n")
+    for _ in range(5):
+        world.client.xadd(world.key(f"log:{digest}"), {b"a": b"b"})
+        world.logs.append(digest, [chunk])
+    first = world.logs.read(digest, after=None, limit=3)
+    rest = world.logs.read(digest, after=first[-1].cursor, limit=3)
+    assert [len(first), len(rest)] == [3, 2]
+
+
+def test_a_record_that_somebody_removed_is_gone(world):
+    record = world.add()
+    world.client.delete(world.key(f"job:{record.summary.digest}"))
+    with pytest.raises(NotFoundError):
+        world.store.get(record.summary.digest)
+    with suppress(NotFoundError):
+        world.store.list(Filter(), limit=9)
+    assert world.store.named(record.summary.id) == ()
+    world.settle(timedelta(hours=1, seconds=5))
+    assert world.client.zcard(world.key("expiring")) == 0
