@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Final
 from urllib.parse import quote
 
-from horus_celery.errors import ConfigurationError
+from horus_celery.errors import ConfigurationError, DamagedError, UnavailableError
 from horus_celery.statedir import StateDirectory
 
 #: A distribution's server comes first: it gets security updates.
@@ -118,17 +118,54 @@ def write_configuration(state: StateDirectory) -> Path:
 
 
 def command(state: StateDirectory) -> list[str]:
-    """Return the command line that runs our Redis in the foreground.
+    """Return the command line that runs our Redis, from the state directory.
 
     Raises:
         ConfigurationError: if there is no server program.
     """
-    return [str(find_server().path), str(write_configuration(state))]
+    path = write_configuration(state)
+    return [str(find_server().path), str(path.relative_to(state.path))]
 
 
 def url(state: StateDirectory) -> str:
     """Return the URL of our Redis."""
     return f"unix://{quote(str(state.redis_socket))}"
+
+
+def require_usable(redis_url: str, *, namespace: str) -> str:
+    """Return the version of a Redis that was named, if it does what we need.
+
+    Raises:
+        ConfigurationError: saying why it cannot be used, without its words or secrets.
+    """
+    import redis  # noqa: PLC0415 - 0.1 s, and seldom needed
+
+    from horus_celery.store import connection  # noqa: PLC0415 - as above
+
+    client = connection.connect(redis_url)
+    why = ""
+    try:
+        with connection.answering():
+            version = str(client.info("server").get("redis_version"))
+            # One that may only be read refuses this, and others lose nothing by it.
+            client.delete(f"{namespace}:probe")
+    except DamagedError:
+        why = "it refuses what is asked of a Redis"
+    except UnavailableError as error:
+        why = error.detail.removeprefix("Redis does not serve: ").partition(";")[0]
+    except redis.RedisError:
+        why = "redis_url has an option that cannot be used"
+    else:
+        found = re.match(r"(\d+)\.(\d+)", version)
+        if found is not None and (int(found[1]), int(found[2])) >= OLDEST:
+            return version
+        why = f"its version is {found[0] if found else 'unknown'}, and 7 is the oldest"
+    finally:
+        client.close()
+    raise ConfigurationError(
+        f"the Redis at {connection.shown(redis_url)} cannot be used: {why}; mend it or"
+        " redis_url, or leave redis_url away to have a Redis started here"
+    )
 
 
 def answers(path: Path) -> bool:

@@ -6,6 +6,7 @@ import difflib
 import json
 import os
 import tomllib
+import unicodedata
 from collections.abc import Iterable, Mapping
 from ipaddress import ip_address
 from pathlib import Path
@@ -51,7 +52,15 @@ REDIS_SCHEMES: Final = ("redis", "rediss", "unix", "redis+socket")
 Name = Annotated[
     str, StringConstraints(pattern=r"^[A-Za-z0-9][A-Za-z0-9._@:-]{0,127}$")
 ]
-Port = Annotated[int, Field(ge=0, le=65535)]
+_A_NAME: Final = "1 to 128 letters, digits or ._@:- that begin with a letter or digit"
+Port = Annotated[
+    int,
+    Field(
+        ge=0,
+        le=65535,
+        description="a whole number from 0 to 65535 (0 takes a free one)",
+    ),
+]
 
 
 def _parts(value: object) -> object:
@@ -59,12 +68,25 @@ def _parts(value: object) -> object:
     if not isinstance(value, str):
         return value
     if value.lstrip().startswith("["):
-        return json.loads(value)
+        try:
+            return json.loads(value)
+        except (ValueError, RecursionError):
+            raise ValueError(
+                'is no list: write ["A", "B"], or A,B with commas between'
+            ) from None
     return [part.strip() for part in value.split(",") if part.strip()]
 
 
 def _absolute(path: Path) -> Path:
-    return Path(os.path.abspath(path.expanduser()))  # noqa: PTH100 - a link stays one
+    # Configuration files of others repeat it, and have no way to quote such a letter.
+    if any(unicodedata.category(letter) in {"Cc", "Cs"} for letter in str(path)):
+        raise ValueError("holds a line break or another letter that cannot be shown")
+    try:
+        return Path(os.path.abspath(path.expanduser()))  # noqa: PTH100 - a link stays one
+    except (OSError, RuntimeError):
+        raise ValueError(
+            "cannot be found from here: write it in full, beginning with /"
+        ) from None
 
 
 def _known_scheme(url: str) -> str:
@@ -101,29 +123,43 @@ def _once(names: tuple[str, ...]) -> tuple[str, ...]:
 
 
 Secrets = Annotated[
-    tuple[SecretStr, ...], BeforeValidator(_parts), AfterValidator(_strong)
+    tuple[SecretStr, ...],
+    BeforeValidator(_parts),
+    AfterValidator(_strong),
+    Field(description='a list of secrets, such as ["SECRET"]'),
 ]
 
 
 class Settings(BaseModel):
-    """What a deployment may choose; every process of it reads the same values."""
+    """What a deployment may choose; every process of it reads the same values.
+
+    A description completes the sentence "… must be": it is what a person is told.
+    """
 
     model_config = ConfigDict(
         frozen=True, extra="forbid", hide_input_in_errors=True, validate_default=True
     )
 
     #: The deployment's name: the `aud` of its jobs, and the prefix of its Redis keys.
-    namespace: Name = "hero"
+    namespace: Annotated[Name, Field(description=_A_NAME)] = "hero"
     #: Where the API and Flower listen.
-    bind_address: Annotated[str, StringConstraints(min_length=1)] = "127.0.0.1"
+    bind_address: Annotated[
+        str,
+        StringConstraints(min_length=1),
+        Field(description="an address of this machine, such as 127.0.0.1"),
+    ] = "127.0.0.1"
     #: The API's port; 0 takes a free one.
     port: Port = 3030
     #: The Redis to use; None starts one of our own.
     redis_url: Annotated[str, AfterValidator(_known_scheme)] | None = Field(
-        default=None, repr=False
+        default=None,
+        repr=False,
+        description="the address of a Redis, such as redis://HOST:6379/0",
     )
     #: Where keys, the trust bundle, the journal and our own Redis live.
-    state_dir: Annotated[Path, AfterValidator(_absolute)] = DEFAULT_STATE_DIR
+    state_dir: Annotated[
+        Path, AfterValidator(_absolute), Field(description="the path of a directory")
+    ] = DEFAULT_STATE_DIR
     #: Empty: the secret in the state directory.
     admin_secrets: Secrets = ()
     user_secrets: Secrets = ()
@@ -132,21 +168,40 @@ class Settings(BaseModel):
     executors: Annotated[
         tuple[Name, ...],
         BeforeValidator(_parts),
-        Field(min_length=1),
+        Field(
+            min_length=1,
+            description=f"a list of at least one name, such as python,system; a name is"
+            f" {_A_NAME}",
+        ),
         AfterValidator(_once),
     ] = ("python", "system")
     #: Jobs that one runner runs at a time; None is the number of processors.
-    concurrency: Annotated[int, Field(ge=1, le=1024)] | None = None
+    concurrency: int | None = Field(
+        default=None, ge=1, le=1024, description="a whole number from 1 to 1024"
+    )
     #: Flower's port; 0 takes a free one.
     flower_port: Port = 5555
     #: USER:PASSWORD that Flower asks for.
-    flower_basic_auth: Annotated[SecretStr, AfterValidator(_login)] | None = None
+    flower_basic_auth: Annotated[SecretStr, AfterValidator(_login)] | None = Field(
+        default=None, description="a login of the form USER:PASSWORD"
+    )
     #: Largest body of one statement.
-    max_job_bytes: Annotated[int, Field(ge=1024, le=1024 * 1024)] = 1024 * 1024
+    max_job_bytes: int = Field(
+        default=1024 * 1024,
+        ge=1024,
+        le=1024 * 1024,
+        description="a whole number from 1024 to 1048576",
+    )
     #: Largest request to the API.
-    max_request_bytes: Annotated[int, Field(ge=4096)] = 4 * 1024 * 1024
+    max_request_bytes: int = Field(
+        default=4 * 1024 * 1024,
+        ge=4096,
+        description="a whole number that is 4096 or more",
+    )
     #: Most calls in one request.
-    max_batch: Annotated[int, Field(ge=1, le=100)] = 100
+    max_batch: int = Field(
+        default=100, ge=1, le=100, description="a whole number from 1 to 100"
+    )
 
     @property
     def api_url(self) -> str:
@@ -216,9 +271,19 @@ def find_file(*, env: Mapping[str, str], state_dir: object = None) -> Path | Non
     if chosen := env.get("HORUS_CONFIG"):
         return Path(chosen)
     where = state_dir or env.get(f"{PREFIX}STATE_DIR") or DEFAULT_STATE_DIR
-    for folder in (Path.cwd(), Path(str(where)).expanduser()):
+    for folder in (Path(), Path(str(where))):
         path = folder / FILE_NAME
-        if path.is_file():
+        try:
+            # None that can be found is for the state directory's own check to tell.
+            path = _absolute(path)
+            is_file = path.is_file()
+        except ValueError:
+            continue
+        except OSError as error:
+            raise ConfigurationError(
+                f"cannot look for {path}: {error.strerror}"
+            ) from None
+        if is_file:
             return path
     return None
 
@@ -289,6 +354,8 @@ def _first_complaint(error: ValidationError, sources: Mapping[str, str]) -> str:
     if not first["loc"]:
         return message
     key = str(first["loc"][0])
-    if first["type"] == "extra_forbidden":
+    if key not in Settings.model_fields:
         return f"{key!r} is no setting{_nearest(key, Settings.model_fields)}"
+    if first["type"] != "value_error":
+        message = f"must be {Settings.model_fields[key].description}"
     return f"{key} (from {sources.get(key, 'its default')}): {message}"

@@ -6,11 +6,13 @@ import base64
 import fcntl
 import os
 import secrets
+import shlex
 import stat
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import closing, contextmanager, suppress
 from dataclasses import dataclass
 from datetime import datetime, timedelta
+from functools import partial
 from pathlib import Path
 from typing import Final
 
@@ -22,7 +24,7 @@ from horus_celery.bundle import (
     with_runners,
     without,
 )
-from horus_celery.errors import ConfigurationError, RefusedError
+from horus_celery.errors import ConfigurationError, HorusError, RefusedError
 from horus_celery.instants import to_ms
 from horus_celery.journal import Journal
 from horus_celery.statements import canonical, dsse
@@ -45,6 +47,11 @@ TRUST_RENEWAL: Final = timedelta(days=30)
 CLOCK_SKEW: Final = timedelta(minutes=5)
 #: A unix socket's path has 107 bytes at most; servers add a few of their own.
 MAX_SOCKET_PATH: Final = 100
+#: What mends a secret that is none.
+_REMEDY: Final = "remove it to have a new one made by `horus init`"
+#: Bytes that are read of a secret, and of a bundle's envelope.
+_MAX_SECRET: Final = 4096
+_MAX_BUNDLE: Final = 2 * dsse.MAX_BODY
 _FOLDERS: Final = ("keys", "runners", "secrets", "redis", "logs", "run")
 _FILES: Final = ("root.key", "root.pub", "trust.json", "journal.db", "horus.toml")
 
@@ -131,9 +138,13 @@ class StateDirectory:
             ConfigurationError: if it cannot be read, or by others, too.
         """
         path = self.secret_file(scope)
-        text = _read_private(path).strip()
-        if not text:
-            raise ConfigurationError(f"{path} is empty: remove it, then `horus init`")
+        if not _is_named(path):
+            raise ConfigurationError(f"{path} is missing: `horus init` makes it")
+        _require_private(path)
+        text = _read(path, limit=_MAX_SECRET, remedy=_REMEDY).strip()
+        if not (text.isascii() and text.isprintable() and " " not in text and text):
+            what = "holds no secret in printable ASCII" if text else "is empty"
+            raise ConfigurationError(f"{path} {what}: {_REMEDY}")
         return text
 
     def root_public(self) -> bytes:
@@ -157,7 +168,167 @@ class StateDirectory:
 
     def is_made(self) -> bool:
         """Whether somebody has made a state directory here."""
-        return self.root_pub.exists() and self.trust_file.exists()
+        return _exists(self.root_pub) and _exists(self.trust_file)
+
+    def has_root(self) -> bool:
+        """Whether it is known here which root key to believe."""
+        return _exists(self.root_pub)
+
+    def has_root_key(self) -> bool:
+        """Whether trust can be changed here."""
+        return _exists(self.root_key)
+
+    def has_key(self, name: str) -> bool:
+        """Whether the caller's key of that name is here."""
+        return _is_named(self.key_file(name))
+
+    def is_begun(self) -> bool:
+        """Whether somebody has put keys here: a client needs no more than those."""
+        return _exists(self.root_pub) or _exists(self.keys)
+
+    def is_there(self) -> bool:
+        """Whether there is anything at its path."""
+        return _exists(self.path)
+
+    # --- check ---------------------------------------------------------------
+
+    def check_place(self) -> None:
+        """See that this can be, or become, a state directory; nothing is made.
+
+        Raises:
+            ConfigurationError: saying why it cannot, and what to do.
+        """
+        socket = len(os.fsencode(self.redis_socket))
+        if socket > MAX_SOCKET_PATH:
+            raise ConfigurationError(
+                f"the state directory's path is too long for a unix socket in it by"
+                f" {socket - MAX_SOCKET_PATH} bytes: choose a shorter one with"
+                f" --state-dir ({self.path})"
+            )
+        if _exists(self.path):
+            self._check_folder()
+        elif self.path.is_symlink():
+            raise ConfigurationError(
+                f"the state directory {self.path} is a link to what is not there:"
+                " make that, or choose another with --state-dir"
+            )
+        else:
+            above = next(filter(_exists, self.path.parents))
+            if not above.is_dir():
+                raise ConfigurationError(
+                    f"the state directory {self.path} cannot be made: {above} is no"
+                    " directory; choose another with --state-dir"
+                )
+
+    def faults(self, executors: Sequence[str]) -> Iterator[str]:
+        """Say of every file that is here and cannot be used what is wrong with it.
+
+        What is not here and can be made is no fault. Each names its remedy.
+        """
+        yield from self._faults_of_the_root()
+        for scope in SCOPES:
+            if _is_named(self.secret_file(scope)):
+                yield from _faults(partial(self.secret, scope))
+        for path in sorted(self.keys.glob("*.key")):
+            yield from _faults_of_a_key(path, "restore it from a backup, or remove it")
+        trust = self._readable_trust()
+        yield from self._faults_of_the_runners(trust, executors)
+        yield from self._faults_of_the_bundle()
+
+    def _faults_of_the_root(self) -> Iterator[str]:
+        has_trust = _exists(self.trust_file)
+        has_pub = _is_named(self.root_pub)
+        if self.has_root_key():
+            remedy = (
+                "restore it from a backup"
+                if has_pub or has_trust
+                else "remove it to have a new one made"
+            )
+            broken = list(_faults_of_a_key(self.root_key, remedy))
+            yield from broken
+            if has_pub and not broken:
+                yield from _faults(self._require_a_pair)
+        elif not has_trust and has_pub:
+            yield (
+                f"there is no trust bundle {self.trust_file}, and {self.root_key} that"
+                " signs one is not here: bring the trust.json from where it is kept"
+            )
+        elif has_trust and not has_pub:
+            yield f"{self.root_pub} is missing: put the root's public key there"
+        elif has_pub:
+            yield from (
+                f"{fault}; restore it from a backup"
+                for fault in _faults(self.root_public)
+            )
+
+    def _require_a_pair(self) -> None:
+        public = read_key_file(self.root_key).public
+        try:
+            pinned = self.root_public()
+        except ConfigurationError as error:
+            raise ConfigurationError(
+                f"{error.detail}; remove it to have it made from {self.root_key}"
+            ) from None
+        if public != pinned:
+            raise ConfigurationError(
+                f"{self.root_key} does not belong to {self.root_pub}: put the pair back"
+            )
+
+    def _readable_trust(self) -> Trust | None:
+        with suppress(ConfigurationError):
+            return self.trust()
+        return None
+
+    def _faults_of_the_runners(
+        self, trust: Trust | None, executors: Sequence[str]
+    ) -> Iterator[str]:
+        listed = {} if trust is None else {one.name: one.key for one in trust.runners}
+        wanted = [self.runner_key_file(runner_name(executor)) for executor in executors]
+        found = self.path.glob("runners/*.key")
+        for path in sorted({*wanted, *found}):
+            name = path.stem
+            revoke = f"`horus trust revoke {name}` to have a new key made"
+            remedy = (
+                f"restore it from a backup, or {revoke} at the next start"
+                if name in listed or trust is None
+                else "remove it to have a new one made"
+            )
+            if _is_named(path):
+                broken = list(_faults_of_a_key(path, remedy))
+                yield from broken
+                if broken or path not in wanted:
+                    continue
+                if name in listed and listed[name] != read_key_file(path).keyid:
+                    yield (
+                        f"{path} is not the key that the trust bundle lists for {name}:"
+                        f" put the right one there, or {revoke} at the next start"
+                    )
+            elif name in listed:
+                yield (
+                    f"{path} is missing, though the trust bundle knows this runner:"
+                    f" put it back, or {revoke} at the next start"
+                )
+            if trust and name not in listed and not self.has_root_key():
+                yield (
+                    f"the trust bundle does not know the runner {name}, and"
+                    f" {self.root_key} that signs one which does is not here: `horus"
+                    f" init` where it is kept, and bring trust.json and {name}.key here"
+                )
+
+    def _faults_of_the_bundle(self) -> Iterator[str]:
+        if _is_named(self.trust_file) and _exists(self.root_pub):
+            yield from _faults(self._require_newest)
+        elif _exists(self.journal):
+            yield from _faults(self._remembered_version)
+
+    def _require_newest(self) -> None:
+        version, remembered = self.trust().version, self._remembered_version()
+        if version < remembered:
+            raise ConfigurationError(
+                f"the trust bundle {self.trust_file} has version {version}, but this"
+                f" node has already believed version {remembered}: install that one or"
+                " a newer one"
+            )
 
     # --- make ----------------------------------------------------------------
 
@@ -175,7 +346,10 @@ class StateDirectory:
         """
         self.make_folders()
         with self.locked():
+            for fault in self.faults(executors):
+                raise ConfigurationError(fault)
             notes = self._make_root()
+            self._require_fitting_trust(namespace, now)
             notes += self._make_secrets()
             notes += self._make_runner_keys(executors)
             notes += self._make_trust(namespace, executors, now)
@@ -183,8 +357,20 @@ class StateDirectory:
 
     @contextmanager
     def locked(self) -> Iterator[None]:
-        """Be the only one who changes keys and trust."""
-        with (self.run / "changes.lock").open("ab") as file:
+        """Be the only one who changes keys and trust.
+
+        Raises:
+            ConfigurationError: if there is nothing to change, or no right to.
+        """
+        path = self.run / "changes.lock"
+        try:
+            file = path.open("ab")
+        except OSError as error:
+            raise ConfigurationError(
+                f"cannot write {path}: {_words(error)}; `horus init` makes what is"
+                " missing"
+            ) from None
+        with file:
             fcntl.flock(file, fcntl.LOCK_EX)
             yield
 
@@ -214,7 +400,7 @@ class StateDirectory:
             }
             for runner, keyid in gone.items():
                 path = self.runner_key_file(runner)
-                if keyid and path.exists():
+                if keyid and _is_named(path):
                     path.replace(path.with_name(f"{runner}.revoked-{keyid}"))
             return after
 
@@ -228,16 +414,12 @@ class StateDirectory:
         Raises:
             ConfigurationError: if it cannot be made, or is somebody else's.
         """
-        socket = len(os.fsencode(self.redis_socket))
-        if socket > MAX_SOCKET_PATH:
-            raise ConfigurationError(
-                f"the state directory's path is too long for a unix socket in it by"
-                f" {socket - MAX_SOCKET_PATH} bytes: choose a shorter one with"
-                f" --state-dir ({self.path})"
-            )
+        self.check_place()
         try:
             self.path.mkdir(mode=0o700, parents=True, exist_ok=True)
-            self.check_folder()
+            if not os.listdir(self.path):  # noqa: PTH208 - only the names matter
+                # Only an empty one has its mode mended: others may use another.
+                self.path.chmod(0o700)
             for name in _FOLDERS:
                 (self.path / name).mkdir(mode=0o700, exist_ok=True)
         except OSError as error:
@@ -253,43 +435,43 @@ class StateDirectory:
 
     # --- steps, each idempotent and under the lock ------------------------------
 
-    def check_folder(self) -> None:
-        """See that the directory is for this user alone, and for nothing else.
-
-        Only an empty one has its mode mended: others may use it for something else.
-
-        Raises:
-            ConfigurationError: saying why it is not, and what to do.
-        """
+    def _check_folder(self) -> None:
+        """See that the directory is for this user alone, and for nothing else."""
+        for path in (self.path, *(self.path / name for name in _FOLDERS)):
+            if _is_named(path) and not path.is_dir():
+                raise ConfigurationError(
+                    f"{path} is no directory: remove it, or choose another state"
+                    " directory with --state-dir"
+                )
         found = self.path.stat()
         if found.st_uid != os.geteuid():
             raise ConfigurationError(
                 f"the state directory {self.path} belongs to another user:"
                 " choose another with --state-dir"
             )
-        names = set(os.listdir(self.path))  # noqa: PTH208 - only the names matter
-        if not self.root_pub.exists() and names - {*_FOLDERS, *_FILES}:
+        try:
+            names = set(os.listdir(self.path))  # noqa: PTH208 - only the names matter
+        except OSError as error:
+            raise ConfigurationError(
+                f"cannot look into the state directory {self.path}: {_words(error)};"
+                " mend its mode, or choose another with --state-dir"
+            ) from None
+        if not _exists(self.root_pub) and names - {*_FOLDERS, *_FILES}:
             raise ConfigurationError(
                 f"{self.path} holds other things and is no state directory of Horus:"
                 " choose an empty or new one with --state-dir"
             )
-        if stat.S_IMODE(found.st_mode) & 0o077:
-            if names:
-                raise ConfigurationError(
-                    f"others may look into the state directory {self.path}:"
-                    f" chmod 700 {self.path}"
-                )
-            self.path.chmod(0o700)
+        if names and stat.S_IMODE(found.st_mode) & 0o077:
+            raise ConfigurationError(
+                f"others may look into the state directory {self.path}:"
+                f" chmod 700 {shlex.quote(str(self.path))}"
+            )
 
     def _make_root(self) -> list[str]:
-        if self.root_pub.exists():
+        if _exists(self.root_pub):
             return []
         notes = []
-        if not self.root_key.exists():
-            if self.trust_file.exists():
-                raise ConfigurationError(
-                    f"{self.root_pub} is missing: put the root's public key there"
-                )
+        if not self.has_root_key():
             write_key_file(self.root_key, KeyPair.generate())
             notes = [f"made the root key {self.root_key}"]
         write_public_key_file(self.root_pub, read_key_file(self.root_key).public)
@@ -299,27 +481,18 @@ class StateDirectory:
         notes = []
         for scope in SCOPES:
             path = self.secret_file(scope)
-            if not path.exists():
+            if not _exists(path):
                 text = base64.urlsafe_b64encode(secrets.token_bytes(32)).decode()
                 _write(path, f"{text.rstrip('=')}\n")
                 notes.append(f"made the {scope} secret {path}")
         return notes
 
     def _make_runner_keys(self, executors: Sequence[str]) -> list[str]:
-        listed: set[str] = set()
-        if self.trust_file.exists():
-            listed = {runner["name"] for runner in self.trust_body()["runners"]}
         notes = []
         for name in map(runner_name, executors):
             path = self.runner_key_file(name)
-            if path.exists():
+            if _exists(path):
                 continue
-            if name in listed:
-                raise ConfigurationError(
-                    f"{path} is missing, though the trust bundle knows this runner:"
-                    f" put it back, or `horus trust revoke {name}` to have a new key"
-                    " made at the next start"
-                )
             write_key_file(path, KeyPair.generate())
             notes.append(f"made the runner key {path}")
         return notes
@@ -327,8 +500,34 @@ class StateDirectory:
     def _make_trust(
         self, namespace: str, executors: Sequence[str], now: datetime
     ) -> list[str]:
-        if not self.trust_file.exists():
+        if not _exists(self.trust_file):
             return self._make_first_trust(namespace, executors, now)
+        body = self.trust_body()
+        missing = self._unlisted(body, executors)
+        ends = self.trust().expires_at
+        if missing:
+            self._reissue(lambda body: with_runners(body, missing), now=now)
+            return [f"added {', '.join(missing)} to the trust bundle"]
+        if ends - now >= TRUST_RENEWAL:
+            return []
+        if self.has_root_key():
+            trust = self._reissue(lambda body: body, now=now)
+            renewed = (
+                f"signed the trust bundle again (it would have ended on"
+                f" {ends:%Y-%m-%d}): version {trust.version}, until"
+                f" {trust.expires_at:%Y-%m-%d}"
+            )
+            return [renewed]
+        warning = (
+            f"the trust bundle ends on {ends:%Y-%m-%d}: where the root key lies, run"
+            " `horus trust renew`, and bring its trust.json here"
+        )
+        return [warning]
+
+    def _require_fitting_trust(self, namespace: str, now: datetime) -> None:
+        """See that the bundle, if there is one, is for this deployment and now."""
+        if not _exists(self.trust_file):
+            return
         trust = self.trust()
         if trust.aud != namespace:
             raise ConfigurationError(
@@ -342,40 +541,20 @@ class StateDirectory:
                 f" bundle was signed at {trust.issued_at:%Y-%m-%d %H:%M} UTC: set the"
                 " clock, or `horus trust renew` if the clock is right"
             )
-        body = self.trust_body()
-        missing = self._unlisted(body, executors)
         ends = trust.expires_at
-        if missing:
-            self._reissue(lambda body: with_runners(body, missing), now=now)
-            return [f"added {', '.join(missing)} to the trust bundle"]
-        if ends - now >= TRUST_RENEWAL:
-            return []
-        if self.root_key.exists():
-            trust = self._reissue(lambda body: body, now=now)
-            renewed = (
-                f"signed the trust bundle again (it would have ended on"
-                f" {ends:%Y-%m-%d}): version {trust.version}, until"
-                f" {trust.expires_at:%Y-%m-%d}"
-            )
-            return [renewed]
-        if ends <= now:
+        if ends <= now and not self.has_root_key():
             raise ConfigurationError(
                 f"the trust bundle {self.trust_file} expired on {ends:%Y-%m-%d}, so"
                 " every job would be refused: where the root key lies, run `horus trust"
                 " renew`, and bring its trust.json here"
             )
-        warning = (
-            f"the trust bundle ends on {ends:%Y-%m-%d}: where the root key lies, run"
-            " `horus trust renew`, and bring its trust.json here"
-        )
-        return [warning]
 
     def _make_first_trust(
         self, namespace: str, executors: Sequence[str], now: datetime
     ) -> list[str]:
         default = self.key_file("default")
         notes = []
-        if not default.exists():
+        if not _exists(default):
             write_key_file(default, KeyPair.generate())
             notes.append(f"made the default caller's key {default}")
         body: Body = {
@@ -395,46 +574,34 @@ class StateDirectory:
         return [*notes, f"signed the trust bundle {self.trust_file}"]
 
     def _remembered_version(self) -> int:
-        if not self.journal.exists():
+        if not _exists(self.journal):
             return 0
-        return Journal(self.journal).highest_trust_version()
+        with closing(Journal(self.journal)) as journal:
+            return journal.highest_trust_version()
 
     def _unlisted(self, body: Body, executors: Sequence[str]) -> dict[str, NewRunner]:
-        """Return the runners of these executors that the bundle does not list.
-
-        Raises:
-            ConfigurationError: if it lists one with another key.
-        """
-        listed = {runner["name"]: runner["key"] for runner in body["runners"]}
-        missing = {}
-        for executor in executors:
-            name = runner_name(executor)
-            path = self.runner_key_file(name)
-            public = read_key_file(path).public
-            if name not in listed:
-                missing[name] = NewRunner(executor=executor, public=public)
-            elif listed[name] != key_id(public):
-                raise ConfigurationError(
-                    f"{path} is not the key that the trust bundle lists for {name}:"
-                    f" put the right one there, or `horus trust revoke {name}`"
-                )
-        return missing
+        """Return the runners of these executors that the bundle does not list."""
+        listed = {runner["name"] for runner in body["runners"]}
+        return {
+            name: NewRunner(
+                executor=executor,
+                public=read_key_file(self.runner_key_file(name)).public,
+            )
+            for executor in executors
+            if (name := runner_name(executor)) not in listed
+        }
 
     def _reissue(self, change: Callable[[Body], Body], *, now: datetime) -> Trust:
         return self._sign_trust(change(self.trust_body()), now=now)
 
     def _sign_trust(self, body: Body, *, now: datetime) -> Trust:
-        if not self.root_key.exists():
+        if not self.has_root_key():
             raise ConfigurationError(
                 f"a trust bundle is signed with {self.root_key}, which is not here:"
                 " do this where it is kept, and bring the new trust.json here"
             )
+        self._require_a_pair()
         root = read_key_file(self.root_key)
-        pinned = self.root_public()
-        if root.public != pinned:
-            raise ConfigurationError(
-                f"{self.root_key} does not belong to {self.root_pub}: put the pair back"
-            )
         body = {
             **body,
             "version": body["version"] + 1,
@@ -444,7 +611,7 @@ class StateDirectory:
         try:
             envelope = dsse.sign(dsse.TRUST, canonical.encode(body), [root])
             text = dsse.to_json(envelope)
-            trust = read_trust(text, pinned)
+            trust = read_trust(text, root.public)
         except RefusedError as refusal:
             raise ConfigurationError(
                 f"this cannot stand in a trust bundle: {refusal}"
@@ -453,31 +620,76 @@ class StateDirectory:
         return trust
 
     def _trust_text(self) -> str:
-        try:
-            return self.trust_file.read_text("utf-8")
-        except FileNotFoundError:
+        if not _is_named(self.trust_file):
             raise ConfigurationError(
                 f"there is no trust bundle {self.trust_file}: `horus init` makes one"
-            ) from None
-        except (OSError, UnicodeDecodeError) as error:
-            raise ConfigurationError(
-                f"cannot read the trust bundle {self.trust_file}: {_words(error)}"
-            ) from None
+            )
+        return _read(
+            self.trust_file, limit=_MAX_BUNDLE, remedy="restore it from a backup"
+        )
 
 
 # --- files -------------------------------------------------------------------
 
 
-def _read_private(path: Path) -> str:
+def _exists(path: Path) -> bool:
+    """Whether there is something under this name, through links.
+
+    Raises:
+        ConfigurationError: if that cannot be told.
+    """
     try:
-        mode = stat.S_IMODE(path.stat().st_mode)
-        text = path.read_text("ascii")
-    except FileNotFoundError:
-        raise ConfigurationError(f"{path} is missing: `horus init` makes it") from None
+        path.stat()
+    except (FileNotFoundError, NotADirectoryError):
+        return False
+    except OSError as error:
+        raise ConfigurationError(f"cannot look at {path}: {_words(error)}") from None
+    return True
+
+
+def _is_named(path: Path) -> bool:
+    """Whether something has this name, be it a link to what is not there."""
+    return _exists(path) or path.is_symlink()
+
+
+def _faults(check: Callable[[], object]) -> Iterator[str]:
+    try:
+        check()
+    except HorusError as error:
+        yield error.detail
+
+
+def _faults_of_a_key(path: Path, remedy: str) -> Iterator[str]:
+    try:
+        _require_private(path)
+    except ConfigurationError as error:
+        yield error.detail
+        return
+    yield from (f"{fault}; {remedy}" for fault in _faults(partial(read_key_file, path)))
+
+
+def _require_private(path: Path) -> None:
+    if _exists(path) and path.is_file() and path.stat().st_mode & 0o077:
+        raise ConfigurationError(
+            f"others may read {path}: chmod 600 {shlex.quote(str(path))}"
+        )
+
+
+def _read(path: Path, *, limit: int, remedy: str) -> str:
+    """Return the text of a file; what is none is told with the remedy."""
+    try:
+        # Looked at first, so that a pipe under this name does not hold us up.
+        is_file = stat.S_ISREG(path.stat().st_mode)
+        with (path if is_file else Path(os.devnull)).open("rb") as file:
+            raw = file.read(limit + 1)
+        text = raw.decode("utf-8")
     except (OSError, UnicodeDecodeError) as error:
-        raise ConfigurationError(f"cannot read {path}: {_words(error)}") from None
-    if mode & 0o077:
-        raise ConfigurationError(f"others may read {path}: chmod 600 {path}")
+        raise ConfigurationError(
+            f"cannot read {path}: {_words(error)}; {remedy}"
+        ) from None
+    if not is_file or len(raw) > limit:
+        what = f"is larger than {limit} bytes" if is_file else "is not a file"
+        raise ConfigurationError(f"{path} {what}: {remedy}")
     return text
 
 

@@ -47,6 +47,20 @@ def read_settings(state_dir: Path | None) -> Settings:
     return load_settings(state_dir=state_dir)
 
 
+def existing_state(state_dir: Path | None) -> StateDirectory:
+    """Return the state directory that is meant.
+
+    Raises:
+        ConfigurationError: if there is none.
+    """
+    state = StateDirectory(read_settings(state_dir).state_dir)
+    if not state.is_begun():
+        raise ConfigurationError(
+            f"there is no state directory at {state.path}: `horus init` makes one"
+        )
+    return state
+
+
 def connect(
     *,
     url: str | None,
@@ -71,7 +85,7 @@ def connect(
     settings = read_settings(state_dir)
     state = StateDirectory(settings.state_dir)
     secret = os.environ.get("HORUS_SECRET")
-    if not state.root_pub.exists():
+    if not state.has_root():
         raise ConfigurationError(
             f"there is no state directory at {state.path}: `horus up` makes one;"
             " to use another machine's, put its root.pub and your key there"
@@ -94,7 +108,7 @@ def read_key(state: StateDirectory, key: str) -> KeyPair:
     if "/" in key:
         return read_key_file(Path(key))
     path = state.key_file(key)
-    if not path.exists():
+    if not state.has_key(key):
         raise ConfigurationError(
             f"there is no key {key!r} in {state.keys}: `horus key list` shows them,"
             f" `horus key new {key}` makes it"

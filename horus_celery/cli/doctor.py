@@ -18,13 +18,11 @@ import click
 from horus_celery import __version__, redis_server
 from horus_celery.cli import FAILED, output
 from horus_celery.cli.connection import json_option, read_settings, state_option
-from horus_celery.errors import HorusError
-from horus_celery.journal import Journal
+from horus_celery.errors import ConfigurationError, HorusError
 from horus_celery.processes.addresses import read_addresses, with_ports
 from horus_celery.settings import Settings
 from horus_celery.statedir import (
     CLOCK_SKEW,
-    SCOPES,
     TRUST_RENEWAL,
     StateDirectory,
     runner_name,
@@ -32,7 +30,6 @@ from horus_celery.statedir import (
 from horus_celery.statements.keys import read_key_file
 from horus_celery.statements.trust import Trust
 from horus_celery.store import connection
-from horus_celery.trustfile import TrustFile
 
 #: Packages whose version decides whether this works, with what is known to work.
 _PACKAGES: Final = {
@@ -139,46 +136,49 @@ def _versions(_: Patient) -> Iterator[_Said]:
 
 def _state(patient: Patient) -> Iterator[_Said]:
     state = patient.state
-    if not state.path.exists():
+    state.check_place()
+    if not state.is_there():
         yield Verdict.NOTE, f"{state.path} is not made yet", "horus init"
         return
-    state.check_folder()
     yield Verdict.OK, f"{state.path}, for this user alone", ""
 
 
-def _keys(patient: Patient) -> Iterator[_Said]:
+def _files(patient: Patient) -> Iterator[_Said]:
     state = patient.state
-    if not state.is_made():
+    if not state.is_there():
         return
-    if not state.root_key.exists():
+    faults = list(state.faults(patient.settings.executors))
+    yield from ((Verdict.WRONG, fault, "") for fault in faults)
+    if not faults:
+        detail = "keys, secrets and trust bundle can be used, by this user alone"
+        yield Verdict.OK, detail, ""
+
+
+def _keys(patient: Patient) -> Iterator[_Said]:
+    state, trust = patient.state, _trust_of(patient)
+    if trust is None:
+        return
+    if not state.has_root_key():
         yield Verdict.NOTE, "the root key is not here: trust is changed elsewhere", ""
-    elif read_key_file(state.root_key).public != state.root_public():
-        detail = f"{state.root_key} does not belong to {state.root_pub}"
-        yield Verdict.WRONG, detail, "put the right pair back"
-    for scope in SCOPES:
-        state.secret(scope)
-    trust = state.trust()
     granted = {keyid for grant in trust.grants for keyid in grant.keys}
     for path in sorted(state.keys.glob("*.key")):
-        if read_key_file(path).keyid not in granted:
-            name = path.stem
-            grant = f"horus trust grant --context {name} --caller {name} --key {name}"
-            yield Verdict.NOTE, f"the key {name} may sign nothing", grant
+        with suppress(ConfigurationError):
+            if read_key_file(path).keyid not in granted:
+                name = path.stem
+                words = f"--context {name} --caller {name} --key {name}"
+                detail = f"the key {name} may sign nothing"
+                yield Verdict.NOTE, detail, f"horus trust grant {words}"
     for executor in patient.settings.executors:
-        name = runner_name(executor)
-        keyid = read_key_file(state.runner_key_file(name)).keyid
-        entry = trust.runner(name)
-        if entry is None or entry.key != keyid:
-            detail = f"the trust bundle does not list the key of {name}"
+        if trust.runner(runner_name(executor)) is None:
+            detail = f"the trust bundle has no runner for {executor}"
             yield Verdict.WRONG, detail, "horus init"
-    yield Verdict.OK, "keys and secrets are for this user alone", ""
+    yield Verdict.OK, f"the trust bundle knows {len(trust.keys)} keys", ""
 
 
 def _trust(patient: Patient) -> Iterator[_Said]:
-    state, now = patient.state, patient.now
-    if not state.is_made():
+    trust, now = _trust_of(patient), patient.now
+    if trust is None:
         return
-    trust = _believed(state)
     if trust.aud != patient.settings.namespace:
         detail = (
             f"the bundle is for the namespace {trust.aud}, the settings say"
@@ -186,7 +186,7 @@ def _trust(patient: Patient) -> Iterator[_Said]:
         )
         yield Verdict.WRONG, detail, f"set namespace = {trust.aud!r}"
     renew = "horus trust renew"
-    if not state.root_key.exists():
+    if not patient.state.has_root_key():
         renew += " where the root key lies, and bring its trust.json here"
     if trust.is_expired(now):
         detail = f"the bundle expired on {trust.expires_at:%Y-%m-%d}: all is refused"
@@ -198,10 +198,11 @@ def _trust(patient: Patient) -> Iterator[_Said]:
         yield Verdict.OK, detail, ""
 
 
-def _believed(state: StateDirectory) -> Trust:
-    if not state.journal.exists():
-        return state.trust()
-    return TrustFile(state.trust_file, state.root_pub, Journal(state.journal)).current()
+def _trust_of(patient: Patient) -> Trust | None:
+    """Return the trust bundle; why it cannot be read is told with the other files."""
+    with suppress(ConfigurationError):
+        return patient.state.trust()
+    return None
 
 
 def _clock(patient: Patient) -> Iterator[_Said]:
@@ -210,24 +211,23 @@ def _clock(patient: Patient) -> Iterator[_Said]:
     if now < _EARLIEST:
         yield Verdict.WRONG, told, mend
         return
-    if patient.state.is_made():
-        issued_at = patient.state.trust().issued_at
-        if issued_at > now + CLOCK_SKEW:
-            detail = (
-                f"{told}; the trust bundle was signed at {issued_at:%Y-%m-%d %H:%M}"
-            )
-            yield Verdict.WRONG, detail, mend
-            return
+    trust = _trust_of(patient)
+    if trust is not None and trust.issued_at > now + CLOCK_SKEW:
+        detail = (
+            f"{told}; the trust bundle was signed at {trust.issued_at:%Y-%m-%d %H:%M}"
+        )
+        yield Verdict.WRONG, detail, mend
+        return
     yield Verdict.OK, told, ""
 
 
 def _redis(patient: Patient) -> Iterator[_Said]:
     url = patient.settings.redis_url
     if url is not None:
-        client = connection.connect(url)
+        namespace = patient.settings.namespace
+        number = redis_server.require_usable(url, namespace=namespace)
         with connection.answering():
-            number = client.info("server")["redis_version"]
-            seconds, _ = client.time()
+            seconds, _ = connection.connect(url).time()
         yield Verdict.OK, f"{connection.shown(url)} answers, version {number}", ""
         apart = abs(datetime.fromtimestamp(seconds, UTC) - patient.now)
         if apart > CLOCK_SKEW:
@@ -287,6 +287,7 @@ def _setpriv(_: Patient) -> Iterator[_Said]:
 CHECKS: Final[dict[str, Callable[[Patient], Iterator[_Said]]]] = {
     "versions": _versions,
     "state directory": _state,
+    "files": _files,
     "keys": _keys,
     "trust bundle": _trust,
     "clock": _clock,

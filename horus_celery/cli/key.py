@@ -10,13 +10,11 @@ import click
 
 from horus_celery.cli import output
 from horus_celery.cli.connection import (
+    existing_state,
     json_option,
     read_key,
-    read_settings,
     state_option,
 )
-from horus_celery.errors import ConfigurationError
-from horus_celery.statedir import StateDirectory
 from horus_celery.statements.keys import KeyPair, write_key_file
 
 _NAME: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9._@:-]{0,127}")
@@ -33,13 +31,9 @@ def command() -> None:
 @json_option
 def new(*, name: str, state_dir: Path | None, as_json: bool) -> None:
     """Make the key NAME; nobody believes it before it is granted something."""
-    state = _state(state_dir)
     if not _NAME.fullmatch(name):
         raise click.UsageError("a key's name is made of letters, digits and ._@:-")
-    if not state.keys.is_dir():
-        raise ConfigurationError(
-            f"there is no state directory at {state.path}: `horus init` makes one"
-        )
+    state = existing_state(state_dir)
     pair = KeyPair.generate()
     write_key_file(state.key_file(name), pair)
     _show(name, pair, as_json=as_json)
@@ -55,7 +49,7 @@ def new(*, name: str, state_dir: Path | None, as_json: bool) -> None:
 @json_option
 def list_keys(*, state_dir: Path | None, as_json: bool) -> None:
     """List the keys of the state directory."""
-    state = _state(state_dir)
+    state = existing_state(state_dir)
     names = sorted(path.stem for path in state.keys.glob("*.key"))
     values = [_told(name, read_key(state, name)) for name in names]
     if as_json:
@@ -73,11 +67,7 @@ def list_keys(*, state_dir: Path | None, as_json: bool) -> None:
 @json_option
 def show(*, name: str, state_dir: Path | None, as_json: bool) -> None:
     """Show the public part of the key NAME."""
-    _show(name, read_key(_state(state_dir), name), as_json=as_json)
-
-
-def _state(state_dir: Path | None) -> StateDirectory:
-    return StateDirectory(read_settings(state_dir).state_dir)
+    _show(name, read_key(existing_state(state_dir), name), as_json=as_json)
 
 
 def _told(name: str, pair: KeyPair) -> dict[str, Any]:

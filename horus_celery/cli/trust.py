@@ -12,9 +12,9 @@ import click
 from horus_celery.bundle import with_grant, with_keys
 from horus_celery.cli import output
 from horus_celery.cli.connection import (
+    existing_state,
     json_option,
     read_key,
-    read_settings,
     state_option,
 )
 from horus_celery.errors import ConfigurationError
@@ -40,7 +40,7 @@ def command() -> None:
 @json_option
 def show(*, state_dir: Path | None, as_json: bool) -> None:
     """Show the trust bundle, after its signature was checked."""
-    _show(_state(state_dir).trust(), as_json=as_json)
+    _show(existing_state(state_dir).trust(), as_json=as_json)
 
 
 @command.command()
@@ -75,7 +75,7 @@ def grant(
     as_json: bool,
 ) -> None:
     """Let keys sign jobs of a caller in a context."""
-    state = _state(state_dir)
+    state = existing_state(state_dir)
     publics = list(dict.fromkeys(_public(state, key) for key in keys))
     if threshold > len(publics):
         raise click.UsageError("--threshold asks for more keys than there are")
@@ -104,7 +104,7 @@ def revoke(*, name: str, state_dir: Path | None, as_json: bool) -> None:
 
     Grants that cannot be met without the key go with it.
     """
-    trust = _state(state_dir).revoke(name, now=datetime.now(UTC))
+    trust = existing_state(state_dir).revoke(name, now=datetime.now(UTC))
     _show(trust, as_json=as_json)
 
 
@@ -114,7 +114,7 @@ def revoke(*, name: str, state_dir: Path | None, as_json: bool) -> None:
 @json_option
 def add_key(*, key: str, state_dir: Path | None, as_json: bool) -> None:
     """Make a public key known; it may sign nothing before it is granted something."""
-    state = _state(state_dir)
+    state = existing_state(state_dir)
     public = _public(state, key)
     trust = state.reissue(lambda body: with_keys(body, [public]), now=datetime.now(UTC))
     _show(trust, as_json=as_json)
@@ -125,12 +125,8 @@ def add_key(*, key: str, state_dir: Path | None, as_json: bool) -> None:
 @json_option
 def renew(*, state_dir: Path | None, as_json: bool) -> None:
     """Sign the trust bundle as it is once more, so that it is valid for longer."""
-    trust = _state(state_dir).reissue(lambda body: body, now=datetime.now(UTC))
+    trust = existing_state(state_dir).reissue(lambda body: body, now=datetime.now(UTC))
     _show(trust, as_json=as_json)
-
-
-def _state(state_dir: Path | None) -> StateDirectory:
-    return StateDirectory(read_settings(state_dir).state_dir)
 
 
 def _public(state: StateDirectory, key: str) -> bytes:

@@ -8,6 +8,7 @@ import signal
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
+from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from types import FrameType
@@ -17,7 +18,7 @@ import click
 
 from horus_celery.cli import output
 from horus_celery.cli.connection import state_option
-from horus_celery.errors import ConfigurationError
+from horus_celery.errors import HorusError
 from horus_celery.processes.platform import Platform
 from horus_celery.settings import Settings, load_settings
 from horus_celery.statements.keys import read_key_file
@@ -38,7 +39,12 @@ class EndAsked(BaseException):
     "--port", type=click.IntRange(0, 65535), help="The API's; 0 takes a free one."
 )
 @state_option
-@click.option("--redis-url", metavar="URL", help="A Redis to use instead of our own.")
+@click.option(
+    "--redis-url",
+    metavar="URL",
+    help="A Redis to use instead of our own. One with a password is safer in the"
+    " variable HORUS_REDIS_URL: everybody may read a command line.",
+)
 @click.option("--executors", metavar="A,B", help="Those that get a runner.")
 @click.option("--namespace", help="The deployment's name.")
 @click.option("--bind-address", metavar="ADDRESS", help="Where to listen.")
@@ -115,22 +121,33 @@ def until_asked() -> Iterator[None]:
             signal.signal(number, handler)
 
 
+@dataclass(slots=True)
+class Caretaker:
+    """Keeps a state directory valid while everything runs: a bundle ends some day."""
+
+    mend: Callable[..., tuple[str, ...]]
+    #: When it looks again; the start has just looked.
+    looks_at: datetime
+
+    def look(self, now: datetime) -> tuple[str, ...]:
+        """Mend what is due once an hour, and return what a person should know."""
+        # A clock that was set back must not put it off for as long.
+        if self.looks_at - _MENDING <= now < self.looks_at:
+            return ()
+        self.looks_at = now + _MENDING
+        try:
+            return self.mend(now=now)
+        except HorusError as error:
+            # What runs goes on; the same would not let the next start through.
+            return (error.detail,)
+
+
 def _watch(platform: Platform) -> NoReturn:
     """Tell what happens, and keep the state directory valid, until the end."""
-    looks_at_state = time.monotonic() + _MENDING.total_seconds()
+    caretaker = Caretaker(platform.mend, datetime.now(UTC) + _MENDING)
     while True:
         time.sleep(_NEWS.total_seconds())
-        for news in platform.news():
-            output.note(news)
-        if time.monotonic() < looks_at_state:
-            continue
-        looks_at_state += _MENDING.total_seconds()
-        try:
-            notes = platform.mend(now=datetime.now(UTC))
-        except ConfigurationError as error:
-            # What runs goes on; the same would not let the next start through.
-            notes = (error.detail,)
-        for note in notes:
+        for note in (*platform.news(), *caretaker.look(datetime.now(UTC))):
             output.note(note)
 
 

@@ -2,13 +2,19 @@
 
 from __future__ import annotations
 
+import errno
 import json
+import os
 import socket
 from dataclasses import dataclass
 
 from horus_celery.errors import ConfigurationError
 from horus_celery.settings import Settings
 from horus_celery.statedir import StateDirectory
+
+
+class PortTaken(ConfigurationError):
+    """Somebody else listens there."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -56,11 +62,7 @@ def free_port(host: str, *, but: int | None = None) -> int:
 def _is_free(host: str, port: int) -> bool:
     try:
         _bound(host, port).close()
-    except PermissionError:
-        raise ConfigurationError(
-            f"this user may not listen on port {port}: choose one over 1023 with --port"
-        ) from None
-    except OSError:
+    except PortTaken:
         return False
     return True
 
@@ -70,19 +72,40 @@ def _bound(host: str, port: int) -> socket.socket:
         family, kind, _, _, address = socket.getaddrinfo(
             host.strip("[]"), port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
         )[0]
-    except socket.gaierror:
-        raise ConfigurationError(
-            f"there is no address {host!r} to listen on: set another bind_address"
-        ) from None
-    bound = socket.socket(family, kind)
+        bound = socket.socket(family, kind)
+    except (OSError, ValueError):  # a name that is none is an error of its encoding
+        raise _no_address(host) from None
     try:
         # As servers do: an address whose last connections are just ending is free.
         bound.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         bound.bind(address)
-    except OSError:
+    except OSError as error:
         bound.close()
-        raise
+        raise _refusal(error, host, port) from None
     return bound
+
+
+def _refusal(error: OSError, host: str, port: int) -> ConfigurationError:
+    if error.errno == errno.EADDRINUSE:
+        return PortTaken(
+            f"port {port} of {host} is taken" if port else "no port is free"
+        )
+    if error.errno == errno.EADDRNOTAVAIL:
+        return _no_address(host)
+    if error.errno == errno.EACCES:
+        return ConfigurationError(
+            f"this user may not listen on port {port}: choose one over 1023"
+        )
+    return ConfigurationError(
+        f"cannot listen on {host!r} ({os.strerror(error.errno or 0)}): set another"
+        " bind_address"
+    )
+
+
+def _no_address(host: str) -> ConfigurationError:
+    return ConfigurationError(
+        f"there is no address {host!r} to listen on: set another bind_address"
+    )
 
 
 def read_addresses(state: StateDirectory) -> Addresses | None:

@@ -10,8 +10,8 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Iterable, Mapping
-from contextlib import suppress
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager, suppress
 from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any, Final, TextIO
@@ -75,14 +75,17 @@ class Platform:
                 be: it names the thing and the remedy.
         """
         programs(self.settings)  # refuses an executor that there is not
-        self.state.make_folders()
-        self._take_lock()
-        self._wait_for_an_earlier_end()
-        notes = self.mend(now=now)
+        self.state.check_place()
+        if self.state.run.is_dir():
+            # What somebody runs here has the ports, too: that is told first.
+            self._take_lock()
+            self._wait_for_an_earlier_end()
         self.settings = with_ports(self.settings)
-        if self.settings.redis_url is not None:
-            _check_redis(self.settings.redis_url)
-        return notes
+        self._require_redis()
+        self.state.make_folders()
+        if self._lock is None:
+            self._take_lock()
+        return self.mend(now=now)
 
     def mend(self, *, now: datetime) -> tuple[str, ...]:
         """Make what the state directory lacks, sign again what soon expires.
@@ -117,18 +120,8 @@ class Platform:
         """
         tree.become_subreaper()
         has_own_redis = self.settings.redis_url is None
-        redis = None
-        if has_own_redis:
-            redis = Program(
-                name=REDIS,
-                command=tied(redis_server.command(self.state)),
-                # It ends at once under a locale that the machine does not have.
-                environment={"LC_ALL": "C"},
-            )
-        text = configuration(programs(self.settings), redis=redis)
-        path = self.state.run / "supervisord.conf"
-        path.write_text(text, "utf-8")
-        (self.state.run / "sup.sock").unlink(missing_ok=True)
+        with _writing(self.state.path):
+            path = self._write_configuration()
         self._supervisord = subprocess.Popen(  # noqa: S603 - argv is a list that we built
             tied([sys.executable, "-m", _DAEMON, str(path)]),
             cwd=self.state.path,
@@ -137,7 +130,8 @@ class Platform:
             # The terminal's Ctrl-C is for this process alone, which then ends all.
             start_new_session=True,
         )
-        self._write_addresses()
+        with _writing(self.state.run):
+            self._write_addresses()
         if has_own_redis and not redis_server.wait_until_ready(
             self.state.redis_socket, within=START, alive=self._is_starting
         ):
@@ -186,8 +180,16 @@ class Platform:
 
     # --- private -------------------------------------------------------------
 
+    def _require_redis(self) -> None:
+        url = self.settings.redis_url
+        if url is None:
+            redis_server.find_server()
+        else:
+            redis_server.require_usable(url, namespace=self.settings.namespace)
+
     def _take_lock(self) -> None:
-        file = (self.state.run / "up.lock").open("a")
+        with _writing(self.state.run):
+            file = (self.state.run / "up.lock").open("a")
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
@@ -225,6 +227,20 @@ class Platform:
             return None
         is_ours = folder == self.state.path.resolve() and _DAEMON.encode() in command
         return pid if is_ours else None
+
+    def _write_configuration(self) -> Path:
+        redis = None
+        if self.settings.redis_url is None:
+            redis = Program(
+                name=REDIS,
+                command=tied(redis_server.command(self.state)),
+                # It ends at once under a locale that the machine does not have.
+                environment={"LC_ALL": "C"},
+            )
+        path = self.state.run / "supervisord.conf"
+        path.write_text(configuration(programs(self.settings), redis=redis), "utf-8")
+        (self.state.run / "sup.sock").unlink(missing_ok=True)
+        return path
 
     def _write_addresses(self) -> None:
         addresses = self.addresses
@@ -364,14 +380,13 @@ def _runners(connection: http.client.HTTPConnection, secret: str) -> Iterable[st
             yield runner["name"]
 
 
-def _check_redis(url: str) -> None:
-    from horus_celery.store import connection  # noqa: PLC0415 - 0.1 s, seldom needed
-
+@contextmanager
+def _writing(folder: Path) -> Iterator[None]:
     try:
-        with connection.answering():
-            connection.connect(url).ping()
-    except UnavailableError as error:
+        yield
+    except OSError as error:
+        where = error.filename or folder
         raise ConfigurationError(
-            f"the Redis at {connection.shown(url)} cannot be used ({error}): start it,"
-            " mend redis_url, or leave redis_url away to have one started here"
+            f"cannot write {where}: {os.strerror(error.errno or 0)}; mend that, or"
+            " choose another state directory with --state-dir"
         ) from None

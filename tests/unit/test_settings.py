@@ -15,20 +15,23 @@ from horus_celery.settings import OTHER_VARIABLES, Settings, load_settings
 
 SECRET = "an0ther-secret-that-nobody-guesses"  # noqa: S105 - opens nothing
 WRONG = [
-    ("port", "abc", "integer"),
-    ("port", "70000", "65535"),
-    ("namespace", "two words", "pattern"),
+    ("port", "abc", "must be a whole number from 0 to 65535"),
+    ("port", "70000", "must be a whole number from 0 to 65535"),
+    ("namespace", "two words", "must be 1 to 128 letters, digits"),
     ("redis_url", "http://127.0.0.1", "redis"),
     ("executors", "python,python", "twice"),
-    ("executors", "[]", "at least 1"),
-    ("concurrency", "0", "greater"),
+    ("executors", "[]", "must be a list of at least one name, such as python"),
+    ("concurrency", "0", "must be a whole number from 1 to 1024"),
     ("max_batch", "101", "100"),
     ("max_job_bytes", str(2**21), "1048576"),
     ("flower_basic_auth", "nocolon", "USER:PASSWORD"),
     ("admin_secrets", '["short"]', "too easy to guess"),
     ("admin_secrets", f'["{"a" * 40}"]', "too easy to guess"),
     ("admin_secrets", '["with a space in it 0123456789"]', "printable"),
-    ("admin_secrets", "[", "Expecting value"),
+    ("admin_secrets", "[", 'write ["A", "B"], or A,B'),
+    ("executors", "[" * 100_000, 'write ["A", "B"], or A,B'),
+    ("executors", "[1]", "a list of at least one name"),
+    ("executors", '{"a": 1}', "a list of at least one name"),
 ]
 
 
@@ -111,6 +114,53 @@ def test_a_wrong_value_is_named_with_where_it_stands(name, value, said):
     assert name in caught.value.detail
     assert variable in caught.value.detail
     assert said in caught.value.detail
+
+
+@pytest.mark.parametrize("name", Settings.model_fields)
+def test_what_has_the_wrong_type_is_told_in_words_for_people(name):
+    with pytest.raises(ConfigurationError) as caught:
+        load(**{name: object()})
+    assert caught.value.detail.startswith(f"{name} (from the command line): must be ")
+    assert "None" not in caught.value.detail
+
+
+@pytest.mark.parametrize(
+    ("path", "said"),
+    [
+        ("a\nb", "line break"),
+        ("a\0b", "cannot be shown"),
+        ("a\udcffb", "cannot be shown"),
+        ("~no-such-user/x", "write it in full"),
+    ],
+)
+def test_a_path_that_nothing_can_be_made_of_is_named_with_where_it_stands(path, said):
+    with pytest.raises(ConfigurationError) as caught:
+        load(state_dir=path)
+    assert caught.value.detail.startswith("state_dir (from the command line): ")
+    assert said in caught.value.detail
+
+
+def test_a_path_that_is_too_long_is_named_and_no_traceback():
+    with pytest.raises(ConfigurationError, match="File name too long"):
+        load(state_dir="a" * 300)
+
+
+def test_a_working_directory_that_was_removed_is_no_traceback(tmp_path, monkeypatch):
+    gone = tmp_path / "gone"
+    gone.mkdir()
+    monkeypatch.chdir(gone)
+    gone.rmdir()
+    assert load(state_dir=str(tmp_path)).state_dir == tmp_path
+    with pytest.raises(ConfigurationError, match="beginning with /"):
+        load()
+
+
+def test_the_address_of_a_redis_is_never_repeated_in_what_is_said():
+    for url in (f"http://:{SECRET}@h", f"redis://:{SECRET}@h", f"x:{SECRET}"):
+        said = complaint("HORUS_REDIS_URL", url)
+        assert SECRET not in str(said)
+    settings = load(redis_url=f"redis://:{SECRET}@h")
+    assert SECRET not in f"{settings!r} {settings}"
 
 
 def test_an_unknown_key_of_the_file_is_named_with_the_nearest_one():

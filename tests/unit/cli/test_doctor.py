@@ -15,7 +15,15 @@ def test_the_doctor_finds_a_healthy_deployment_healthy(horus):
     horus("init")
     code, found = findings(horus)
     assert code == 0
-    assert {"versions", "keys", "trust bundle", "clock", "redis", "ports"} <= set(found)
+    assert {
+        "versions",
+        "files",
+        "keys",
+        "trust bundle",
+        "clock",
+        "redis",
+        "ports",
+    } <= set(found)
     assert all(each["verdict"] != "wrong" for each in found.values())
 
 
@@ -31,8 +39,8 @@ def test_the_doctor_names_what_is_wrong(horus, state_dir):
     (state_dir / "keys" / "default.key").chmod(0o644)
     code, found = findings(horus)
     assert code == 1
-    assert found["keys"]["verdict"] == "wrong"
-    assert "chmod 600" in found["keys"]["detail"]
+    assert found["files"]["verdict"] == "wrong"
+    assert "chmod 600" in found["files"]["detail"]
 
 
 def test_the_doctor_names_a_key_that_may_sign_nothing(horus):

@@ -1,0 +1,40 @@
+"""A state directory of somebody else, or one with a hole in it, is not used."""
+
+from __future__ import annotations
+
+import os
+from datetime import UTC, datetime
+
+import pytest
+
+from horus_celery.errors import ConfigurationError
+from horus_celery.statedir import StateDirectory
+
+NOBODY = 65534
+
+
+def make(tmp_path):
+    state = StateDirectory(tmp_path / "s")
+    initialise(state)
+    return state
+
+
+def initialise(state):
+    state.initialise(namespace="hero", executors=["python"], now=datetime.now(UTC))
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can give a folder away")
+def test_a_state_directory_of_another_user_is_not_used(tmp_path):
+    state = make(tmp_path)
+    os.chown(state.path, NOBODY, NOBODY)
+    with pytest.raises(ConfigurationError, match="belongs to another user"):
+        initialise(state)
+
+
+@pytest.mark.parametrize("text", ["", "\n", " \t\n"])
+@pytest.mark.parametrize("scope", ["admin", "user", "register"])
+def test_an_empty_secret_opens_nothing(tmp_path, scope, text):
+    state = make(tmp_path)
+    state.secret_file(scope).write_text(text)
+    with pytest.raises(ConfigurationError, match=scope):
+        state.secret(scope)
