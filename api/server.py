@@ -9,6 +9,8 @@ from contextlib import closing
 from types import FrameType
 from typing import Final, Protocol
 
+from api.framing import BodyLimit
+from api.reception import Reception
 from horus_celery import wiring
 from horus_celery.errors import ConfigurationError, HorusError
 from horus_celery.journal import Journal
@@ -27,7 +29,8 @@ _host = _settings.bind_address
 
 bind = f"[{_host}]:{_settings.port}" if ":" in _host else f"{_host}:{_settings.port}"
 # Waiting callers keep a thread each, so there are many; nothing is monkey-patched.
-worker_class = "gthread"
+# Those who have not finished their request yet keep none.
+worker_class = Reception
 threads = THREADS
 # Waiters are counted and woken per process; one stores 600 jobs a second, one by one.
 workers = 1
@@ -49,6 +52,8 @@ loglevel = "warning"
 class Worker(Protocol):
     """What is used of gunicorn's worker."""
 
+    body_limit: BodyLimit
+
     def handle_exit(self, number: int, frame: FrameType | None) -> None:
         """End in order, as TERM asks for."""
         ...
@@ -66,6 +71,9 @@ def on_starting(arbiter: object) -> None:
 
 def post_worker_init(worker: Worker) -> None:
     """Sweep beside the API, and let go of those who wait when the end is near."""
+    from api import wsgi  # noqa: PLC0415 - gunicorn reads this file without serving
+
+    worker.body_limit = wsgi.body_limit
     sweep = SweepThread(wiring.make_sweep(_settings))
     sweep.start()
 

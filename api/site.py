@@ -28,13 +28,20 @@ from pydantic import BaseModel, ConfigDict, TypeAdapter, ValidationError, create
 from werkzeug.exceptions import ClientDisconnected
 
 from api import codes
-from api.access import Scope, Secrets, authorise
-from horus_celery.errors import HorusError, TooLargeError, UnavailableError
+from api.access import OPENS, Scope, Secrets, authorise
+from horus_celery.errors import (
+    DamagedError,
+    HorusError,
+    TooLargeError,
+    UnavailableError,
+)
 
 logger = structlog.get_logger(__name__)
 
 #: What one request may wait for, in seconds; a batch shares it among its calls.
 MAX_WAIT: Final = 300.0
+#: The largest body of a request without a secret that opens anything.
+MAX_OPEN_BYTES: Final = 64 * 1024
 #: How many wrong parameters an error names.
 MAX_COMPLAINTS: Final = 5
 #: An unknown parameter is named no longer than this.
@@ -148,11 +155,12 @@ class StrictSite(JSONRPCSite):
 
     def dispatch_request(self) -> tuple[bytes, int, dict[str, str]]:
         """Answer the present request with a body and a status: 200, or 204 for none."""
+        # First of all: what is read of a stranger's body is little.
+        opened = self._secrets.scopes(request.headers.get("Authorization"))
         try:
-            body = _read(self._receive())
+            body = _read(self._receive(max_body(opened, self._max_request_bytes)))
         except (HorusError, JSONRPCError) as error:
             return _refused(error), 200, {}
-        opened = self._secrets.scopes(request.headers.get("Authorization"))
         answer = self.answer(body, opened)
         return (b"", 204, {}) if answer is None else (answer, 200, {})
 
@@ -169,26 +177,34 @@ class StrictSite(JSONRPCSite):
         shown = [answer for answer in answers if answer is not None]
         return b"[%b]" % b",".join(shown) if shown else None
 
-    def _receive(self) -> bytes:
+    def _receive(self, limit: int) -> bytes:
         """Return the body of the present request.
 
         Raises:
             TooLargeError: if it is over the limit; then hardly any of it is read.
+            ParseError: if it breaks off, or its chunks are none.
         """
         if request.mimetype != "application/json":
             raise InvalidRequestError(data="Content-Type must be application/json")
-        limit = self._max_request_bytes
         if (request.content_length or 0) > limit:
-            raise _too_large(limit)
+            raise self._too_large(limit)
         # A body without a length ends silently at this maximum: hence the byte more.
         request.max_content_length = limit + 1
         try:
             raw = request.get_data(cache=False)
         except ClientDisconnected:
             raise ParseError(data="the request breaks off") from None
+        except Exception as error:  # noqa: BLE001 - every server has errors of its own
+            # Without its text: that quotes what was sent.
+            logger.warning("a request cannot be read", error=type(error).__name__)
+            raise ParseError(data="the request cannot be read to its end") from None
         if len(raw) > limit:
-            raise _too_large(limit)
+            raise self._too_large(limit)
         return raw
+
+    def _too_large(self, limit: int) -> TooLargeError:
+        whose = "" if limit == self._max_request_bytes else " without a valid secret"
+        return TooLargeError(f"a request{whose} has at most {limit} bytes")
 
     def _answer_call(
         self, call: object, opened: frozenset[Scope], patience: _Patience
@@ -226,6 +242,9 @@ class StrictSite(JSONRPCSite):
             raise patience.unavailable
         try:
             return method.procedure.function(self._target, **given)
+        except DamagedError:
+            # About one job's keys: Redis itself answers.
+            raise
         except UnavailableError as error:
             patience.unavailable = error
             raise
@@ -252,6 +271,13 @@ class _Patience:
 
     def share(self, wanted: float) -> float:
         return max(0.0, min(wanted, self._until - time.monotonic()))
+
+
+def max_body(opened: frozenset[Scope], max_request_bytes: int) -> int:
+    """Return how many bytes the body of a request may have that opens these scopes."""
+    if opened == OPENS[Scope.NONE]:
+        return min(MAX_OPEN_BYTES, max_request_bytes)
+    return max_request_bytes
 
 
 def _read(raw: bytes) -> Any:  # noqa: ANN401 - JSON
@@ -345,10 +371,6 @@ def _log_fault(error: Exception, name: str) -> None:
 def _refused(error: HorusError | JSONRPCError, call_id: object = None) -> bytes:
     shown = codes.to_wire(error)
     return orjson.dumps({"jsonrpc": "2.0", "error": shown, "id": call_id})
-
-
-def _too_large(limit: int) -> TooLargeError:
-    return TooLargeError(f"a request has at most {limit} bytes")
 
 
 def _complaints(error: ValidationError) -> str:

@@ -5,10 +5,13 @@ from __future__ import annotations
 import hashlib
 import itertools
 import json
-from collections.abc import Callable, Generator, Mapping, Sequence
-from contextlib import closing
+import time
+from collections import deque
+from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
+from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from datetime import datetime, timedelta
+from enum import StrEnum
 from typing import Any, Final, Self
 
 import httpx
@@ -26,7 +29,13 @@ from horus_celery.proof import UNSIGNED_REASONS
 from horus_celery.statements import dsse
 from horus_celery.statements.job import Job, make_job
 from horus_celery.statements.keys import KeyPair
-from horus_celery.statements.receipt import Expected, Receipt, check_receipt
+from horus_celery.statements.receipt import (
+    Expected,
+    OutputDigest,
+    Receipt,
+    ResultDigest,
+    check_receipt,
+)
 from horus_celery.statements.trust import Trust, read_trust
 from horus_celery.store.base import LogLine, Stream
 
@@ -34,6 +43,16 @@ from horus_celery.store.base import LogLine, Stream
 WAIT: Final = timedelta(seconds=25)
 #: What an answer may take on top of the time that the call asked to wait.
 PATIENCE: Final = timedelta(seconds=10)
+#: How long nothing is heard of a job before its `on_quiet` is called.
+QUIET: Final = timedelta(seconds=2)
+#: Between two calls of which the first was sent away at once: too many callers wait.
+_PAUSE: Final = timedelta(seconds=0.5)
+#: The most lines in one answer, as many as the API gives.
+_LINES: Final = 10_000
+#: Of each stream of a job that may be started again; no runner signs more of one start.
+_REMEMBERED: Final = 4 * 1024 * 1024
+#: What stands for bytes that are no UTF-8.
+_REPLACEMENT: Final = "\ufffd".encode()
 _NOT_OVER: Final = -32021
 
 
@@ -86,6 +105,120 @@ class Outcome:
     def succeeded(self) -> bool:
         """Whether the script ended with exit code 0."""
         return self.status is Status.COMPLETED
+
+
+class Agreement(StrEnum):
+    """How the output that was shown agrees with what the runner signed."""
+
+    #: It is what the runner signed, all of it and nothing else.
+    SIGNED = "signed"
+    #: What the runner signed is its end; the rest is of earlier attempts, or forged.
+    ENDS_SIGNED = "ends signed"
+    #: It holds replacements for bytes that are no UTF-8, and agrees but for them.
+    NOT_COMPARABLE = "not comparable"
+    #: Something was added, changed or left out.
+    DIFFERENT = "different"
+    #: No verified receipt speaks of it.
+    UNSIGNED = "unsigned"
+
+
+class Transcript:
+    """What was shown of a job's output, to be compared with what its runner signed.
+
+    Only digests of it are kept; with `may_repeat` also the end of each stream.
+    """
+
+    def __init__(self, *, may_repeat: bool = False) -> None:
+        """Begin with nothing shown.
+
+        Args:
+            may_repeat: Whether the job may have been started more than once: its log
+                holds the output of every attempt, its receipt speaks of the last.
+        """
+        self._shown = {stream: _Shown(may_repeat=may_repeat) for stream in Stream}
+
+    @classmethod
+    def of(cls, job: Submitted) -> Self:
+        """Begin the transcript of a job that this client signed."""
+        return cls(may_repeat=job.job.attempts > 1)
+
+    def add(self, line: LogLine) -> None:
+        """Note that a line was shown."""
+        self._shown[line.stream].add(line.data)
+
+    def agreement(self, outcome: Outcome) -> Agreement:
+        """Return how the shown output, to the end, agrees with an outcome's receipt.
+
+        It is that of the stream that agrees less.
+        """
+        receipt = outcome.receipt
+        if receipt is None:
+            return Agreement.UNSIGNED
+        found = {
+            self._shown[Stream.STDOUT].agreement(receipt.stdout, text=receipt.result),
+            self._shown[Stream.STDERR].agreement(receipt.stderr, text=None),
+        }
+        return max(found, key=list(Agreement).index)
+
+
+class _Shown:
+    """What was shown of one stream."""
+
+    def __init__(self, *, may_repeat: bool) -> None:
+        self._hash = hashlib.sha256()
+        self._size = 0
+        self._replaced = 0
+        self._may_repeat = may_repeat
+        self._end: deque[bytes] = deque()
+        self._end_size = 0
+
+    def add(self, data: bytes) -> None:
+        self._hash.update(data)
+        self._size += len(data)
+        self._replaced += data.count(_REPLACEMENT)
+        if self._may_repeat:
+            self._end.append(data)
+            self._end_size += len(data)
+            while self._end_size > _REMEMBERED:
+                self._end_size -= len(self._end.popleft())
+
+    def agreement(
+        self, signed: OutputDigest, *, text: ResultDigest | None
+    ) -> Agreement:
+        """Compare with what was signed of this stream.
+
+        Args:
+            signed: The bytes of the script.
+            text: Perhaps the same with bytes replaced that are no UTF-8, as shown.
+        """
+        is_lossy = self._replaced > 0 and self._may_stand_for(signed.bytes)
+        wanted: list[OutputDigest | ResultDigest] = [signed]
+        if is_lossy and text is not None:
+            wanted.append(text)
+        if any(self._is(one) for one in wanted):
+            return Agreement.SIGNED
+        if self._may_repeat and any(self._ends_with(one) for one in wanted):
+            return Agreement.ENDS_SIGNED
+        return Agreement.NOT_COMPARABLE if is_lossy else Agreement.DIFFERENT
+
+    def _may_stand_for(self, size: int) -> bool:
+        """Say whether it may be so many bytes: a replacement is three, for 1 to 3."""
+        least = 0 if self._may_repeat else self._size - 2 * self._replaced
+        return least <= size <= self._size
+
+    def _is(self, signed: OutputDigest | ResultDigest) -> bool:
+        return (self._size, self._hash.hexdigest()) == (signed.bytes, signed.sha256)
+
+    def _ends_with(self, signed: OutputDigest | ResultDigest) -> bool:
+        end: deque[bytes] = deque()
+        missing = signed.bytes
+        for data in reversed(self._end):
+            if missing <= 0:
+                break
+            end.appendleft(data)
+            missing -= len(data)
+        found = hashlib.sha256(b"".join(end)).hexdigest()
+        return missing == 0 and found == signed.sha256
 
 
 class JobNotCompleted(HorusError):
@@ -251,34 +384,53 @@ class Horus:
 
         Args:
             payload: The script itself.
-            on_line: Called with every line of output while the script runs.
+            on_line: Called with every line of output while the script runs. Only the
+                end of this method says whether the lines were those of the script.
             options: As in `submit`.
 
         Raises:
-            ReceiptError: if the outcome is not what a trusted runner signed.
+            ReceiptError: if the outcome is not what a trusted runner signed, or if the
+                lines differ from it (see `Transcript`).
         """
         submitted = self.submit(payload, **options)
-        if on_line is not None:
-            with closing(self.logs(submitted.id)) as lines:
-                for line in lines:
-                    on_line(line)
-        return self.outcome(submitted)
+        if on_line is None:
+            return self.outcome(submitted)
+        transcript = Transcript.of(submitted)
+        with closing(self.logs(submitted.id)) as lines:
+            for line in lines:
+                transcript.add(line)
+                on_line(line)
+        outcome = self.outcome(submitted)
+        if transcript.agreement(outcome) is Agreement.DIFFERENT:
+            raise ReceiptError(
+                f"the output of job {submitted.id} that was shown is not what the"
+                " runner signed"
+            )
+        return outcome
 
-    def outcome(self, job: Submitted | str) -> Outcome:
+    def outcome(
+        self, job: Submitted | str, *, on_quiet: Callable[[], None] | None = None
+    ) -> Outcome:
         """Wait until a job is over, however long it takes, and return its outcome.
 
         Given an id or a digest, what the job was is the supervisor's word; what became
         of it is proven all the same.
 
+        Args:
+            job: What `submit` returned, or an id, or a digest.
+            on_quiet: Called once if the job is not over after two seconds.
+
         Raises:
             ReceiptError: if the outcome is not what a trusted runner signed.
         """
         job_id = job if isinstance(job, str) else job.id
-        while not self._is_over(job_id):
-            pass
-        record = self.get(job_id)
-        expected = _expected(record) if isinstance(job, str) else _expected_of(job)
-        return self._proven(record, expected)
+        quiet = _Quiet(on_quiet)
+        with about_job(job_id):
+            while self._waiting("job.result", job_id=job_id, wait=quiet.wait()) is None:
+                quiet.pass_on()
+            record = self.get(job_id)
+            expected = _expected(record) if isinstance(job, str) else _expected_of(job)
+            return self._proven(record, expected)
 
     def result(self, job: Submitted | str) -> str:
         """Wait until a job is over and return its result.
@@ -292,22 +444,40 @@ class Horus:
             raise JobNotCompleted(outcome)
         return outcome.result or ""
 
-    def logs(self, job_id: str, *, follow: bool = True) -> Generator[LogLine]:
-        """Yield the job's output lines; with `follow` until the job is over."""
+    def logs(
+        self,
+        job_id: str,
+        *,
+        follow: bool = True,
+        on_quiet: Callable[[], None] | None = None,
+    ) -> Generator[LogLine]:
+        """Yield the job's output lines; with `follow` until the job is over.
+
+        They are the supervisor's word, until a `Transcript` of them is compared with
+        the outcome.
+
+        Args:
+            job_id: The job's id, or its digest.
+            follow: Whether to wait for lines.
+            on_quiet: Called once if there is neither a line nor an end for the first
+                two seconds.
+        """
         after: str | None = None
-        wait = int(WAIT.total_seconds()) if follow else 0
+        quiet = _Quiet(on_quiet)
         while True:
-            page = self.call("job.logs", job_id=job_id, after=after, wait=wait)
-            for line in page["lines"]:
-                yield LogLine(
-                    cursor=line["cursor"],
-                    at=from_ms(line["at"]),
-                    stream=Stream(line["stream"]),
-                    text=line["text"],
+            wait = quiet.wait() if follow else 0
+            with about_job(job_id):
+                page = self._waiting(
+                    "job.logs", job_id=job_id, after=after, limit=_LINES, wait=wait
                 )
-            after = page["next"]
-            if page["ended"] or not (follow or page["lines"]):
-                return
+            if page is not None:
+                for line in page["lines"]:
+                    quiet.end()
+                    yield _line(line)
+                after = page["next"]
+                if page["ended"] or not (follow or page["lines"]):
+                    return
+            quiet.pass_on()
 
     def status(self, job_id: str) -> dict[str, Any]:
         """Return the status object of protocol section 7."""
@@ -427,14 +597,67 @@ class Horus:
             ) from None
         return _result(response, url=self._url)
 
-    def _is_over(self, job_id: str) -> bool:
+    def _waiting(self, method: str, **params: Any) -> Any | None:  # noqa: ANN401 - as in call
+        """Make a call that waits, and return its result, or None if it is to go on."""
+        began = time.monotonic()
         try:
-            self.call("job.result", job_id=job_id, wait=int(WAIT.total_seconds()))
+            return self.call(method, **params)
         except RpcError as error:
             if error.code != _NOT_OVER:
                 raise
-            return False
-        return True
+        # At once, if too many callers wait already; then it is on us to wait.
+        left = _PAUSE.total_seconds() - (time.monotonic() - began)
+        time.sleep(max(0.0, left))
+        return None
+
+
+class _Quiet:
+    """Makes a call once, when nothing was heard for a time."""
+
+    def __init__(self, call: Callable[[], None] | None) -> None:
+        self._call = call
+        self._at = time.monotonic() + QUIET.total_seconds()
+
+    def wait(self) -> float:
+        """Return how many seconds one may wait now."""
+        wait = WAIT.total_seconds()
+        if self._call is None:
+            return wait
+        return min(wait, max(0.0, self._at - time.monotonic()))
+
+    def end(self) -> None:
+        """Something was heard: nobody need be called."""
+        self._call = None
+
+    def pass_on(self) -> None:
+        """Make the call, if it is time for it."""
+        call = self._call
+        if call is not None and time.monotonic() >= self._at:
+            self._call = None
+            call()
+
+
+@contextmanager
+def about_job(job_id: str) -> Iterator[None]:
+    """Have every error name the job that it is about."""
+    try:
+        yield
+    except HorusError as error:
+        if job_id not in error.detail:
+            error.detail = f"job {job_id}: {error.detail}"
+            error.args = (error.detail,)
+        raise
+
+
+def _line(line: Mapping[str, Any]) -> LogLine:
+    cursor: str = line["cursor"]
+    return LogLine(
+        cursor=cursor.removesuffix("+"),
+        at=from_ms(line["at"]),
+        stream=Stream(line["stream"]),
+        text=line["text"],
+        ends_line=not cursor.endswith("+"),
+    )
 
 
 def _result(response: httpx.Response, *, url: str) -> Any:  # noqa: ANN401 - as in call

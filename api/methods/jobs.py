@@ -29,6 +29,7 @@ from api.methods.values import (
     WaitForEnd,
     WaitForLines,
     WorkflowFilter,
+    cursor_from_wire,
     ending_to_wire,
     envelope_to_wire,
     holdup_to_wire,
@@ -128,7 +129,10 @@ def logs(
     """
     try:
         page = supervisor.logs(
-            job_id, after=after, limit=limit, wait=timedelta(seconds=wait)
+            job_id,
+            after=cursor_from_wire(after),
+            limit=limit,
+            wait=timedelta(seconds=wait),
         )
     except MalformedError as error:
         raise InvalidParamsError(data=f"after: {error.detail}") from None

@@ -21,6 +21,8 @@ from horus_celery.statements import dsse
 from horus_celery.store.base import LogLine, Stream
 from horus_celery.supervisor import Ending, Info, LogPage
 
+#: Behind the cursor of a line that no newline followed: the next one goes on with it.
+_GOES_ON: Final = "+"
 #: The last millisecond of the year 9999.
 _LAST_MS: Final = 253_402_300_799_999
 
@@ -180,7 +182,7 @@ class RecordObject(TypedDict):
 
 
 class LineObject(TypedDict):
-    """A line of output."""
+    """A line of output, or a piece of one: its cursor says so with a "+" at its end."""
 
     cursor: str
     at: int
@@ -285,6 +287,11 @@ def record_to_wire(shown: Shown) -> RecordObject:
     }
 
 
+def cursor_from_wire(cursor: str | None) -> str | None:
+    """Return the store's cursor for one that was shown with a line."""
+    return None if cursor is None else cursor.removesuffix(_GOES_ON)
+
+
 def page_to_wire(page: LogPage) -> LogObject:
     """Write a page of output."""
     return {
@@ -334,7 +341,7 @@ def _runner(beat: RunnerBeat, *, is_alive: bool) -> RunnerObject:
 
 def _line(line: LogLine) -> LineObject:
     return {
-        "cursor": line.cursor,
+        "cursor": line.cursor if line.ends_line else line.cursor + _GOES_ON,
         "at": to_ms(line.at),
         "stream": line.stream,
         "text": line.text,

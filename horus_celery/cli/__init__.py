@@ -5,13 +5,14 @@ from __future__ import annotations
 import importlib
 import os
 import sys
+import traceback
 from collections.abc import Mapping, Sequence
 from types import MappingProxyType
 from typing import Final
 
 import click
 
-from horus_celery.errors import HorusError, RefusedError
+from horus_celery.errors import ConfigurationError, HorusError, RefusedError
 
 #: Every command with what it does. A command's module has its name, and is imported
 #: when it is used: so `horus --help` is quick however many there are.
@@ -92,10 +93,31 @@ def invoke(arguments: Sequence[str] | None = None) -> int:
     except (click.Abort, KeyboardInterrupt):
         return INTERRUPTED
     except BrokenPipeError:
-        # Who read our output has seen enough; the interpreter's last flush is for it.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        # Who read our output has seen enough.
+        give_up_output()
         return FAILED
+    except OSError as error:
+        if not _is_by_click(error):
+            raise
+        return _tell(unwritable(error))
     return code if isinstance(code, int) else 0
+
+
+def unwritable(error: OSError) -> HorusError:
+    """Give standard output up, and return what is to be said of it."""
+    give_up_output()
+    return ConfigurationError(f"cannot write standard output: {error.strerror}")
+
+
+def give_up_output() -> None:
+    """Leave the interpreter's last flush something that takes it."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+
+
+def _is_by_click(error: OSError) -> bool:
+    """Say whether click raised it: it writes help and version."""
+    *_, (frame, _line) = traceback.walk_tb(error.__traceback__)
+    return str(frame.f_globals["__name__"]).startswith("click.")
 
 
 def _tell(error: HorusError) -> int:

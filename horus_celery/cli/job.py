@@ -10,12 +10,20 @@ from typing import Any
 import click
 
 from horus_celery.check import ACCEPT, check_job, read_trust_text
-from horus_celery.cli import REFUSED, output
+from horus_celery.cli import FAILED, REFUSED, output
 from horus_celery.cli.connection import connect, json_option, state_option, url_option
-from horus_celery.cli.run import exit_code, summary, to_json
+from horus_celery.cli.run import (
+    exit_code,
+    is_as_signed,
+    show_all,
+    summary,
+    to_json,
+)
+from horus_celery.client import Transcript
 from horus_celery.errors import ConfigurationError, NotFoundError
 from horus_celery.instants import from_ms
 from horus_celery.journal import Journal
+from horus_celery.lifecycle import TERMINAL
 
 _LISTED = (
     "id",
@@ -88,15 +96,23 @@ def list_jobs(
 @json_option
 def logs(
     *, job: str, follow: bool, url: str | None, state_dir: Path | None, as_json: bool
-) -> None:
-    """Show a job's output, each line on the stream that it came from."""
+) -> int:
+    """Show a job's output, each line on the stream that it came from.
+
+    The exit code is 1 if the job is over and that is not what the runner signed.
+    """
     with connect(url=url, state_dir=state_dir) as client:
         if as_json:
             page = client.call("job.logs", job_id=job, limit=1000)
             output.data(page)
-            return
-        for line in client.logs(job, follow=follow):
-            output.script(line)
+            return 0
+        # Before the lines are read: whatever was written before its end is read then.
+        is_over = follow or client.status(job)["status"] in TERMINAL
+        transcript = Transcript(may_repeat=True)
+        show_all(client.logs(job, follow=follow), transcript)
+        if is_over and not is_as_signed(transcript, client.outcome(job)):
+            return FAILED
+    return 0
 
 
 @command.command()

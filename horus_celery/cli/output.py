@@ -4,15 +4,18 @@ from __future__ import annotations
 
 import json
 import sys
-from collections.abc import Iterable, Sequence
-from typing import IO, Any
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from typing import Any, TextIO
 
+from horus_celery import cli
 from horus_celery.store.base import LogLine, Stream
 
 
 def line(text: str = "") -> None:
     """Print a line for a person."""
-    print(text, flush=True)
+    with _writing():
+        print(text, flush=True)
 
 
 def note(text: str) -> None:
@@ -27,29 +30,54 @@ def error(text: str) -> None:
 
 def data(value: object) -> None:
     """Print JSON for a program."""
-    print(json.dumps(value, indent=2, ensure_ascii=False), flush=True)
+    with _writing():
+        print(json.dumps(value, indent=2, ensure_ascii=False), flush=True)
 
 
 def text(value: str) -> None:
     """Print what a script gave, without a newline of ours unless it lacks its own."""
     shown = printable(value, keep="\n\t") if sys.stdout.isatty() else value
-    print(shown, end="" if shown.endswith("\n") or not shown else "\n", flush=True)
+    with _writing():
+        print(shown, end="" if shown.endswith("\n") or not shown else "\n", flush=True)
 
 
 def script(said: LogLine) -> None:
-    """Print a line of a script's output on the stream that it came from."""
-    stream: IO[str] = sys.stdout if said.stream is Stream.STDOUT else sys.stderr
-    shown = printable(said.text, keep="\t") if stream.isatty() else said.text
-    print(shown, file=stream, flush=True)
+    """Print a line of a script's output, or a piece of one, on its own stream.
+
+    A terminal is given what cannot command it, everybody else the output as it is.
+    """
+    stream = _stream(said)
+    with _writing(stream):
+        if stream.isatty():
+            end = "\n" if said.ends_line else ""
+            print(printable(said.text, keep="\t"), file=stream, end=end, flush=True)
+            return
+        stream.flush()
+        stream.buffer.write(said.data)
+        stream.buffer.flush()
+
+
+def end_of_script(last: LogLine) -> None:
+    """Have what follows a script's output begin on a line of its own, on a terminal."""
+    stream = _stream(last)
+    if stream.isatty() and not last.ends_line:
+        with _writing(stream):
+            print(file=stream, flush=True)
 
 
 def table(columns: Sequence[str], rows: Iterable[Sequence[object]]) -> None:
     """Print rows under headings: aligned on a terminal, else tabs between them."""
     texts = [["" if cell is None else str(cell) for cell in row] for row in rows]
-    if not sys.stdout.isatty():
+    with _writing():
+        if sys.stdout.isatty():
+            _print_aligned(columns, texts)
+            return
         for row in [list(columns), *texts]:
             print("\t".join(printable(cell) for cell in row))
-        return
+        sys.stdout.flush()
+
+
+def _print_aligned(columns: Sequence[str], rows: Iterable[Sequence[str]]) -> None:
     from rich.console import Console  # noqa: PLC0415 - 40 ms, only for tables
     from rich.table import Table  # noqa: PLC0415
     from rich.text import Text  # noqa: PLC0415
@@ -57,7 +85,7 @@ def table(columns: Sequence[str], rows: Iterable[Sequence[object]]) -> None:
     shown = Table(box=None, pad_edge=False, header_style="bold")
     for column in columns:
         shown.add_column(column, overflow="fold")
-    for row in texts:
+    for row in rows:
         shown.add_row(*(Text(printable(cell)) for cell in row))
     Console(highlight=False).print(shown)
 
@@ -67,7 +95,28 @@ def fields(values: Iterable[tuple[str, Any]]) -> None:
     pairs = [(name, "" if value is None else str(value)) for name, value in values]
     width = max((len(name) for name, _ in pairs), default=0)
     for name, value in pairs:
-        print(f"{name:<{width}}  {printable(value)}".rstrip(), flush=True)
+        line(f"{name:<{width}}  {printable(value)}".rstrip())
+
+
+@contextmanager
+def _writing(stream: TextIO | None = None) -> Iterator[None]:
+    """Tell it in words when standard output takes no more.
+
+    Raises:
+        HorusError: which says why.
+    """
+    try:
+        yield
+    except BrokenPipeError:
+        raise  # that is for the reader to decide
+    except OSError as error:
+        if stream is sys.stderr:
+            raise
+        raise cli.unwritable(error) from None
+
+
+def _stream(said: LogLine) -> TextIO:
+    return sys.stdout if said.stream is Stream.STDOUT else sys.stderr
 
 
 def printable(text: str, *, keep: str = "") -> str:

@@ -4,24 +4,41 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Final
 
 import click
 
-from horus_celery.cli import INTERRUPTED, REFUSED, output
+from horus_celery.cli import FAILED, INTERRUPTED, REFUSED, output
 from horus_celery.cli.connection import connect, json_option, state_option, url_option
-from horus_celery.client import Horus, Outcome
+from horus_celery.client import (
+    Agreement,
+    Horus,
+    Outcome,
+    Submitted,
+    Transcript,
+    about_job,
+)
 from horus_celery.errors import ConfigurationError
 from horus_celery.instants import to_ms
 from horus_celery.lifecycle import Status
+from horus_celery.statements.receipt import Receipt
+from horus_celery.store.base import LogLine
 
 #: As the command `timeout` has it.
 TIMED_OUT: Final = 124
 #: Which executor runs a file, by its name; every other file is Python.
 _EXECUTORS: Final = {".sh": "system", ".bash": "system"}
+#: What is to be said of output that is not just what the runner signed.
+_DOUBTS: Final = {
+    Agreement.ENDS_SIGNED: "only the end of the output above is signed by the runner:"
+    " the rest is of earlier attempts, or of nobody",
+    Agreement.NOT_COMPARABLE: "the output above has bytes that are no UTF-8: it cannot"
+    " be compared with what the runner signed",
+    Agreement.DIFFERENT: "the output above is not what the runner signed",
+}
 
 
 @click.command(context_settings={"allow_interspersed_args": False})
@@ -78,7 +95,8 @@ def command(
     """Sign a script, have it run, follow it, and verify what came of it.
 
     FILE may be - for standard input. What follows it are the script's arguments.
-    The exit code is the script's; 124 after a timeout, 3 for a refusal.
+    The exit code is the script's; 124 after a timeout, 3 for a refusal, 1 if the
+    output that was shown is not what the runner signed.
     """
     payload, arguments, suffix = _script(words, code)
     variables = dict(_variable(given) for given in env)
@@ -97,17 +115,30 @@ def command(
             attempts=attempts,
         )
         try:
-            _follow(client, submitted.id, show=not as_json)
-            outcome = client.outcome(submitted)
+            return (_wait if as_json else _follow)(client, submitted)
         except KeyboardInterrupt:
-            client.stop(submitted.id)
+            with about_job(submitted.id):
+                client.stop(submitted.id)
             output.note(f"stopped {submitted.id}")
             return INTERRUPTED
-    if as_json:
-        output.data(to_json(outcome))
-    else:
-        output.note(summary(outcome))
-    return exit_code(outcome)
+
+
+def show_all(lines: Iterable[LogLine], transcript: Transcript) -> None:
+    """Show a script's output, and note in the transcript what was shown."""
+    last = None
+    for last in lines:
+        output.script(last)
+        transcript.add(last)
+    if last is not None:
+        output.end_of_script(last)
+
+
+def is_as_signed(transcript: Transcript, outcome: Outcome) -> bool:
+    """Say whether the shown output may be the signed one, and tell of any doubt."""
+    agreement = transcript.agreement(outcome)
+    if agreement in _DOUBTS:
+        output.error(f"{_DOUBTS[agreement]} (job {outcome.job_id})")
+    return agreement is not Agreement.DIFFERENT
 
 
 def exit_code(outcome: Outcome) -> int:
@@ -131,9 +162,10 @@ def summary(outcome: Outcome) -> str:
         return f"{ended}; no runner answers for it"
     if outcome.status is Status.REJECTED:
         return f"{ended}; refused by {receipt.runner}, whose receipt is verified"
+    cut = f", output cut at {_size(receipt)} bytes" if _is_cut(receipt) else ""
     return (
         f"{ended}; signed by {', '.join(outcome.signed_by)}, verified by supervisor and"
-        f" {receipt.runner}, {_times(outcome)}"
+        f" {receipt.runner}, {_times(outcome)}{cut}"
     )
 
 
@@ -147,6 +179,7 @@ def _ended(outcome: Outcome) -> str:
 
 def to_json(outcome: Outcome) -> dict[str, object]:
     """Return an outcome for a program."""
+    receipt = outcome.receipt
     return {
         "job_id": outcome.job_id,
         "digest": outcome.digest,
@@ -159,15 +192,43 @@ def to_json(outcome: Outcome) -> dict[str, object]:
         "started_at": to_ms(outcome.started_at),
         "ended_at": to_ms(outcome.ended_at),
         "signed_by": list(outcome.signed_by),
-        "runner": None if outcome.receipt is None else outcome.receipt.runner,
+        "runner": None if receipt is None else receipt.runner,
+        "truncated": None if receipt is None else _is_cut(receipt),
         "verified": outcome.is_verified,
     }
 
 
-def _follow(client: Horus, job_id: str, *, show: bool) -> None:
-    if show:
-        for line in client.logs(job_id):
-            output.script(line)
+def _wait(client: Horus, job: Submitted) -> int:
+    outcome = client.outcome(job, on_quiet=lambda: _tell_why(client, job.id))
+    output.data(to_json(outcome))
+    return exit_code(outcome)
+
+
+def _follow(client: Horus, job: Submitted) -> int:
+    transcript = Transcript.of(job)
+    lines = client.logs(job.id, on_quiet=lambda: _tell_why(client, job.id))
+    show_all(lines, transcript)
+    outcome = client.outcome(job)
+    if not is_as_signed(transcript, outcome):
+        return FAILED
+    output.note(summary(outcome))
+    return exit_code(outcome)
+
+
+def _tell_why(client: Horus, job_id: str) -> None:
+    with about_job(job_id):
+        told = client.why(job_id)
+    if told["status"] == Status.QUEUED:
+        output.note(f"waiting: {output.printable(told['detail'])}")
+
+
+def _is_cut(receipt: Receipt) -> bool:
+    return receipt.stdout.truncated or receipt.stderr.truncated
+
+
+def _size(receipt: Receipt) -> int:
+    """Return where the output was cut: both streams share the limit."""
+    return receipt.stdout.bytes + receipt.stderr.bytes
 
 
 def _times(outcome: Outcome) -> str:

@@ -1,6 +1,8 @@
 """The API as gunicorn serves it, over a real Redis."""
 
 import os
+import resource
+import selectors
 import signal
 import socket
 import subprocess
@@ -8,6 +10,7 @@ import sys
 import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -26,6 +29,12 @@ DEADLINE = 15.0  # seconds
 MODULES = ["-c", "python:api.server", "api.wsgi:app"]
 GUNICORN = [sys.executable, "-m", "gunicorn", *MODULES]
 
+HEAD = b"POST / HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\n"
+STALLED = HEAD + b"Content-Length: 1000\r\n\r\n{"
+HEALTHZ = b"GET /healthz HTTP/1.1\r\nHost: localhost\r\n\r\n"
+#: How long a connection may take for a request, with some to spare, in seconds.
+PATIENCE = 20.0
+
 
 class Server:
     """A server of our own in a process of its own."""
@@ -39,6 +48,7 @@ class Server:
         with socket.socket() as free:
             free.bind(("127.0.0.1", 0))
             port = free.getsockname()[1]
+        self.address = ("127.0.0.1", port)
         self.url = f"http://127.0.0.1:{port}/"
         self.log = folder / "log"
         options = {
@@ -90,6 +100,17 @@ class Server:
         key = read_key_file(self.state.key_file("default"))
         envelope = dsse.sign(dsse.JOB, job.body(), [key])
         return self.post("create_job", job=dsse.to_wire(envelope))["result"]
+
+    def say(self, data: bytes = b"") -> socket.socket:
+        """Connect, send that much, and leave it at that."""
+        connection = socket.create_connection(self.address, DEADLINE)
+        connection.sendall(data)
+        return connection
+
+    def ask(self, data: bytes) -> bytes:
+        """Return all that is answered until the server closes the connection."""
+        with self.say(data) as connection:
+            return b"".join(iter(lambda: connection.recv(65536), b""))
 
     def end(self, number: int = signal.SIGTERM) -> float:
         """End it and return how many seconds that took."""
@@ -192,6 +213,123 @@ def test_a_request_over_the_limit_is_refused_by_the_real_server(
     )
     assert response.json()["error"]["code"] == -32023
     assert "result" in server.post("get_supervisor_info")
+
+
+def is_open(connection):
+    """Say whether the server has left a connection open, without waiting."""
+    with selectors.DefaultSelector() as selector:
+        selector.register(connection, selectors.EVENT_READ)
+        if not selector.select(0):
+            return True
+    try:
+        return connection.recv(65536) != b""
+    except ConnectionError:
+        return False
+
+
+def test_half_requests_keep_nobody_waiting_and_are_cut_off(serve, redis_url):
+    server = serve(redis_url)
+    pause = threading.Event()
+    begun = time.monotonic()
+    with ExitStack() as stack:
+        chunked = HEAD + b"Transfer-Encoding: chunked\r\n\r\n"
+        stalled = [
+            stack.enter_context(server.say(data))
+            for data, count in (
+                (STALLED, 300),
+                (HEAD, 100),
+                (chunked + b"5\r\nhe", 50),
+                (HEALTHZ + HEAD, 50),  # half a request behind a whole one
+                (b"", 50),
+            )
+            for _ in range(count)
+        ]
+        trickling = [stack.enter_context(server.say(STALLED)) for _ in range(10)]
+        for _ in range(20):
+            asked = time.monotonic()
+            assert server.http.get(f"{server.url}healthz").is_success
+            server.submit()
+            assert time.monotonic() - asked < 2
+        while any(map(is_open, trickling)):
+            assert time.monotonic() - begun < PATIENCE
+            for connection in filter(is_open, trickling):
+                try:
+                    connection.sendall(b"x")
+                except ConnectionError:
+                    break
+            pause.wait(0.5)
+        while stalled := [one for one in stalled if is_open(one)]:
+            assert time.monotonic() - begun < PATIENCE + 2
+            pause.wait(0.1)
+    assert "Traceback" not in server.log.read_text()
+
+
+def test_a_thousand_silent_connections_keep_nobody_out(serve, redis_url):
+    server = serve(redis_url)
+    files, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
+    with ExitStack() as stack:
+        for _ in range(min(1100, files - 100)):
+            stack.enter_context(server.say())
+        assert server.http.get(f"{server.url}healthz").is_success
+        server.submit()
+
+
+def test_who_does_not_close_after_the_last_answer_holds_nobody_up(serve, redis_url):
+    server = serve(redis_url)
+    last = HEALTHZ[:-2] + b"Connection: close\r\n\r\n"
+    with ExitStack() as stack:
+        for _ in range(30):
+            stack.enter_context(server.say(last))
+        begun = time.monotonic()
+        assert server.http.get(f"{server.url}healthz").is_success
+        assert time.monotonic() - begun < 2
+
+
+@pytest.mark.parametrize("chunks", [b"zz\r\nx", b"5\r\nhello, world\r\n0\r\n\r\n"])
+def test_a_bad_chunk_is_a_parse_error_and_one_line(serve, redis_url, chunks):
+    server = serve(redis_url)
+    before = server.log.read_text()
+    answer = server.ask(HEAD + b"Transfer-Encoding: chunked\r\n\r\n" + chunks)
+    assert answer.startswith(b"HTTP/1.1 200 ")
+    assert b'"code":-32700' in answer
+    said = server.log.read_text().removeprefix(before)
+    assert len(said.splitlines()) == 1
+
+
+@pytest.mark.parametrize(
+    "data",
+    [
+        b"this is no HTTP\r\n\r\n",
+        HEAD + b"Secret key: of-mine\r\n\r\n",
+        HEAD + b"Content-Length: 5\r\nContent-Length: 6\r\n\r\nhello",
+        HEAD + b"Content-Length: 5\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n",
+    ],
+)
+def test_what_is_no_http_is_refused_in_one_line_without_its_words(
+    serve, redis_url, data
+):
+    server = serve(redis_url)
+    before = server.log.read_text()
+    assert server.ask(data + HEALTHZ).startswith(b"HTTP/1.1 400 ")
+    (line,) = server.log.read_text().removeprefix(before).splitlines()
+    assert "mine" not in line
+
+
+def test_two_requests_in_one_piece_are_answered_in_turn(serve, redis_url):
+    server = serve(redis_url)
+    last = HEALTHZ[:-2] + b"Connection: close\r\n\r\n"
+    assert server.ask(HEALTHZ * 3 + last).count(b"HTTP/1.1 200 OK") == 4
+
+
+def test_a_body_that_waits_to_be_asked_for_is_asked_for_once(serve, redis_url):
+    server = serve(redis_url)
+    body = b'{"jsonrpc":"2.0","method":"rpc.discover","id":1}'
+    head = HEAD + b"Expect: 100-continue\r\nConnection: close\r\n"
+    with server.say(head + b"Content-Length: %d\r\n\r\n" % len(body)) as connection:
+        assert connection.recv(100) == b"HTTP/1.1 100 Continue\r\n\r\n"
+        connection.sendall(body)
+        answer = b"".join(iter(lambda: connection.recv(65536), b""))
+    assert answer.startswith(b"HTTP/1.1 200 ")
 
 
 @pytest.mark.parametrize(

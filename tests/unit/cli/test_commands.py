@@ -117,6 +117,37 @@ def test_a_failure_is_one_line_and_an_exit_code(horus, monkeypatch, error, code,
     assert not told.out
 
 
+@pytest.mark.parametrize("unbuffered", ["", "1"])
+@pytest.mark.parametrize(
+    "arguments", [["--version"], ["--help"], ["init", "--help"], ["key", "list"]]
+)
+def test_a_disk_that_is_full_is_said_in_one_line(
+    horus, state_dir, unbuffered, arguments
+):
+    horus("init")
+    with Path("/dev/full").open("w") as full:
+        told = subprocess.run(  # noqa: S603 - our own interpreter
+            [
+                *(sys.executable, "-c"),
+                "from horus_celery.cli import main; main()",
+                *arguments,
+            ],
+            check=False,
+            stdout=full,
+            stderr=subprocess.PIPE,
+            text=True,
+            cwd=ROOT,
+            env={
+                "HORUS_STATE_DIR": str(state_dir),
+                "PYTHONUNBUFFERED": unbuffered,
+            },
+        )
+    assert told.stderr == (
+        "horus: cannot write standard output: No space left on device\n"
+    )
+    assert told.returncode == 1
+
+
 def test_a_reader_that_goes_away_is_no_error():
     code = (
         "import sys; from horus_celery.cli import output, main, COMMANDS\n"

@@ -9,7 +9,7 @@ from datetime import UTC, datetime
 import pytest
 
 from horus_celery.cli import output
-from horus_celery.cli.run import exit_code, summary
+from horus_celery.cli.run import exit_code, summary, to_json
 from horus_celery.client import Outcome
 from horus_celery.instants import to_ms
 from horus_celery.lifecycle import Status
@@ -20,8 +20,8 @@ from horus_celery.store.base import LogLine, Stream
 AT = datetime(2026, 1, 1, tzinfo=UTC)
 
 
-def said(text, stream=Stream.STDOUT):
-    return LogLine(cursor="1", at=AT, stream=stream, text=text)
+def said(text, stream=Stream.STDOUT, *, ends_line=True):
+    return LogLine(cursor="1", at=AT, stream=stream, text=text, ends_line=ends_line)
 
 
 class Terminal:
@@ -53,6 +53,28 @@ def test_a_pipe_gets_what_the_script_wrote(capfd):
     assert capfd.readouterr() == ("\x1b[31mred\n", "wrong\n")
 
 
+def test_a_piece_of_a_line_gets_no_newline(monkeypatch, capfd):
+    output.script(said("one ", ends_line=False))
+    output.script(said("line"))
+    output.script(said("k\u00e4se\r", ends_line=False))
+    output.end_of_script(said("k\u00e4se\r", ends_line=False))
+    assert capfd.readouterr().out == "one line\nk\u00e4se\r"
+    terminal = Terminal()
+    monkeypatch.setattr(sys, "stdout", terminal)
+    output.script(said("one ", ends_line=False))
+    output.script(said("line"))
+    assert terminal.text == "one line\n"
+
+
+def test_on_a_terminal_what_follows_a_script_begins_on_a_line_of_its_own(monkeypatch):
+    terminal = Terminal()
+    monkeypatch.setattr(sys, "stdout", terminal)
+    output.script(said("open", ends_line=False))
+    output.end_of_script(said("open", ends_line=False))
+    output.end_of_script(said("closed"))
+    assert terminal.text == "open\n"
+
+
 def test_a_table_in_a_pipe_has_a_row_on_each_line(capfd):
     output.table(["a", "b"], [["1\n2", None], [3, "\x1b"]])
     assert capfd.readouterr().out == "a\tb\n12\t\n3\t\n"
@@ -65,9 +87,11 @@ def test_a_table_on_a_terminal_shows_no_markup(monkeypatch):
     assert "[bold]x[/bold]" in terminal.text
 
 
-def make_outcome(status, reason=None, code=None, *, has_receipt=True):
+def make_outcome(
+    status, reason=None, code=None, *, has_receipt=True, size=0, truncated=False
+):
     nothing = {"sha256": hashlib.sha256().hexdigest(), "bytes": 0}
-    output_of = {**nothing, "truncated": False}
+    output_of = {**nothing, "bytes": size, "truncated": False}
     receipt = Receipt.from_wire(
         {
             "v": 1,
@@ -85,7 +109,7 @@ def make_outcome(status, reason=None, code=None, *, has_receipt=True):
             "ended_at": to_ms(AT) + 350,
             "inputs": [],
             "stdout": output_of,
-            "stderr": output_of,
+            "stderr": {**output_of, "truncated": truncated},
             "result": nothing,
             "sandbox": "plain",
             "software": "test",
@@ -139,3 +163,16 @@ def test_the_line_tells_how_long_what_took():
         "verified by supervisor and python_runner_1, queued 90 ms, start 10 ms,"
         " run 250 ms"
     )
+
+
+def test_output_that_was_cut_is_told_to_people_and_programs():
+    cut = make_outcome(Status.COMPLETED, code=0, size=512, truncated=True)
+    whole = make_outcome(Status.COMPLETED, code=0)
+    unsigned = make_outcome(Status.STOPPED, has_receipt=False)
+    assert summary(cut).endswith("run 250 ms, output cut at 1024 bytes")
+    assert "cut" not in summary(whole)
+    assert [to_json(one)["truncated"] for one in (cut, whole, unsigned)] == [
+        True,
+        False,
+        None,
+    ]

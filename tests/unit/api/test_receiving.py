@@ -1,0 +1,74 @@
+"""What the site reads of a body, and what it makes of one that cannot be read."""
+
+import io
+
+import pytest
+from gunicorn.http.errors import (  # type: ignore[import-untyped]  # ships no types
+    InvalidChunkSize,
+    NoMoreData,
+)
+from structlog.testing import capture_logs
+
+from api.site import MAX_OPEN_BYTES
+
+JSON = {"content_type": "application/json"}
+
+
+class Broken(io.BytesIO):
+    """A body whose reading fails."""
+
+    def __init__(self, error):
+        super().__init__(b"x")
+        self.error = error
+
+    def read(self, size=-1):
+        raise self.error
+
+    def readinto(self, buffer):
+        raise self.error
+
+
+def post(client, stream, **options):
+    return client.http.post(
+        "/",
+        input_stream=stream,
+        environ_overrides={"wsgi.input_terminated": True},
+        headers={"Transfer-Encoding": "chunked", **options},
+        **JSON,
+    ).get_json()
+
+
+@pytest.mark.parametrize(
+    "error", [InvalidChunkSize(b"secret"), NoMoreData(b"secret"), OSError("secret")]
+)
+def test_a_body_that_cannot_be_read_is_a_parse_error_and_one_line(client, error):
+    with capture_logs() as said:
+        answer = post(client, Broken(error))
+    assert answer["error"]["code"] == -32700
+    assert len(said) <= 1
+    assert "secret" not in f"{answer}{said}"
+
+
+@pytest.mark.parametrize("authorization", ["", "Bearer of-nobody"])
+def test_little_is_read_of_a_body_without_a_valid_secret(client, authorization):
+    stream = io.BytesIO(b" " * 1_000_000)
+    answer = post(client, stream, Authorization=authorization)
+    assert answer["error"]["code"] == -32023
+    assert "secret" in answer["error"]["data"]["detail"]
+    assert stream.tell() <= MAX_OPEN_BYTES + 1
+
+
+@pytest.mark.parametrize("scope", ["user", "admin", "register"])
+def test_with_a_secret_the_whole_body_is_read(client, secrets, scope):
+    stream = io.BytesIO(b" " * 1_000_000)
+    answer = post(client, stream, Authorization=f"Bearer {secrets[scope][0]}")
+    assert answer["error"]["code"] == -32700
+    assert stream.tell() == 1_000_000
+
+
+def test_a_call_without_a_secret_is_answered_up_to_the_limit(client):
+    call = b'{"jsonrpc":"2.0","method":"rpc.discover","id":1}'
+    for room, is_served in ((0, True), (1, False)):
+        body = call.ljust(MAX_OPEN_BYTES + room)
+        answer = client.http.post("/", data=body, **JSON).get_json()
+        assert ("result" in answer) is is_served
