@@ -23,6 +23,10 @@ ROOT = Path(__file__).parents[2]
 HORUS = (sys.executable, "-c", "from horus_celery.cli import main; main()")
 DEADLINE = 60.0  # seconds
 
+# A shell that starts pytest in the background has it ignore SIGINT, and what the tests
+# start would inherit that.
+signal.signal(signal.SIGINT, signal.default_int_handler)
+
 
 def clean_environment(**more):
     kept = {name: value for name, value in os.environ.items() if "HORUS_" not in name}
