@@ -151,7 +151,8 @@ def peer_worker() -> Iterator[Any]:
             peer.run.delay("print(1)").get(timeout=60)
             yield peer
         finally:
-            worker.terminate()
+            # Nothing of it is needed any more, and now and then TERM does not end it.
+            worker.kill()
             worker.wait(timeout=30)
             server.terminate()
             server.wait(timeout=30)

@@ -191,7 +191,12 @@ class _Shown:
             signed: The bytes of the script.
             text: Perhaps the same with bytes replaced that are no UTF-8, as shown.
         """
-        is_lossy = self._replaced > 0 and self._may_stand_for(signed.bytes)
+        # Where text and bytes are the same, no byte had to be replaced.
+        has_bad = text is None or (text.sha256, text.bytes) != (
+            signed.sha256,
+            signed.bytes,
+        )
+        is_lossy = has_bad and self._replaced > 0 and self._may_stand_for(signed.bytes)
         wanted: list[OutputDigest | ResultDigest] = [signed]
         if is_lossy and text is not None:
             wanted.append(text)

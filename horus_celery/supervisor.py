@@ -367,9 +367,9 @@ class Supervisor:
             if record.not_before is not None:
                 # Else being queued counts as the bell, which saves a way to the store.
                 self._store.rung(summary.digest, at=now)
-        except UnavailableError:
-            # The job is recorded, and the caller is told so.
-            _logger.warning("bell put off", job_id=summary.id, reason="unavailable")
+        except UnavailableError as error:
+            # The job is recorded, and the caller is told so; this names what to mend.
+            _logger.warning("bell put off", job_id=summary.id, detail=error.detail)
 
     def _find(self, job_id: str) -> Record:
         if _DIGEST.fullmatch(job_id):

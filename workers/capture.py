@@ -192,6 +192,17 @@ def _take_lines(buffer: bytearray) -> Iterator[bytes]:
         newline = buffer.find(b"\n", 0, MAX_LINE)
         if newline < 0 and len(buffer) < MAX_LINE:
             return
-        size = newline + 1 if newline >= 0 else MAX_LINE
+        size = newline + 1 if newline >= 0 else _size_of_piece(buffer)
         yield bytes(buffer[:size])
         del buffer[:size]
+
+
+def _size_of_piece(line: bytearray) -> int:
+    """Return how much of a long line is a piece: no character of UTF-8 is cut."""
+    for back, byte in enumerate(reversed(line[MAX_LINE - 3 : MAX_LINE]), 1):
+        if byte < 0x80:  # noqa: PLR2004 - ASCII
+            break
+        if byte >= 0xC0:  # noqa: PLR2004 - the first byte of 2, 3 or 4
+            wanted = 2 + (byte >= 0xE0) + (byte >= 0xF0)  # noqa: PLR2004
+            return MAX_LINE - back if wanted > back else MAX_LINE
+    return MAX_LINE

@@ -69,8 +69,9 @@ _LUA: Final = Path(__file__).parent / "lua"
 #: Entries that one script of `list` looks at before it lets others have their turn.
 _LIST_BUDGET: Final = 4000
 
-#: Lines that a log keeps, whatever a job's own limit allows.
-_LOG_CAP: Final = 100_000
+#: Lines that a log keeps: more than a runner lets any job write (4 MiB, a byte each),
+#: so it bounds what others append and cuts no honest log.
+_LOG_CAP: Final = 4 * 1024 * 1024
 #: Chunks that one script appends.
 _APPEND_SIZE: Final = 200
 _STREAMS: Final[Mapping[bytes, Stream]] = MappingProxyType(

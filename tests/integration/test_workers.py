@@ -456,10 +456,13 @@ def test_a_script_that_stops_its_pool_child_goes_on(deployment):
     assert (record.status, record.result) == (Status.COMPLETED, "still here\n")
 
 
-def test_a_script_that_stops_its_pool_child_for_ever_loses_it(deployment):
-    script = "echo pool $PPID; while :; do kill -STOP $PPID; done"
+def test_a_script_that_stops_its_pool_child_for_ever_loses_it(deployment, tmp_path):
+    # Into a file: what it prints is read by the very process that it stops.
+    told = tmp_path / "pid"
+    script = f"echo $PPID > {told}; while :; do kill -STOP $PPID; done"
     record = deployment.submit(script, executor="system")
-    pool_child = int(deployment.until_it_says(record, "pool").split()[1])
+    deployment.until(lambda: told.exists() and told.read_text().endswith("\n"))
+    pool_child = int(told.read_text())
     deployment.until(lambda: not psutil.pid_exists(pool_child))
     assert deployment.run("print('on it goes')").status is Status.COMPLETED
     deployment.supervisor.stop(record.summary.id)

@@ -29,6 +29,7 @@ def test_a_bell_that_cannot_be_rung_does_not_fail_the_call(world, client, mute):
     assert world.supervisor.status(job_id).status is Status.QUEUED
     (line,) = said
     assert (line["log_level"], line["job_id"]) == ("warning", job_id)
+    assert line["detail"] == "Redis does not take it"
 
 
 def test_a_job_that_was_created_is_queued_without_its_bell(world, mute):

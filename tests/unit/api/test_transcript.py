@@ -248,6 +248,14 @@ def test_bad_utf_8_hides_no_line_that_was_added(script):
     assert script.agreement() is Agreement.DIFFERENT
 
 
+def test_bad_utf_8_that_the_script_never_wrote_is_noticed(script):
+    script.submit()
+    script.lose(b"abcdef\n")
+    script.forge(b"ab\xff\n")
+    script.end()
+    assert script.agreement() is Agreement.DIFFERENT
+
+
 def test_of_a_job_that_was_started_again_the_end_agrees(script):
     script.submit(attempts=2)
     script.say(b"first\n")

@@ -148,6 +148,33 @@ def test_a_disk_that_is_full_is_said_in_one_line(
     assert told.returncode == 1
 
 
+def test_a_disk_that_is_full_is_said_of_a_script_s_output_as_well():
+    code = (
+        "from horus_celery.cli import output, main; import click\n"
+        "import horus_celery.cli.init as init\n"
+        "from horus_celery.store.base import LogLine, Stream\n"
+        "@click.command()\n"
+        "def command():\n"
+        "    output.script(LogLine(cursor='1-0', at=None, stream=Stream.STDOUT,"
+        " text='x', ends_line=False))\n"
+        "init.command = command\n"
+        "main(['init'])"
+    )
+    with Path("/dev/full").open("w") as full:
+        told = subprocess.run(  # noqa: S603 - our own interpreter
+            [sys.executable, "-c", code],
+            check=False,
+            stdout=full,
+            stderr=subprocess.PIPE,
+            text=True,
+            cwd=ROOT,
+        )
+    assert told.stderr == (
+        "horus: cannot write standard output: No space left on device\n"
+    )
+    assert told.returncode == 1
+
+
 def test_a_reader_that_goes_away_is_no_error():
     code = (
         "import sys; from horus_celery.cli import output, main, COMMANDS\n"
