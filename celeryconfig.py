@@ -8,14 +8,17 @@ from __future__ import annotations
 from kombu.entity import Queue
 
 from horus_celery.settings import load_settings
-from horus_celery.store.connection import broker_url as as_broker_url
-from horus_celery.wiring import redis_url
+from horus_celery.store.connection import broker
+from horus_celery.wiring import queue_names, redis_url
 
 _settings = load_settings()
 
 # One Redis for records and bells: the one that is named, else our own.
-broker_url = as_broker_url(redis_url(_settings))
+_broker = broker(redis_url(_settings))
+broker_url = _broker.url
+broker_use_ssl = _broker.tls or False
 broker_transport_options = {
+    **_broker.options,
     # A bell needs no acknowledgement, because a sweep rings again; and the keys in
     # which they are kept could be forged.
     "ack_emulation": False,
@@ -35,11 +38,12 @@ result_accept_content = ["json"]
 result_backend = None
 task_ignore_result = True
 
-# The queue of an executor is the executor. All are named, so that Flower shows their
-# lengths; a worker without -Q serves them all.
+# The queue of an executor is the executor; a context and a runner have their own beside
+# it. All are named, so that Flower shows their lengths; what a worker serves of them
+# follows from its executors and the trust bundle.
 task_queues = [
     Queue(name, routing_key=name)  # type: ignore[no-untyped-call]  # kombu is untyped
-    for name in _settings.executors
+    for name in queue_names(_settings)
 ]
 task_default_queue = _settings.executors[0]
 

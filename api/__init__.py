@@ -2,20 +2,24 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from typing import cast
 
-from flask import Flask, Response, request
+from flask import Flask
 from flask_jsonrpc import JSONRPC
-from werkzeug.exceptions import BadRequest, HTTPException, MethodNotAllowed
+from werkzeug.exceptions import HTTPException
+from werkzeug.wrappers import Request
 
 from api import openrpc
-from api.access import LOOPBACK_HOSTS, Secrets, host_is_known
+from api.access import OPENS, RATE_LIMIT, Gatekeeper, Scope
+from api.entrance import Entrance, plain
 from api.methods import METHODS
-from api.pages import make_pages
-from api.site import StrictSite, StrictView
-from horus_celery.supervisor import Supervisor
+from api.origins import Hosts, Origins
+from api.pages import Insight, make_insight_pages, make_pages
+from api.session import Services
+from api.site import Observer, StrictSite, StrictView, peer
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -25,30 +29,42 @@ class RequestLimits:
     max_request_bytes: int = 4 * 1024 * 1024
     #: Calls in one batch.
     max_batch: int = 100
+    #: Calls that one secret may make in a second, for long.
+    rate_limit: int = RATE_LIMIT
 
 
 def create_app(
-    supervisor: Supervisor,
-    secrets: Mapping[str, Sequence[str]],
+    services: Services,
     limits: RequestLimits | None = None,
     *,
-    hosts: frozenset[str] | None = LOOPBACK_HOSTS,
+    hosts: Hosts | None = None,
+    origins: Origins | None = None,
     dashboard_url: str | None = None,
+    insight: Insight | None = None,
+    address: Callable[[Request], str] | None = None,
+    observe: Observer | None = None,
 ) -> Flask:
     """Return the API of a supervisor as a WSGI application.
 
     Args:
-        supervisor: Serves every method.
-        secrets: The secrets of each scope: `admin`, `user`, `register`.
-        limits: What one request may hold.
-        hosts: The names under which it may be called (`access.hosts_for`).
+        services: Serve every method.
+        limits: What one request may hold, and one caller may ask for.
+        hosts: The names under which it may be called; by default this machine's.
+        origins: Whose pages may call it from a browser; by default, nobody's.
         dashboard_url: Where a person looks at the runners.
+        insight: What probes and Prometheus are shown; by default, nothing.
+        address: Says where a request comes from; by default, whoever is connected.
+        observe: Is told of every call.
     """
     limits = limits or RequestLimits()
+    address = address or peer
+    gatekeeper = Gatekeeper(services.secrets, rate_limit=limits.rate_limit)
     app = Flask("horus", static_folder=None)
-    app.before_request(lambda: _check_host(hosts))
-    app.register_error_handler(HTTPException, _plain)
+    app.register_error_handler(HTTPException, plain)
     app.register_blueprint(make_pages(dashboard_url=dashboard_url))
+    if insight is not None:
+        may_see = partial(_is_user, gatekeeper, address)
+        app.register_blueprint(make_insight_pages(insight, may_see))
     rpc = JSONRPC(
         app,
         "/",
@@ -59,23 +75,27 @@ def create_app(
     site = cast("StrictSite", rpc.get_jsonrpc_site())
     site.serve(
         (*METHODS, openrpc.discovery(site.methods)),
-        target=supervisor,
-        secrets=Secrets(secrets),
+        sessions=services.session,
+        gatekeeper=gatekeeper,
         max_request_bytes=limits.max_request_bytes,
         max_batch=limits.max_batch,
+        address=address,
+        observe=observe,
     )
+    entrance = Entrance(
+        app.wsgi_app,
+        site.respond,
+        hosts=hosts or Hosts(),
+        origins=origins or Origins(),
+    )
+    app.wsgi_app = entrance  # type: ignore[method-assign]  # as Flask documents it
     return app
 
 
-def _check_host(hosts: frozenset[str] | None) -> None:
-    if not host_is_known(request.headers.get("Host"), hosts):
-        raise BadRequest("this server does not go by the name in the Host header")
-
-
-def _plain(error: HTTPException) -> Response:
-    """Answer what is no call in words, not in markup."""
-    text = f"{error.code} {error.name}: {error.description}\n"
-    response = Response(text, error.code, mimetype="text/plain")
-    if isinstance(error, MethodNotAllowed) and error.valid_methods:
-        response.headers["Allow"] = ", ".join(sorted(error.valid_methods))
-    return response
+def _is_user(
+    gatekeeper: Gatekeeper, address: Callable[[Request], str], request: Request
+) -> bool:
+    """Say whether a request holds a secret that opens every context."""
+    authorization = request.headers.get("Authorization")
+    identity = gatekeeper.identify(authorization, address(request))
+    return Scope.USER in OPENS[identity.scope] and identity.contexts is None

@@ -31,6 +31,7 @@ class Code(IntEnum):
     TIME = -32013
     UNAVAILABLE = -32020
     NOT_OVER = -32021
+    TOO_MANY = -32022
     TOO_LARGE = -32023
 
 
@@ -51,6 +52,7 @@ MESSAGES: Final[Mapping[Code, str]] = MappingProxyType(
         Code.TIME: "Not now",
         Code.UNAVAILABLE: "Unavailable",
         Code.NOT_OVER: "Not over in time",
+        Code.TOO_MANY: "Too many requests",
         Code.TOO_LARGE: "Too large",
     }
 )
@@ -82,6 +84,7 @@ CODES: Final[Mapping[type[errors.HorusError], Code]] = MappingProxyType(
         errors.TooLargeError: Code.TOO_LARGE,
         errors.UnauthenticatedError: Code.UNAUTHENTICATED,
         errors.ForbiddenError: Code.FORBIDDEN,
+        errors.TooManyError: Code.TOO_MANY,
         errors.UnavailableError: Code.UNAVAILABLE,
         errors.NotOverError: Code.NOT_OVER,
         errors.ReceiptError: Code.SIGNATURE,

@@ -1,12 +1,19 @@
-"""What a person's browser and a probe are shown."""
+"""What a person's browser, a probe and Prometheus are shown."""
 
 from __future__ import annotations
 
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from html import escape
+from http import HTTPStatus
 from typing import Final
 
+import orjson
 from flask import Blueprint, Response, request
+from werkzeug.wrappers import Request
 
+from api.metrics import CONTENT_TYPE, Metrics
+from api.readiness import Readiness
 from horus_celery import __version__
 
 _PAGE: Final = """<!doctype html>
@@ -24,6 +31,10 @@ _PAGE: Final = """<!doctype html>
 </html>
 """
 _DASHBOARD: Final = '<p>Runners and tasks: <a href="{url}">Flower</a>.</p>'
+_CLOSED: Final = (
+    "401 Unauthorized: from another machine, this page needs a user or admin secret:"
+    " send Authorization: Bearer SECRET\n"
+)
 _HEADERS: Final = {
     "Cache-Control": "no-store",
     "Content-Security-Policy": "default-src 'none'",
@@ -31,6 +42,16 @@ _HEADERS: Final = {
     "X-Content-Type-Options": "nosniff",
     "X-Frame-Options": "DENY",
 }
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Insight:
+    """What is shown of how a deployment does."""
+
+    readiness: Readiness
+    metrics: Metrics
+    #: Whether a request comes from this very machine.
+    is_local: Callable[[Request], bool]
 
 
 def make_pages(*, dashboard_url: str | None) -> Blueprint:
@@ -47,7 +68,39 @@ def make_pages(*, dashboard_url: str | None) -> Blueprint:
 
     @pages.get("/healthz")
     def healthz() -> Response:
-        # Says that this process answers; whether Redis does, the methods say.
-        return Response('{"status":"ok"}', mimetype="application/json")
+        # Says that this process answers; what stands behind it, /readyz says.
+        return _json({"status": "ok"})
 
     return pages
+
+
+def make_insight_pages(
+    insight: Insight, may_see: Callable[[Request], bool]
+) -> Blueprint:
+    """Return the page for whoever sends callers here, and the one for Prometheus.
+
+    From another machine, `may_see` says who may look at the latter.
+    """
+    pages = Blueprint("insight", __name__)
+
+    @pages.get("/readyz")
+    def readyz() -> Response:
+        missing = insight.readiness.missing()
+        if not missing:
+            return _json({"status": "ready"})
+        body = {"status": "not ready", "missing": missing}
+        return _json(body, HTTPStatus.SERVICE_UNAVAILABLE)
+
+    @pages.get("/metrics")
+    def metrics() -> Response:
+        if not (insight.is_local(request) or may_see(request)):
+            headers = {"WWW-Authenticate": "Bearer"}
+            return Response(_CLOSED, HTTPStatus.UNAUTHORIZED, headers, "text/plain")
+        return Response(insight.metrics.exposition(), content_type=CONTENT_TYPE)
+
+    return pages
+
+
+def _json(body: Mapping[str, object], status: HTTPStatus = HTTPStatus.OK) -> Response:
+    headers = {"Cache-Control": "no-store"}
+    return Response(orjson.dumps(body), status, headers, "application/json")

@@ -9,9 +9,10 @@ from contextlib import closing
 from types import FrameType
 from typing import Final, Protocol
 
+from api.address import read_networks
 from api.framing import BodyLimit
 from api.reception import Reception
-from horus_celery import wiring
+from horus_celery import certificates, wiring
 from horus_celery.errors import ConfigurationError, HorusError
 from horus_celery.journal import Journal
 from horus_celery.settings import load_settings
@@ -28,6 +29,11 @@ except ConfigurationError as error:
 _host = _settings.bind_address
 
 bind = f"[{_host}]:{_settings.port}" if ":" in _host else f"{_host}:{_settings.port}"
+# Reception wraps connections by itself; this tells gunicorn that they are.
+certfile = None if _settings.tls_cert is None else str(_settings.tls_cert)
+keyfile = None if _settings.tls_key is None else str(_settings.tls_key)
+# Whom to believe that a call came by https; gunicorn would believe this machine.
+forwarded_allow_ips = ",".join(map(str, read_networks(_settings.trusted_proxies)))
 # Waiting callers keep a thread each, so there are many; nothing is monkey-patched.
 # Those who have not finished their request yet keep none.
 worker_class = Reception
@@ -62,6 +68,8 @@ class Worker(Protocol):
 def on_starting(arbiter: object) -> None:
     """Say what is missing once, before workers fail over it one after the other."""
     try:
+        if _settings.tls_cert is not None and _settings.tls_key is not None:
+            certificates.serving(_settings.tls_cert, _settings.tls_key)
         wiring.make_secrets(_settings)
         with closing(Journal(StateDirectory(_settings.state_dir).journal)) as journal:
             wiring.make_trust(_settings, journal).current()
@@ -74,6 +82,7 @@ def post_worker_init(worker: Worker) -> None:
     from api import wsgi  # noqa: PLC0415 - gunicorn reads this file without serving
 
     worker.body_limit = wsgi.body_limit
+    wsgi.post_rounds.start()
     sweep = SweepThread(wiring.make_sweep(_settings))
     sweep.start()
 

@@ -26,9 +26,12 @@ from flask_jsonrpc.site import JSONRPCSite
 from flask_jsonrpc.views import JSONRPCView
 from pydantic import BaseModel, ConfigDict, TypeAdapter, ValidationError, create_model
 from werkzeug.exceptions import ClientDisconnected
+from werkzeug.wrappers import Request
 
 from api import codes
-from api.access import OPENS, Scope, Secrets, authorise
+from api.access import Gatekeeper, Identity, Scope, authorise
+from api.codes import Code
+from api.session import About, Session
 from horus_celery.errors import (
     DamagedError,
     HorusError,
@@ -58,9 +61,33 @@ class Procedure:
 
     name: str
     scope: Scope
-    #: Takes what serves the call, then the parameters; its docstring is published.
+    #: Takes the session, then the parameters; its docstring is published.
     function: Callable[..., Any]
     aliases: tuple[str, ...] = ()
+    #: What a user gets who asks for what lies outside his contexts: a code, or a few
+    #: words about an answer that shows nothing of it.
+    outside: Code | str = "yes"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Called:
+    """One call that was answered, as its observer is told of it."""
+
+    #: The method's main name; "" if it was none.
+    method: str
+    secret_id: str | None
+    #: As the caller wrote it, unless the job was found.
+    job_id: str | None
+    context_id: str | None
+    #: The code of the error that answers it, or None.
+    code: int | None
+    #: The reason that stands beside the code.
+    reason: str | None = None
+    seconds: float
+
+
+#: Is told of every call; it must not raise.
+Observer = Callable[[Called], None]
 
 
 class Method:
@@ -72,7 +99,7 @@ class Method:
         plain = inspect.unwrap(procedure.function)
         hints = get_type_hints(plain, include_extras=True)
         signature = inspect.signature(plain)
-        # The first one is what serves the call.
+        # The first one is the session.
         self.parameters = tuple(signature.parameters.values())[1:]
         self.names = tuple(parameter.name for parameter in self.parameters)
         self.annotations: dict[str, Any] = {name: hints[name] for name in self.names}
@@ -118,8 +145,10 @@ class StrictSite(JSONRPCSite):
     def __init__(self, *args: Any, **kwargs: Any) -> None:  # noqa: ANN401 - as in the base class
         super().__init__(*args, **kwargs)
         self.methods: dict[str, Method] = {}
-        self._target: object = None
-        self._secrets = Secrets({})
+        self._sessions: Callable[[Identity], Session]
+        self._gatekeeper: Gatekeeper
+        self._address: Callable[[Request], str]
+        self._observe: Observer
         self._max_request_bytes = 0
         self._max_batch = 0
 
@@ -130,55 +159,66 @@ class StrictSite(JSONRPCSite):
         self,
         procedures: Iterable[Procedure],
         *,
-        target: object,
-        secrets: Secrets,
+        sessions: Callable[[Identity], Session],
+        gatekeeper: Gatekeeper,
         max_request_bytes: int,
         max_batch: int,
+        address: Callable[[Request], str] | None = None,
+        observe: Observer | None = None,
     ) -> None:
         """Answer to the names and aliases of these procedures from now on.
 
         Args:
             procedures: The method table.
-            target: What every function is given first.
-            secrets: Decide which scopes a request opens.
+            sessions: Makes what every function is given first, for a caller.
+            gatekeeper: Says who calls.
             max_request_bytes: The largest body of one request.
             max_batch: The most calls in one request.
+            address: Says where a request comes from; by default, whoever is connected.
+            observe: Is told of every call.
         """
         for procedure in procedures:
             method = Method(procedure)
             for name in (procedure.name, *procedure.aliases):
                 self.methods[name] = method
-        self._target = target
-        self._secrets = secrets
+        self._sessions = sessions
+        self._gatekeeper = gatekeeper
+        self._address = address or peer
+        self._observe = observe or _ignore
         self._max_request_bytes = max_request_bytes
         self._max_batch = max_batch
 
     def dispatch_request(self) -> tuple[bytes, int, dict[str, str]]:
-        """Answer the present request with a body and a status: 200, or 204 for none."""
-        # First of all: what is read of a stranger's body is little.
-        opened = self._secrets.scopes(request.headers.get("Authorization"))
-        try:
-            body = _read(self._receive(max_body(opened, self._max_request_bytes)))
-        except (HorusError, JSONRPCError) as error:
-            return _refused(error), 200, {}
-        answer = self.answer(body, opened)
-        return (b"", 204, {}) if answer is None else (answer, 200, {})
+        """Answer Flask's present request."""
+        return *self.respond(request), {}
 
-    def answer(self, body: object, opened: frozenset[Scope]) -> bytes | None:
+    def respond(self, request: Request) -> tuple[bytes, int]:
+        """Answer a request with a body and a status: 200, or 204 for none."""
+        # First of all: what is read of a stranger's body is little.
+        header = request.headers.get("Authorization")
+        identity = self._gatekeeper.identify(header, self._address(request))
+        try:
+            limit = max_body(identity, self._max_request_bytes)
+            body = _read(self._receive(request, limit))
+        except (HorusError, JSONRPCError) as error:
+            return self._refuse(error, identity), 200
+        answer = self.answer(body, identity)
+        return (b"", 204) if answer is None else (answer, 200)
+
+    def answer(self, body: object, identity: Identity) -> bytes | None:
         """Answer a parsed request; None when there is nothing but notifications."""
         patience = _Patience()
         if not isinstance(body, list):
-            return self._answer_call(body, opened, patience)
+            return self._answer_call(body, identity, patience)
         if not 0 < len(body) <= self._max_batch:
-            return _refused(
-                InvalidRequestError(data=f"a batch has 1 to {self._max_batch} calls")
-            )
-        answers = [self._answer_call(call, opened, patience) for call in body]
+            said = f"a batch has 1 to {self._max_batch} calls"
+            return self._refuse(InvalidRequestError(data=said), identity)
+        answers = [self._answer_call(call, identity, patience) for call in body]
         shown = [answer for answer in answers if answer is not None]
         return b"[%b]" % b",".join(shown) if shown else None
 
-    def _receive(self, limit: int) -> bytes:
-        """Return the body of the present request.
+    def _receive(self, request: Request, limit: int) -> bytes:
+        """Return the body of a request.
 
         Raises:
             TooLargeError: if it is over the limit; then hardly any of it is read.
@@ -207,47 +247,82 @@ class StrictSite(JSONRPCSite):
         return TooLargeError(f"a request{whose} has at most {limit} bytes")
 
     def _answer_call(
-        self, call: object, opened: frozenset[Scope], patience: _Patience
+        self, call: object, identity: Identity, patience: _Patience
     ) -> bytes | None:
+        started = time.perf_counter()
+        call_id, name = _id_of(call), None
+        session = self._sessions(identity)
+        refusal: codes.ErrorObject | None = None
+        is_notification = False
         try:
             name, params = _check_envelope(call)
-        except InvalidRequestError as error:
-            return _refused(error, _id_of(call))
-        call_id = _id_of(call)
-        try:
-            result = self._perform(name, params, opened, patience)
+            is_notification = isinstance(call, dict) and "id" not in call
+            self._gatekeeper.charge(identity)
+            result = self._perform(name, params, session, patience)
             answer = orjson.dumps({"jsonrpc": "2.0", "result": result, "id": call_id})
         except (HorusError, JSONRPCError) as error:
-            answer = _refused(error, call_id)
+            refusal = codes.to_wire(error)
         except Exception as error:  # noqa: BLE001 - the boundary of a method
             _log_fault(error, name)
-            answer = _refused(InternalError(), call_id)
-        return answer if isinstance(call, dict) and "id" in call else None
+            refusal = codes.to_wire(InternalError())
+        if refusal is not None:
+            answer = _error(refusal, call_id)
+        self._tell(started, identity, refusal, name=name, about=session.about)
+        return None if is_notification else answer
 
     def _perform(
         self,
         name: str,
         params: Sequence[object] | Mapping[str, object],
-        opened: frozenset[Scope],
+        session: Session,
         patience: _Patience,
     ) -> object:
         method = self.methods.get(name)
         if method is None:
             raise MethodNotFoundError(data="rpc.discover lists the methods")
-        authorise(name, method.procedure.scope, opened)
+        authorise(name, method.procedure.scope, session.identity)
         given = method.read(params)
+        session.about.job_id = given.get("job_id")
         if "wait" in given:
             given["wait"] = patience.share(given["wait"])
         if patience.unavailable is not None and method.procedure.scope != Scope.NONE:
             raise patience.unavailable
         try:
-            return method.procedure.function(self._target, **given)
+            return method.procedure.function(session, **given)
         except DamagedError:
             # About one job's keys: Redis itself answers.
             raise
         except UnavailableError as error:
             patience.unavailable = error
             raise
+
+    def _refuse(self, error: HorusError | JSONRPCError, identity: Identity) -> bytes:
+        """Answer a request in which there is no call."""
+        refusal = codes.to_wire(error)
+        self._tell(time.perf_counter(), identity, refusal)
+        return _error(refusal)
+
+    def _tell(
+        self,
+        started: float,
+        identity: Identity,
+        refusal: codes.ErrorObject | None,
+        *,
+        name: str | None = None,
+        about: About | None = None,
+    ) -> None:
+        method = None if name is None else self.methods.get(name)
+        self._observe(
+            Called(
+                method="" if method is None else method.procedure.name,
+                secret_id=identity.secret_id,
+                job_id=None if about is None else about.job_id,
+                context_id=None if about is None else about.context_id,
+                code=None if refusal is None else refusal["code"],
+                reason=None if refusal is None else refusal["data"]["reason"],
+                seconds=time.perf_counter() - started,
+            )
+        )
 
 
 class StrictView(JSONRPCView):
@@ -273,11 +348,20 @@ class _Patience:
         return max(0.0, min(wanted, self._until - time.monotonic()))
 
 
-def max_body(opened: frozenset[Scope], max_request_bytes: int) -> int:
-    """Return how many bytes the body of a request may have that opens these scopes."""
-    if opened == OPENS[Scope.NONE]:
+def max_body(identity: Identity, max_request_bytes: int) -> int:
+    """Return how many bytes the body of a request of this caller may have."""
+    if identity.scope is Scope.NONE:
         return min(MAX_OPEN_BYTES, max_request_bytes)
     return max_request_bytes
+
+
+def peer(request: Request) -> str:
+    """Return who is connected."""
+    return request.remote_addr or ""
+
+
+def _ignore(called: Called) -> None:
+    """Be told of a call, and do nothing."""
 
 
 def _read(raw: bytes) -> Any:  # noqa: ANN401 - JSON
@@ -358,7 +442,7 @@ def _id_of(call: object) -> object:
     return call_id if _is_id(call_id) else None
 
 
-def _log_fault(error: Exception, name: str) -> None:
+def _log_fault(error: Exception, name: str | None) -> None:
     """Log where a method broke; its own words or values might be a payload."""
     logger.error(
         "an api method broke",
@@ -368,8 +452,7 @@ def _log_fault(error: Exception, name: str) -> None:
     )
 
 
-def _refused(error: HorusError | JSONRPCError, call_id: object = None) -> bytes:
-    shown = codes.to_wire(error)
+def _error(shown: codes.ErrorObject, call_id: object = None) -> bytes:
     return orjson.dumps({"jsonrpc": "2.0", "error": shown, "id": call_id})
 
 

@@ -24,3 +24,9 @@ def run(code: str) -> str:
 @app.task(name="peer.nothing", ignore_result=True)  # type: ignore[untyped-decorator] # as above
 def nothing(payload: str) -> None:
     """Be published and forgotten."""
+
+
+@app.task(name="peer.echo")  # type: ignore[untyped-decorator] # as above
+def echo(payload: str) -> str:
+    """Have a result of the size of the argument."""
+    return payload

@@ -14,11 +14,36 @@ Body = dict[str, Any]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class NewRunner:
-    """A runner to be listed, by the one executor that it serves."""
+class WantedRunner:
+    """A runner that a deployment is to have, and what its entry must say."""
 
-    executor: str
-    public: bytes
+    name: str
+    executors: tuple[str, ...]
+    #: None: whatever its entry says, and all of them in a new one.
+    contexts: tuple[str, ...] | None = None
+
+    def is_met_by(self, entry: Body) -> bool:
+        """Whether an entry says what it must."""
+        served = set(entry["executors"])
+        if self.contexts is None:
+            return served.issuperset(self.executors)
+        return served == set(self.executors) and set(entry["contexts"]) == set(
+            self.contexts
+        )
+
+    def to_entry(self, keyid: str, listed: Body | None = None) -> Body:
+        """Return its entry, in place of the one that is listed."""
+        executors, contexts = self.executors, self.contexts
+        if contexts is None:
+            kept = [] if listed is None else listed["executors"]
+            executors = (*kept, *(name for name in executors if name not in kept))
+            contexts = ("*",) if listed is None else tuple(listed["contexts"])
+        return {
+            "name": self.name,
+            "key": keyid,
+            "executors": list(executors),
+            "contexts": list(contexts),
+        }
 
 
 def default_grant(keyid: str) -> Body:
@@ -49,19 +74,28 @@ def with_grant(body: Body, grant: Body, *, keys: Sequence[bytes]) -> Body:
     return with_keys({**body, "grants": [*body["grants"], grant]}, keys)
 
 
-def with_runners(body: Body, runners: Mapping[str, NewRunner]) -> Body:
-    """Return a trust body with more runners, each for one executor, every context."""
-    entries = [
-        {
-            "name": name,
-            "key": key_id(runner.public),
-            "executors": [runner.executor],
-            "contexts": ["*"],
-        }
-        for name, runner in runners.items()
+def unmet(body: Body, runners: Sequence[WantedRunner]) -> list[WantedRunner]:
+    """Return the runners that a body does not list, or lists with something else."""
+    listed = {entry["name"]: entry for entry in body["runners"]}
+    return [
+        runner
+        for runner in runners
+        if runner.name not in listed or not runner.is_met_by(listed[runner.name])
     ]
-    body = {**body, "runners": [*body["runners"], *entries]}
-    return with_keys(body, [runner.public for runner in runners.values()])
+
+
+def with_runners(body: Body, runners: Mapping[WantedRunner, bytes]) -> Body:
+    """Return a trust body in which runners are listed as they are wanted.
+
+    Args:
+        body: The present one.
+        runners: Each with its public key.
+    """
+    listed = {entry["name"]: entry for entry in body["runners"]}
+    for runner, public in runners.items():
+        entry = runner.to_entry(key_id(public), listed.get(runner.name))
+        listed[runner.name] = entry
+    return with_keys({**body, "runners": [*listed.values()]}, [*runners.values()])
 
 
 def without(body: Body, name: str) -> Body:

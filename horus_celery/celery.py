@@ -69,6 +69,8 @@ def flower_defaults(settings: Settings) -> dict[str, str]:
         "FLOWER_ADDRESS": settings.flower_address,
         "FLOWER_PORT": str(settings.flower_port),
         "FLOWER_READ_ONLY": "true",
+        # Runners send them anyway, and nobody would hear Flower asking for them.
+        "FLOWER_ENABLE_EVENTS": "false",
         "FLOWER_TASKS_COLUMNS": _COLUMNS,
     }
     if settings.flower_basic_auth is not None:
@@ -84,6 +86,7 @@ def _lock_worker(**_: Any) -> None:  # noqa: ANN401 - whatever the signal carrie
 
 
 def _start() -> Celery:
+    screening.be_prompt()
     try:
         own_module("workers")
         made = make_app()

@@ -6,16 +6,15 @@ import hashlib
 import itertools
 import json
 import time
-from collections import deque
 from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager
-from dataclasses import dataclass
 from datetime import datetime, timedelta
-from enum import StrEnum
+from pathlib import Path
 from typing import Any, Final, Self
 
 import httpx
 
+from horus_celery import certificates
 from horus_celery.clock import Clock, SystemClock
 from horus_celery.errors import (
     ConfigurationError,
@@ -25,19 +24,26 @@ from horus_celery.errors import (
 )
 from horus_celery.instants import from_ms
 from horus_celery.lifecycle import Status
+from horus_celery.outcome import JobNotCompleted, Outcome, Submitted
 from horus_celery.proof import UNSIGNED_REASONS
 from horus_celery.statements import dsse
 from horus_celery.statements.job import Job, make_job
 from horus_celery.statements.keys import KeyPair
-from horus_celery.statements.receipt import (
-    Expected,
-    OutputDigest,
-    Receipt,
-    ResultDigest,
-    check_receipt,
-)
+from horus_celery.statements.receipt import Expected, Receipt, check_receipt
 from horus_celery.statements.trust import Trust, read_trust
 from horus_celery.store.base import LogLine, Stream
+from horus_celery.transcript import Agreement, Transcript
+
+__all__ = [
+    "Agreement",
+    "Horus",
+    "JobNotCompleted",
+    "Outcome",
+    "RpcError",
+    "Submitted",
+    "Transcript",
+    "about_job",
+]
 
 #: What one waiting call asks for; proxies often cut an idle request after 30 s.
 WAIT: Final = timedelta(seconds=25)
@@ -49,10 +55,9 @@ QUIET: Final = timedelta(seconds=2)
 _PAUSE: Final = timedelta(seconds=0.5)
 #: The most lines in one answer, as many as the API gives.
 _LINES: Final = 10_000
-#: Of each stream of a job that may be started again; no runner signs more of one start.
-_REMEMBERED: Final = 4 * 1024 * 1024
-#: What stands for bytes that are no UTF-8.
-_REPLACEMENT: Final = "\ufffd".encode()
+#: Calls that end when a runner has finished what it runs, which may take a day.
+_DRAINING: Final = frozenset({"stop_runner", "remove_runner"})
+_DRAIN: Final = timedelta(days=1)
 _NOT_OVER: Final = -32021
 
 
@@ -65,176 +70,6 @@ class RpcError(HorusError):
         super().__init__(detail, reason=reason)
         self.code = code
         self.is_retryable = retryable
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Submitted:
-    """A job that this client signed and the supervisor accepted."""
-
-    id: str
-    digest: str
-    job: Job
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Outcome:
-    """What became of a job that is over."""
-
-    job_id: str
-    digest: str
-    status: Status
-    reason: str | None
-    exit_code: int | None
-    result: str | None
-    created_at: datetime
-    queued_at: datetime | None
-    started_at: datetime | None
-    ended_at: datetime
-    signed_by: tuple[str, ...]
-    #: What the runner signed; None where nobody can have signed anything (a job that
-    #: was stopped or expired before it started, or whose runner died), or where the
-    #: client was told not to verify.
-    receipt: Receipt | None
-
-    @property
-    def is_verified(self) -> bool:
-        """Whether a trusted runner's receipt proves all of this."""
-        return self.receipt is not None
-
-    @property
-    def succeeded(self) -> bool:
-        """Whether the script ended with exit code 0."""
-        return self.status is Status.COMPLETED
-
-
-class Agreement(StrEnum):
-    """How the output that was shown agrees with what the runner signed."""
-
-    #: It is what the runner signed, all of it and nothing else.
-    SIGNED = "signed"
-    #: What the runner signed is its end; the rest is of earlier attempts, or forged.
-    ENDS_SIGNED = "ends signed"
-    #: It holds replacements for bytes that are no UTF-8, and agrees but for them.
-    NOT_COMPARABLE = "not comparable"
-    #: Something was added, changed or left out.
-    DIFFERENT = "different"
-    #: No verified receipt speaks of it.
-    UNSIGNED = "unsigned"
-
-
-class Transcript:
-    """What was shown of a job's output, to be compared with what its runner signed.
-
-    Only digests of it are kept; with `may_repeat` also the end of each stream.
-    """
-
-    def __init__(self, *, may_repeat: bool = False) -> None:
-        """Begin with nothing shown.
-
-        Args:
-            may_repeat: Whether the job may have been started more than once: its log
-                holds the output of every attempt, its receipt speaks of the last.
-        """
-        self._shown = {stream: _Shown(may_repeat=may_repeat) for stream in Stream}
-
-    @classmethod
-    def of(cls, job: Submitted) -> Self:
-        """Begin the transcript of a job that this client signed."""
-        return cls(may_repeat=job.job.attempts > 1)
-
-    def add(self, line: LogLine) -> None:
-        """Note that a line was shown."""
-        self._shown[line.stream].add(line.data)
-
-    def agreement(self, outcome: Outcome) -> Agreement:
-        """Return how the shown output, to the end, agrees with an outcome's receipt.
-
-        It is that of the stream that agrees less.
-        """
-        receipt = outcome.receipt
-        if receipt is None:
-            return Agreement.UNSIGNED
-        found = {
-            self._shown[Stream.STDOUT].agreement(receipt.stdout, text=receipt.result),
-            self._shown[Stream.STDERR].agreement(receipt.stderr, text=None),
-        }
-        return max(found, key=list(Agreement).index)
-
-
-class _Shown:
-    """What was shown of one stream."""
-
-    def __init__(self, *, may_repeat: bool) -> None:
-        self._hash = hashlib.sha256()
-        self._size = 0
-        self._replaced = 0
-        self._may_repeat = may_repeat
-        self._end: deque[bytes] = deque()
-        self._end_size = 0
-
-    def add(self, data: bytes) -> None:
-        self._hash.update(data)
-        self._size += len(data)
-        self._replaced += data.count(_REPLACEMENT)
-        if self._may_repeat:
-            self._end.append(data)
-            self._end_size += len(data)
-            while self._end_size > _REMEMBERED:
-                self._end_size -= len(self._end.popleft())
-
-    def agreement(
-        self, signed: OutputDigest, *, text: ResultDigest | None
-    ) -> Agreement:
-        """Compare with what was signed of this stream.
-
-        Args:
-            signed: The bytes of the script.
-            text: Perhaps the same with bytes replaced that are no UTF-8, as shown.
-        """
-        # Where text and bytes are the same, no byte had to be replaced.
-        has_bad = text is None or (text.sha256, text.bytes) != (
-            signed.sha256,
-            signed.bytes,
-        )
-        is_lossy = has_bad and self._replaced > 0 and self._may_stand_for(signed.bytes)
-        wanted: list[OutputDigest | ResultDigest] = [signed]
-        if is_lossy and text is not None:
-            wanted.append(text)
-        if any(self._is(one) for one in wanted):
-            return Agreement.SIGNED
-        if self._may_repeat and any(self._ends_with(one) for one in wanted):
-            return Agreement.ENDS_SIGNED
-        return Agreement.NOT_COMPARABLE if is_lossy else Agreement.DIFFERENT
-
-    def _may_stand_for(self, size: int) -> bool:
-        """Say whether it may be so many bytes: a replacement is three, for 1 to 3."""
-        least = 0 if self._may_repeat else self._size - 2 * self._replaced
-        return least <= size <= self._size
-
-    def _is(self, signed: OutputDigest | ResultDigest) -> bool:
-        return (self._size, self._hash.hexdigest()) == (signed.bytes, signed.sha256)
-
-    def _ends_with(self, signed: OutputDigest | ResultDigest) -> bool:
-        end: deque[bytes] = deque()
-        missing = signed.bytes
-        for data in reversed(self._end):
-            if missing <= 0:
-                break
-            end.appendleft(data)
-            missing -= len(data)
-        found = hashlib.sha256(b"".join(end)).hexdigest()
-        return missing == 0 and found == signed.sha256
-
-
-class JobNotCompleted(HorusError):
-    """The job is over and has no result to give; `outcome` says what became of it."""
-
-    def __init__(self, outcome: Outcome) -> None:
-        reason = outcome.reason or outcome.status.value
-        super().__init__(
-            f"job {outcome.job_id} {outcome.status.value}: {reason}", reason=reason
-        )
-        self.outcome = outcome
 
 
 class Horus:
@@ -257,6 +92,7 @@ class Horus:
         caller: str = "default",
         aud: str = "hero",
         clock: Clock | None = None,
+        ca: Path | None = None,
         transport: httpx.BaseTransport | None = None,
     ) -> None:
         """Connect to nobody yet.
@@ -271,10 +107,13 @@ class Horus:
             caller: Who asks.
             aud: The namespace of the deployment.
             clock: Tells when jobs are made; the machine's clock by default.
+            ca: A file with the certificates (PEM) that an `https` supervisor's must be
+                signed by; by default, those that public authorities signed pass.
             transport: Carries the requests; the network by default.
 
         Raises:
-            ConfigurationError: if receipts are to be verified without a root key.
+            ConfigurationError: if receipts are to be verified without a root key, or
+                `ca` holds no certificate.
         """
         if verify and root is None:
             raise ConfigurationError(
@@ -284,7 +123,9 @@ class Horus:
             )
         self._url = url
         self._http = httpx.Client(
-            headers={"Authorization": f"Bearer {secret}"}, transport=transport
+            headers={"Authorization": f"Bearer {secret}"},
+            verify=True if ca is None else certificates.believing(ca),
+            transport=transport,
         )
         self._key = key
         self._root = root if verify else None
@@ -583,6 +424,8 @@ class Horus:
             UnavailableError: if nobody answers at the URL.
         """
         wait = timedelta(seconds=params.get("wait") or 0)
+        if method in _DRAINING:
+            wait = _DRAIN
         request = {
             "jsonrpc": "2.0",
             "id": next(self._ids),

@@ -43,16 +43,16 @@ class Dispatcher(Protocol):
     Every method raises `UnavailableError` as `RecordStore` does.
     """
 
-    def ring(self, job_id: str, executor: str, priority: int) -> None:
-        """Tell the runners of an executor that this job may be run."""
+    def ring(self, job_id: str, queue: str, priority: int) -> None:
+        """Tell whoever serves a queue that this job may be run."""
         ...
 
-    def queue_lengths(self, executors: Sequence[str]) -> Mapping[str, int]:
-        """Return how many bells wait for each executor."""
+    def queue_lengths(self, queues: Sequence[str]) -> Mapping[str, int]:
+        """Return how many bells wait in each queue."""
         ...
 
-    def front(self, executor: str, priority: int) -> Front | None:
-        """Look at the oldest bell of that executor and step of priority."""
+    def front(self, queue: str, priority: int) -> Front | None:
+        """Look at the oldest bell of that queue and step of priority."""
         ...
 
 
@@ -67,23 +67,17 @@ class RedisDispatcher:
         self._client = client
         self._clock = clock
 
-    def ring(self, job_id: str, executor: str, priority: int) -> None:
-        made = message(job_id, executor, priority, at=self._clock.now())
-        ask(self._client, "LPUSH", keys.queue(executor, priority), made)
+    def ring(self, job_id: str, queue: str, priority: int) -> None:
+        made = message(job_id, queue, priority, at=self._clock.now())
+        ask(self._client, "LPUSH", keys.queue(queue, priority), made)
 
-    def queue_lengths(self, executors: Sequence[str]) -> Mapping[str, int]:
-        queues = [
-            keys.queue(executor, priority)
-            for executor in executors
-            for priority in keys.STEPS
-        ]
-        lengths = ask_all(self._client, "LLEN", queues)
-        return {
-            executor: sum(next(lengths) for _ in keys.STEPS) for executor in executors
-        }
+    def queue_lengths(self, queues: Sequence[str]) -> Mapping[str, int]:
+        lists = [keys.queue(queue, step) for queue in queues for step in keys.STEPS]
+        lengths = ask_all(self._client, "LLEN", lists)
+        return {queue: sum(next(lengths) for _ in keys.STEPS) for queue in queues}
 
-    def front(self, executor: str, priority: int) -> Front | None:
-        oldest = ask(self._client, "LINDEX", keys.queue(executor, priority), -1)
+    def front(self, queue: str, priority: int) -> Front | None:
+        oldest = ask(self._client, "LINDEX", keys.queue(queue, priority), -1)
         return None if oldest is None else Front(rung_at=_rung_at(oldest))
 
 
@@ -91,40 +85,39 @@ class MemoryDispatcher:
     """A `Dispatcher` that only collects."""
 
     def __init__(self, clock: Clock) -> None:
-        #: Every bell so far: job id, executor, priority.
+        #: Every bell so far: job id, queue, priority.
         self.bells: list[tuple[str, str, int]] = []
         self._clock = clock
         self._queues: defaultdict[str, deque[tuple[str, datetime]]]
         self._queues = defaultdict(deque)
 
-    def ring(self, job_id: str, executor: str, priority: int) -> None:
-        self.bells.append((job_id, executor, priority))
-        waiting = self._queues[keys.queue(executor, priority)]
+    def ring(self, job_id: str, queue: str, priority: int) -> None:
+        self.bells.append((job_id, queue, priority))
+        waiting = self._queues[keys.queue(queue, priority)]
         waiting.append((job_id, self._clock.now()))
 
-    def queue_lengths(self, executors: Sequence[str]) -> Mapping[str, int]:
+    def queue_lengths(self, queues: Sequence[str]) -> Mapping[str, int]:
         return {
-            executor: sum(
-                len(self._queues[keys.queue(executor, priority)])
-                for priority in keys.STEPS
+            queue: sum(
+                len(self._queues[keys.queue(queue, step)]) for step in keys.STEPS
             )
-            for executor in executors
+            for queue in queues
         }
 
-    def front(self, executor: str, priority: int) -> Front | None:
-        waiting = self._queues[keys.queue(executor, priority)]
+    def front(self, queue: str, priority: int) -> Front | None:
+        waiting = self._queues[keys.queue(queue, priority)]
         return Front(rung_at=waiting[0][1]) if waiting else None
 
-    def take(self, executor: str) -> str | None:
+    def take(self, queue: str) -> str | None:
         """Take the next bell as a runner does and return its job id."""
-        for priority in keys.STEPS:
-            waiting = self._queues[keys.queue(executor, priority)]
+        for step in keys.STEPS:
+            waiting = self._queues[keys.queue(queue, step)]
             if waiting:
                 return waiting.popleft()[0]
         return None
 
 
-def message(job_id: str, executor: str, priority: int, *, at: datetime) -> bytes:
+def message(job_id: str, queue: str, priority: int, *, at: datetime) -> bytes:
     """Return a message of Celery's protocol 2 that asks for `horus.run_job(job_id)`."""
     task_id = str(uuid4())
     return orjson.dumps(
@@ -144,7 +137,7 @@ def message(job_id: str, executor: str, priority: int, *, at: datetime) -> bytes
                 "correlation_id": task_id,
                 "reply_to": "",
                 "delivery_mode": 2,
-                "delivery_info": {"exchange": "", "routing_key": executor},
+                "delivery_info": {"exchange": "", "routing_key": queue},
                 "priority": priority,
                 "body_encoding": "base64",
                 "delivery_tag": str(uuid4()),

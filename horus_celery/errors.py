@@ -16,6 +16,7 @@ HorusError
 ├── TooLargeError          smaller
 ├── UnauthenticatedError   with a secret
 ├── ForbiddenError         with another secret
+├── TooManyError           later: it asks too often
 ├── UnavailableError       later: Redis is away
 │   └── DamagedError           once somebody has mended what stands in Redis
 ├── NotOverError           later: the job is not over yet
@@ -152,6 +153,13 @@ class ForbiddenError(HorusError):
         super().__init__(
             f"{method} needs a secret of the scope {needed}", reason="forbidden"
         )
+
+
+class TooManyError(HorusError):
+    """The caller has asked too often; the text says when to ask again."""
+
+    def __init__(self, detail: str) -> None:
+        super().__init__(detail, reason="too_many_requests")
 
 
 class UnavailableError(HorusError):

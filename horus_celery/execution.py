@@ -22,7 +22,7 @@ import structlog
 
 from horus_celery.admission import Admitted, Gate, admit
 from horus_celery.clock import Clock
-from horus_celery.dispatch import JOB_ID
+from horus_celery.dispatch import JOB_ID, Dispatcher
 from horus_celery.errors import (
     ClaimError,
     ConfigurationError,
@@ -168,6 +168,21 @@ def execute(job_id: str, node: Node) -> None:
         return
     if assignment is not None:
         _settle(assignment, _run(assignment, node), node)
+
+
+def ring_again(job_id: str, node: Node, dispatcher: Dispatcher) -> None:
+    """Ring once more for a job of this runner that has to wait here, if it still does.
+
+    Raises:
+        UnavailableError: if Redis does not answer.
+    """
+    record = _find(job_id, node)
+    if record is None:
+        return
+    queue = record.queue or record.summary.executor
+    # Noted first, as the sweep does it.
+    node.store.rung(record.summary.digest, at=node.clock.now(), queue=queue)
+    dispatcher.ring(job_id, queue, record.priority)
 
 
 def deliver(node: Node) -> None:

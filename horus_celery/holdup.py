@@ -8,7 +8,9 @@ from typing import Final
 
 from horus_celery.lifecycle import Status
 from horus_celery.record import Record
-from horus_celery.registry import Registry, RunnerBeat, is_alive
+from horus_celery.registry import Roster, RunnerBeat, is_alive
+from horus_celery.routing import queue_of
+from horus_celery.statements.trust import Trust, is_listed
 from horus_celery.store.base import Filter, RecordStore
 
 #: How many waiting jobs are looked at to tell a job's place among them.
@@ -28,15 +30,26 @@ class Holdup:
 
 
 def holdup_of(
-    record: Record, *, store: RecordStore, registry: Registry, now: datetime
+    record: Record,
+    *,
+    store: RecordStore,
+    roster: Roster,
+    trust: Trust,
+    now: datetime,
+    contexts: frozenset[str] | None = None,
 ) -> Holdup:
-    """Return what holds this record's job."""
+    """Return what holds this record's job, as if only these contexts existed."""
     match record.status:
         case Status.CREATED:
             detail = "it waits for job.start"
             return _holdup(record, "start", record.created_at, detail)
         case Status.QUEUED:
-            return _of_queued(record, store=store, registry=registry, now=now)
+            others = Filter(
+                executor=record.summary.executor,
+                status=Status.QUEUED,
+                contexts=contexts,
+            )
+            return _of_queued(record, store, roster, trust, now, others)
         case Status.RUNNING:
             detail = f"attempt {record.attempt} runs on {record.ran_on}"
             return _holdup(record, "running", record.started_at, detail)
@@ -57,30 +70,59 @@ def describe_end(record: Record) -> str:
 
 
 def _of_queued(
-    record: Record, *, store: RecordStore, registry: Registry, now: datetime
+    record: Record,
+    store: RecordStore,
+    roster: Roster,
+    trust: Trust,
+    now: datetime,
+    others: Filter,
 ) -> Holdup:
-    summary = record.summary
     if record.not_before is not None and record.not_before > now:
-        at = record.not_before.isoformat(timespec="seconds")
-        detail = f"it may not start before {at}"
+        detail = f"it may not start before {_short(record.not_before)}"
         return _holdup(record, "not_before", record.queued_at, detail)
-    beats = [beat for beat in registry.list() if _serves(beat, record)]
+    beats = [beat for beat in roster.list() if _serves(beat, record)]
     if not any(is_alive(beat, now) for beat in beats):
         last = max((beat.at for beat in beats), default=None)
-        wanted = summary.runner or f"any runner of {summary.executor}"
-        seen = (
-            f"last seen {last.isoformat(timespec='seconds')}" if last else "never seen"
-        )
-        detail = f"no live runner: it waits for {wanted}, {seen}"
+        seen = f"last seen {_short(last)}" if last else "never seen"
+        if last is None and record.summary.runner is not None:
+            # It may well be there, and not be allowed to run this.
+            seen = f"{seen} to serve {_work(record)}"
+        detail = f"no live runner: it waits for {_wanted(record, trust)}, {seen}"
         return _holdup(record, "runner", last or record.queued_at, detail)
-    detail = f"{_ahead(record, store)} before it in the queue {summary.executor}"
+    ahead = _ahead(record, store, others)
+    detail = f"{ahead} before it in the queue {record.queue or record.summary.executor}"
     return _holdup(record, "queue", record.queued_at, detail)
 
 
-def _ahead(record: Record, store: RecordStore) -> str:
-    wanted = Filter(executor=record.summary.executor, status=Status.QUEUED)
-    waiting = store.list(wanted, limit=_QUEUE_VIEW)
-    count = sum(_turn(one) < _turn(record) for one in waiting)
+def _wanted(record: Record, trust: Trust) -> str:
+    """Say which runners could take it: the one it names, its context's, or any."""
+    summary = record.summary
+    if summary.runner is not None:
+        return f"the runner {summary.runner}"
+    queue = queue_of(
+        executor=summary.executor,
+        runner=None,
+        context_id=summary.context_id,
+        trust=trust,
+    )
+    if queue == summary.executor:
+        return f"any runner of {summary.executor}"
+    return f"a runner of {_work(record)}"
+
+
+def _short(at: datetime) -> str:
+    return at.isoformat(timespec="seconds")
+
+
+def _work(record: Record) -> str:
+    return f"{record.summary.executor} for the context {record.summary.context_id}"
+
+
+def _ahead(record: Record, store: RecordStore, others: Filter) -> str:
+    waiting = store.list(others, limit=_QUEUE_VIEW)
+    count = sum(
+        one.queue == record.queue and _turn(one) < _turn(record) for one in waiting
+    )
     if len(waiting) == _QUEUE_VIEW:
         return f"at least {count} jobs wait"
     return "1 job waits" if count == 1 else f"{count} jobs wait"
@@ -94,8 +136,9 @@ def _serves(beat: RunnerBeat, record: Record) -> bool:
     summary = record.summary
     if summary.runner is not None and beat.name != summary.runner:
         return False
-    mine = "*" in beat.contexts or summary.context_id in beat.contexts
-    return summary.executor in beat.executors and mine
+    if summary.executor not in beat.executors:
+        return False
+    return is_listed(summary.context_id, beat.contexts)
 
 
 def _turn(record: Record) -> tuple[int, datetime]:

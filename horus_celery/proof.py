@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass, replace
-from typing import Final
+from functools import lru_cache, partial
+from typing import Final, TypeAlias
 
 from horus_celery.errors import ReceiptError, RefusedError
 from horus_celery.lifecycle import Status
@@ -18,6 +21,10 @@ from horus_celery.statements.trust import Trust
 MISMATCH: Final = "receipt_mismatch"
 #: Ends of `failed` that no runner is there to sign.
 UNSIGNED_REASONS: Final = frozenset({"worker_lost", "expired"})
+#: Proofs that are kept in mind, and the characters that the texts of one may have: some
+#: 20 MB where jobs are of the usual size.
+_REMEMBERED: Final = 2000
+_MAX_REMEMBERED: Final = 8192
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -31,35 +38,86 @@ class Shown:
     signed_by: tuple[str, ...]
 
 
+class Proofs:
+    """Proves records as `prove` does, and keeps in mind what it verified lately.
+
+    What a proof is made from (envelope, receipt, trust bundle) is what it is found by:
+    so nothing is believed that would not be believed without.
+    """
+
+    def __init__(self) -> None:
+        self._latest: tuple[Trust, _Verify] | None = None
+
+    def prove(self, record: Record, trust: Trust) -> Shown:
+        """Return what `prove` returns."""
+        latest = self._latest
+        if latest is None or latest[0] is not trust:
+            verify = lru_cache(_REMEMBERED)(partial(_verify, trust))
+            latest = self._latest = trust, verify
+        if len(record.envelope) + len(record.receipt or "") > _MAX_REMEMBERED:
+            return prove(record, trust)
+        return _shown(record, latest[1])
+
+
 def prove(record: Record, trust: Trust) -> Shown:
     """Return the record as it is, or as failed if its signed bytes say otherwise."""
+    return _shown(record, partial(_verify, trust))
+
+
+@dataclass(frozen=True, slots=True)
+class _Proof:
+    """What the signed bytes of a record say; None where they are none."""
+
+    job: Job | None
+    signed_by: tuple[str, ...]
+    receipt: Receipt | None
+
+
+#: Verifies the envelope and the receipt that are kept for a digest.
+_Verify: TypeAlias = Callable[[str, str, str | None], _Proof]
+
+
+def _verify(
+    trust: Trust, digest: str, envelope_text: str, receipt_text: str | None
+) -> _Proof:
     try:
-        envelope = _envelope_of(record)
+        envelope = _envelope_of(digest, envelope_text)
         job = Job.from_wire(canonical.parse(envelope.body))
     except RefusedError:
-        return Shown(record=_disbelieved(record), job=None, signed_by=())
+        return _Proof(None, (), None)
     signed_by = tuple(sorted(dsse.signers(envelope, trust.caller_keys())))
-    return Shown(record=_proven(record, job, trust), job=job, signed_by=signed_by)
+    receipt = None
+    if receipt_text is not None:
+        expected = Expected.of(job, digest=digest)
+        with suppress(ReceiptError):
+            receipt = check_receipt(receipt_text, trust=trust, expected=expected)
+    return _Proof(job, signed_by, receipt)
 
 
-def _proven(record: Record, job: Job, trust: Trust) -> Record:
+def _shown(record: Record, verify: _Verify) -> Shown:
+    proof = verify(record.summary.digest, record.envelope, record.receipt)
+    if proof.job is None:
+        return Shown(record=_disbelieved(record), job=None, signed_by=())
+    proven = _proven(record, proof.receipt)
+    return Shown(record=proven, job=proof.job, signed_by=proof.signed_by)
+
+
+def _proven(record: Record, receipt: Receipt | None) -> Record:
     if not record.is_over or _needs_no_receipt(record):
         return record
-    try:
-        receipt = _receipt_of(record, job, trust)
-    except ReceiptError:
+    if receipt is None or not _bears_out(receipt, record):
         return _disbelieved(record)
     return replace(record, attempt=receipt.attempt, ran_on=receipt.runner)
 
 
-def _envelope_of(record: Record) -> dsse.Envelope:
+def _envelope_of(digest: str, text: str) -> dsse.Envelope:
     """Read the envelope that was admitted.
 
     Raises:
         RefusedError: if it is not the envelope of the record's digest any more.
     """
-    envelope = dsse.read(record.envelope, dsse.JOB)
-    if envelope.digest != record.summary.digest:
+    envelope = dsse.read(text, dsse.JOB)
+    if envelope.digest != digest:
         raise RefusedError("env.shape", "the stored envelope is that of another job")
     return envelope
 
@@ -72,23 +130,14 @@ def _needs_no_receipt(record: Record) -> bool:
     return silent and record.receipt is None and record.result is None
 
 
-def _receipt_of(record: Record, job: Job, trust: Trust) -> Receipt:
-    """Read the receipt that proves how a record ended.
-
-    Raises:
-        ReceiptError: if it has none, or one that says something else.
-    """
-    if record.receipt is None:
-        raise ReceiptError(f"job {job.id} is {record.status} without a receipt")
-    expected = Expected.of(job, digest=record.summary.digest)
-    receipt = check_receipt(record.receipt, trust=trust, expected=expected)
+def _bears_out(receipt: Receipt, record: Record) -> bool:
+    """Say whether a receipt of the job tells its end as the record does."""
     said = (record.status.value, record.reason, record.exit_code)
-    if said != (receipt.status, receipt.reason, receipt.exit_code):
-        raise ReceiptError(f"job {job.id} ended otherwise than its record says")
-    result = (record.result or "").encode()
-    if hashlib.sha256(result).hexdigest() != receipt.result.sha256:
-        raise ReceiptError(f"the result of job {job.id} is not the signed one")
-    return receipt
+    result = hashlib.sha256((record.result or "").encode()).hexdigest()
+    return (*said, result) == (
+        *(receipt.status, receipt.reason, receipt.exit_code),
+        receipt.result.sha256,
+    )
 
 
 def _disbelieved(record: Record) -> Record:

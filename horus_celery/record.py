@@ -45,6 +45,8 @@ class Record:
     priority: int = 4
     #: Not rung before this moment.
     not_before: datetime | None = None
+    #: The queue that it stands, or last stood, in (`routing.queue_of`).
+    queue: str | None = None
     #: When the supervisor recorded it, not when the client made it.
     created_at: datetime
     queued_at: datetime | None = None
@@ -85,6 +87,8 @@ class Change:
     exit_code: int | None = None
     result: str | None = None
     receipt: str | None = None
+    #: For QUEUED: the queue; None is the one where it last stood, else its executor's.
+    queue: str | None = None
     #: For CLAIMED: the record counts as abandoned after this moment.
     lease_until: datetime | None = None
     #: The change counts only while this attempt holds the record.

@@ -9,11 +9,12 @@ import shutil
 import socket
 import subprocess
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
 from datetime import timedelta
 from pathlib import Path
+from types import MappingProxyType
 from typing import Final
 from urllib.parse import quote
 
@@ -23,6 +24,13 @@ from horus_celery.statedir import StateDirectory
 #: A distribution's server comes first: it gets security updates.
 NAMES: Final = ("valkey-server", "redis-server")
 OLDEST: Final = (7, 0)
+#: What a server may be besides one of its own, and why that is not enough.
+_NOT_FOR_US: Final[Mapping[str, str]] = MappingProxyType(
+    {
+        "sentinel": "it is a sentinel, whose address begins with sentinel://",
+        "cluster": "it is one of a cluster, and Horus keeps its keys on one server",
+    }
+)
 _PATIENCE: Final = timedelta(seconds=5)
 _STEP: Final = timedelta(milliseconds=10)
 
@@ -141,14 +149,17 @@ def require_usable(redis_url: str, *, namespace: str) -> str:
     import redis  # noqa: PLC0415 - 0.1 s, and seldom needed
 
     from horus_celery.store import connection  # noqa: PLC0415 - as above
+    from horus_celery.store.keys import Keys  # noqa: PLC0415 - as above
 
     client = connection.connect(redis_url)
-    why = ""
     try:
         with connection.answering():
-            version = str(client.info("server").get("redis_version"))
-            # One that may only be read refuses this, and others lose nothing by it.
-            client.delete(f"{namespace}:probe")
+            # INFO tells it, too, but a user of ours has no need of what else it tells.
+            told = _told(client.execute_command("HELLO"))  # type: ignore[no-untyped-call]  # so is redis-py
+            why = _fault_of(told)
+            if why is None:
+                # One that may only be read refuses this; others lose nothing by it.
+                client.delete(f"{Keys.of(namespace).record}probe")
     except DamagedError:
         why = "it refuses what is asked of a Redis"
     except UnavailableError as error:
@@ -156,10 +167,8 @@ def require_usable(redis_url: str, *, namespace: str) -> str:
     except redis.RedisError:
         why = "redis_url has an option that cannot be used"
     else:
-        found = re.match(r"(\d+)\.(\d+)", version)
-        if found is not None and (int(found[1]), int(found[2])) >= OLDEST:
-            return version
-        why = f"its version is {found[0] if found else 'unknown'}, and 7 is the oldest"
+        if why is None:
+            return told[b"version"]
     finally:
         client.close()
     raise ConfigurationError(
@@ -190,6 +199,27 @@ def wait_until_ready(
             return False
         time.sleep(_STEP.total_seconds())
     return True
+
+
+def _told(greeting: object) -> Mapping[bytes, str]:
+    """Read an answer to HELLO, names and values by turns: the texts among them."""
+    if not isinstance(greeting, list):
+        return {}
+    return {
+        name: value.decode("ascii", "replace")
+        for name, value in zip(greeting[::2], greeting[1::2], strict=False)
+        if isinstance(name, bytes) and isinstance(value, bytes)
+    }
+
+
+def _fault_of(told: Mapping[bytes, str]) -> str | None:
+    """Return why a server that greets us so cannot be used."""
+    if told.get(b"mode") in _NOT_FOR_US:
+        return _NOT_FOR_US[told[b"mode"]]
+    version = re.match(r"(\d+)\.(\d+)", told.get(b"version", ""))
+    if version is not None and (int(version[1]), int(version[2])) >= OLDEST:
+        return None
+    return f"its version is {version[0] if version else 'unknown'}, and 7 is the oldest"
 
 
 def _examined(path: Path) -> RedisServer | None:

@@ -11,7 +11,7 @@ from __future__ import annotations
 import json
 from base64 import b64decode, b64encode
 from collections import Counter
-from typing import Final, cast
+from typing import Any, Final, cast
 from uuid import uuid4
 
 import kombu.transport.redis as kombu_redis
@@ -20,6 +20,8 @@ import structlog
 from celery import Celery
 from celery.worker.consumer import Consumer
 from kombu.transport import TRANSPORT_ALIASES
+from redis.backoff import NoBackoff
+from redis.retry import Retry
 
 from horus_celery.dispatch import JOB_ID, TASK
 
@@ -71,9 +73,7 @@ class ScreeningClient(redis.Redis):
         return [answer[0], screened] if command_name == "BRPOP" else screened
 
 
-class ScreeningChannel(kombu_redis.Channel):
-    """A channel whose messages were screened."""
-
+class _Screened(kombu_redis.Channel):
     # The sweep rings again for what a runner could not start: so nothing is put back,
     # and nothing is dumped to a file when Redis is away.
     do_restore = False
@@ -87,10 +87,40 @@ class ScreeningChannel(kombu_redis.Channel):
         pass
 
 
+class ScreeningChannel(_Screened):
+    """A channel whose messages were screened."""
+
+
 class ScreeningTransport(kombu_redis.Transport):
     """Kombu's Redis transport behind the screen."""
 
     Channel = ScreeningChannel
+
+
+class PromptSentinelChannel(kombu_redis.SentinelChannel):
+    """A channel to what the sentinels call the master; it waits for no dead one."""
+
+    def _sentinel_managed_pool(self, asynchronous: bool = False) -> object:  # noqa: FBT001, FBT002 - kombu's
+        # By itself redis-py asks a dead sentinel ten times, for half a minute.
+        arguments: dict[str, Any] = getattr(self, "sentinel_kwargs", None) or {}
+        self.sentinel_kwargs = {**arguments, "retry": Retry(NoBackoff(), 0)}
+        return super()._sentinel_managed_pool(asynchronous)  # type: ignore[no-untyped-call]  # so is kombu
+
+
+class PromptSentinelTransport(kombu_redis.SentinelTransport):
+    """Kombu's Sentinel transport, in time."""
+
+    Channel = PromptSentinelChannel
+
+
+class ScreeningSentinelChannel(_Screened, PromptSentinelChannel):
+    """A `ScreeningChannel` to what the sentinels call the master."""
+
+
+class ScreeningSentinelTransport(PromptSentinelTransport):
+    """Kombu's Sentinel transport behind the screen."""
+
+    Channel = ScreeningSentinelChannel
 
 
 class LockedConsumer(Consumer):  # type: ignore[misc]  # Celery is untyped
@@ -115,12 +145,19 @@ class LockedConsumer(Consumer):  # type: ignore[misc]  # Celery is untyped
 def install() -> None:
     """Put the screen before every Redis broker of this process."""
     for scheme in ("redis", "rediss"):
-        TRANSPORT_ALIASES[scheme] = f"{__name__}:ScreeningTransport"
+        TRANSPORT_ALIASES[scheme] = f"{__name__}:{ScreeningTransport.__name__}"
+    TRANSPORT_ALIASES["sentinel"] = f"{__name__}:{ScreeningSentinelTransport.__name__}"
+
+
+def be_prompt() -> None:
+    """Have a process without the screen wait for no dead sentinel, either."""
+    TRANSPORT_ALIASES["sentinel"] = f"{__name__}:{PromptSentinelTransport.__name__}"
 
 
 def is_installed(app: Celery) -> bool:
     """Whether this process reads its broker through the screen."""
-    return bool(app.connection_for_read().get_transport_cls() is ScreeningTransport)
+    transport = app.connection_for_read().get_transport_cls()
+    return transport in (ScreeningTransport, ScreeningSentinelTransport)
 
 
 def lock_tasks(app: Celery) -> None:

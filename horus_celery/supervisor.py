@@ -8,13 +8,14 @@ import time
 from collections import deque
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from copy import copy
+from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
-from typing import Final, Protocol
+from typing import Final, Protocol, TypeVar
 
 import structlog
 
-from horus_celery import __version__, admission
+from horus_celery import __version__, admission, routing
 from horus_celery.clock import Clock
 from horus_celery.dispatch import Dispatcher
 from horus_celery.errors import (
@@ -29,11 +30,11 @@ from horus_celery.errors import (
 )
 from horus_celery.holdup import Holdup, holdup_of
 from horus_celery.lifecycle import Event, Status
-from horus_celery.proof import Shown, prove
-from horus_celery.record import Change, Record
-from horus_celery.registry import Registry, RunnerBeat, is_alive
+from horus_celery.proof import Proofs, Shown
+from horus_celery.record import Change, Record, Summary
+from horus_celery.registry import Registry, Roster
 from horus_celery.statements import dsse
-from horus_celery.statements.trust import RunnerEntry, Trust
+from horus_celery.statements.trust import ALL, RunnerEntry, Trust
 from horus_celery.store.base import (
     Filter,
     LogLine,
@@ -50,7 +51,11 @@ _TAIL_PAGE: Final = 1000
 _TAIL_PAGES: Final = 50
 #: How long `delete` waits for a running job to end: a runner ends it within 5 s.
 _END_OF_STOPPED: Final = timedelta(seconds=15)
+#: How many sets of contexts have their view of the bundle remembered.
+_MAX_NARROWED: Final = 256
 _DIGEST: Final = re.compile(r"[0-9a-f]{64}")
+_T = TypeVar("_T")
+_Model = TypeVar("_Model", Trust, RunnerEntry)
 _logger: Final = structlog.get_logger(__name__)
 
 
@@ -105,14 +110,15 @@ class Info:
     version: str
     uptime: timedelta
     counts: Mapping[Status, int]
+    #: How many jobs stand in each queue.
     queues: Mapping[str, int]
-    runners: tuple[RunnerBeat, ...]
-    #: The names of those runners that are alive.
-    alive: frozenset[str]
 
 
 class Supervisor:
-    """One supervisor process; its methods may be called by many threads at once."""
+    """One supervisor process; its methods may be called by many threads at once.
+
+    It may be bound to contexts: what lies outside them does not exist for it then.
+    """
 
     def __init__(
         self,
@@ -132,8 +138,9 @@ class Supervisor:
         self._logs = logs
         self._wakes = wakes
         self._dispatcher = dispatcher
-        self._registry = registry
+        self._roster = Roster(registry, trust)
         self._trust = trust
+        self._proofs = Proofs()
         self._clock = clock
         self._namespace = namespace
         self._limits = limits or Limits()
@@ -141,6 +148,22 @@ class Supervisor:
         self._since = clock.now()
         self._waiters = threading.BoundedSemaphore(self._limits.max_waiters)
         self._is_closed = threading.Event()
+        #: None is all of them.
+        self._contexts: frozenset[str] | None = None
+        #: The bundle as each set of contexts shows it, with the one it was made of.
+        self._narrowed: dict[frozenset[str], tuple[Trust, Trust]] = {}
+
+    def within(self, contexts: frozenset[str] | None) -> Supervisor:
+        """Return this supervisor, bound to contexts; None binds it to none.
+
+        Whatever lies in other contexts is answered like what does not exist, in words
+        and in the number of ways to the store.
+        """
+        if contexts is None:
+            return self
+        bound = copy(self)
+        vars(bound).update(_contexts=contexts)
+        return bound
 
     def close(self) -> None:
         """Send every waiter away with `NotOverError`; nobody can wait any more."""
@@ -194,8 +217,10 @@ class Supervisor:
             IllegalTransition: if it is further already.
         """
         now = self._clock.now()
-        digest = self._find(job_id).summary.digest
-        record = self._store.apply(digest, Change(event=Event.QUEUED, at=now))
+        record = self._find(job_id)
+        queue = self._queue_of(record.summary)
+        change = Change(event=Event.QUEUED, at=now, queue=queue)
+        record = self._store.apply(record.summary.digest, change)
         self._ring(record, now=now)
         return record
 
@@ -215,7 +240,7 @@ class Supervisor:
             NotFoundError: if there is none.
             IdAmbiguous: if several contexts have a job of this id.
         """
-        return prove(self._find(job_id), self._trust.current())
+        return self._proofs.prove(self._find(job_id), self._trust.current())
 
     def result(self, job_id: str, *, wait: timedelta) -> Ending:
         """Wait for a job's end and return how it ended.
@@ -250,25 +275,37 @@ class Supervisor:
     def receipt(self, job_id: str) -> dsse.Envelope | None:
         """Return the receipt of a job that a runner has ended or refused.
 
+        It is kept when the job's record goes because of its age.
+
         Raises:
             ReceiptError: if what is stored is no receipt.
         """
-        record = self._find(job_id)
-        if record.receipt is None:
+        try:
+            receipt = self._find(job_id).receipt
+        except NotFoundError:
+            kept = self._store.archived(job_id, contexts=self._contexts)
+            if not kept:
+                raise
+            receipt = _only(job_id, kept, [one.digest for one in kept]).receipt
+        if receipt is None:
             return None
         try:
-            return dsse.read(record.receipt, dsse.RECEIPT)
+            return dsse.read(receipt, dsse.RECEIPT)
         except RefusedError as refusal:
             raise ReceiptError(
-                f"what is stored for job {record.summary.id} is no receipt:"
-                f" {refusal.reason}"
+                f"what is stored for job {job_id} is no receipt: {refusal.reason}"
             ) from None
 
     def why(self, job_id: str) -> Holdup:
         """Return the one thing that holds a job now, or what ended it."""
         record = self.status(job_id)
         return holdup_of(
-            record, store=self._store, registry=self._registry, now=self._clock.now()
+            record,
+            store=self._store,
+            roster=self._roster,
+            trust=self._trust.current(),
+            now=self._clock.now(),
+            contexts=self._contexts,
         )
 
     def list(
@@ -276,9 +313,15 @@ class Supervisor:
     ) -> tuple[Shown, ...]:
         """Return matching records, newest first, from behind the job `after`."""
         behind = None if after is None else self._find(after).summary.digest
+        if self._contexts is not None:
+            if wanted.context_id not in {None, *self._contexts}:
+                return ()
+            # One that is named is in them: then it is all that has to be looked for.
+            contexts = self._contexts if wanted.context_id is None else None
+            wanted = replace(wanted, contexts=contexts)
         records = self._store.list(wanted, limit=limit, after=behind)
         trust = self._trust.current()
-        return tuple(prove(record, trust) for record in records)
+        return tuple(self._proofs.prove(record, trust) for record in records)
 
     # --- jobs go ---------------------------------------------------------------
 
@@ -303,19 +346,13 @@ class Supervisor:
 
     def info(self) -> Info:
         """Return what this supervisor is and what it has to do."""
-        now = self._clock.now()
-        beats = tuple(self._registry.list())
-        executors = {one for runner in self._runners() for one in runner.executors}
-        executors.update(one for beat in beats for one in beat.executors)
         return Info(
             name=self._name,
             namespace=self._namespace,
             version=__version__,
-            uptime=now - self._since,
-            counts=self._store.counts(),
-            queues=self._dispatcher.queue_lengths(sorted(executors)),
-            runners=beats,
-            alive=frozenset(beat.name for beat in beats if is_alive(beat, now)),
+            uptime=self._clock.now() - self._since,
+            counts=self._store.counts(self._contexts),
+            queues=self._store.queue_lengths(self._queues()),
         )
 
     def trust_envelope(self) -> str:
@@ -330,13 +367,14 @@ class Supervisor:
         now = self._clock.now()
         envelope = dsse.from_wire(job, dsse.JOB, max_bytes=self._limits.max_job_bytes)
         admitted = admission.admit(envelope, self._gate(now))
+        summary = admission.summary(admitted)
         record = self._store.add(
-            admission.summary(admitted),
+            summary,
             admitted.envelope,
             at=now,
             priority=priority,
             not_before=not_before,
-            queue=queue,
+            queue=self._queue_of(summary) if queue else None,
         )
         if queue:
             self._ring(record, now=now)
@@ -349,9 +387,44 @@ class Supervisor:
             name=None,
             executors=None,
             contexts=None,
-            trust=self._trust.current(),
+            trust=self._trust_within(),
             now=now,
         )
+
+    def _trust_within(self) -> Trust:
+        """Return the bundle without the grants of contexts that do not exist here."""
+        trust = self._trust.current()
+        if self._contexts is None:
+            return trust
+        of, narrowed = self._narrowed.get(self._contexts, (None, trust))
+        if of is not trust:
+            narrowed = _without_grants(trust, self._contexts)
+            if len(self._narrowed) >= _MAX_NARROWED:
+                self._narrowed.clear()
+            self._narrowed[self._contexts] = (trust, narrowed)
+        return narrowed
+
+    def _queues(self) -> Sequence[str]:
+        """Return the queues that runners serve, but none of a context outside."""
+        try:
+            trust = self._trust.current()
+        except ConfigurationError:
+            return ()
+        heard = {beat.name: beat.executors for beat in self._roster.list()}
+        entries = [
+            entry
+            for each in trust.runners
+            if (entry := _entry_within(each, self._contexts)) is not None
+        ]
+        seen = _with(trust, runners=tuple(entries))
+        queues = {
+            queue
+            for entry in entries
+            for queue in routing.queues_of(
+                entry, {*entry.executors, *heard.get(entry.name, ())} - {ALL}, seen
+            )
+        }
+        return sorted(queues)
 
     def _ring(self, record: Record, *, now: datetime) -> None:
         # Recorded first, rung second: the sweep rings again for a lost message, and a
@@ -362,25 +435,31 @@ class Supervisor:
         if record.not_before is not None and record.not_before > now:
             return
         summary = record.summary
+        queue = record.queue or summary.executor
         try:
-            self._dispatcher.ring(summary.id, summary.executor, record.priority)
+            self._dispatcher.ring(summary.id, queue, record.priority)
             if record.not_before is not None:
                 # Else being queued counts as the bell, which saves a way to the store.
-                self._store.rung(summary.digest, at=now)
+                self._store.rung(summary.digest, at=now, queue=queue)
         except UnavailableError as error:
             # The job is recorded, and the caller is told so; this names what to mend.
             _logger.warning("bell put off", job_id=summary.id, detail=error.detail)
 
+    def _queue_of(self, summary: Summary) -> str:
+        return routing.queue_of(
+            executor=summary.executor,
+            runner=summary.runner,
+            context_id=summary.context_id,
+            trust=self._trust.current(),
+        )
+
     def _find(self, job_id: str) -> Record:
         if _DIGEST.fullmatch(job_id):
-            return self._store.get(job_id)
-        records = self._store.named(job_id)
+            return self._store.get(job_id, contexts=self._contexts)
+        records = self._store.named(job_id, contexts=self._contexts)
         if not records:
             raise NotFoundError(f"there is no job {job_id}")
-        if len(records) > 1:
-            digests = tuple(record.summary.digest for record in records)
-            raise IdAmbiguous(job_id, digests)
-        return records[0]
+        return _only(job_id, records, [one.summary.digest for one in records])
 
     @contextmanager
     def _waiter(self) -> Iterator[None]:
@@ -404,7 +483,7 @@ class Supervisor:
         Raises:
             NotOverError: if the time is over first.
         """
-        shown = prove(record, self._trust.current()).record
+        shown = self._proofs.prove(record, self._trust.current()).record
         if shown.is_over:
             return shown
         if not wait:
@@ -413,7 +492,8 @@ class Supervisor:
         deadline = time.monotonic() + wait.total_seconds()
         with self._waiter(), self._wakes.watch(digest) as watch:
             while True:
-                shown = prove(self._store.get(digest), self._trust.current()).record
+                record = self._store.get(digest)
+                shown = self._proofs.prove(record, self._trust.current()).record
                 if shown.is_over:
                     return shown
                 left = timedelta(seconds=deadline - time.monotonic())
@@ -467,11 +547,44 @@ class Supervisor:
         except IllegalTransition:
             return self._store.get(digest)  # it ended in between
 
-    def _runners(self) -> Sequence[RunnerEntry]:
-        try:
-            return self._trust.current().runners
-        except ConfigurationError:
-            return ()
+
+def _without_grants(trust: Trust, contexts: frozenset[str]) -> Trust:
+    """Return a bundle as if only these contexts had grants."""
+    grants = tuple(one for one in trust.grants if one.context_id in contexts)
+    return _with(trust, grants=grants)
+
+
+def _entry_within(
+    entry: RunnerEntry, contexts: frozenset[str] | None
+) -> RunnerEntry | None:
+    """Return a runner as if only these contexts existed; None if it serves none."""
+    if contexts is None or ALL in entry.contexts:
+        return entry
+    own = tuple(one for one in entry.contexts if one in contexts)
+    if not own:
+        return None
+    return _with(entry, contexts=own)
+
+
+def _with(model: _Model, **changes: object) -> _Model:
+    """Return a statement's part with some fields changed.
+
+    Its parts were checked, and what it computes from them is computed anew: a copy
+    would keep that.
+    """
+    fields = {name: getattr(model, name) for name in type(model).model_fields}
+    return type(model).model_construct(**{**fields, **changes})
+
+
+def _only(job_id: str, found: Sequence[_T], digests: Sequence[str]) -> _T:
+    """Return the one that was found by a job's id.
+
+    Raises:
+        IdAmbiguous: if jobs of several contexts have it.
+    """
+    if len(found) > 1:
+        raise IdAmbiguous(job_id, tuple(digests))
+    return found[0]
 
 
 def _not_over(record: Record) -> NotOverError:

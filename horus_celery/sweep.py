@@ -1,4 +1,4 @@
-"""What is rung again because its bell was lost, and what is given up as dead."""
+"""What is rung again as its bell was lost, what is given up, and what has to go."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from collections.abc import Callable, Collection, Iterable
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from functools import partial
+from operator import attrgetter
 from typing import Final, TypeVar
 
 import structlog
@@ -22,11 +23,14 @@ from horus_celery.errors import (
 )
 from horus_celery.lifecycle import Event, Status
 from horus_celery.record import LEASE, Change, Record
-from horus_celery.store.base import Bell, RecordStore
+from horus_celery.store.base import Bell, RecordStore, bell_of
 from horus_celery.store.keys import step
 
 #: A bell this young may still be on its way from the queue to its runner.
 GRACE: Final = timedelta(seconds=5)
+#: How long a bell stands in a queue that is not its own any more before it is rung in
+#: the new one: by then every node has the same trust bundle.
+SETTLED: Final = timedelta(minutes=1)
 #: How often a sweep is made.
 EVERY: Final = timedelta(seconds=1)
 #: Records of each kind that are read at once.
@@ -52,6 +56,8 @@ class SweepReport:
     buried: int = 0
     #: Failed, because nobody took them before they expired.
     expired: int = 0
+    #: Forgotten but for their receipts, because they ended long ago.
+    retired: int = 0
 
     @property
     def did_nothing(self) -> bool:
@@ -67,11 +73,28 @@ class Sweep:
     """
 
     def __init__(
-        self, store: RecordStore, dispatcher: Dispatcher, clock: Clock
+        self,
+        store: RecordStore,
+        dispatcher: Dispatcher,
+        clock: Clock,
+        *,
+        route: Callable[[Bell], str] = attrgetter("queue"),
+        keep: timedelta | None = None,
     ) -> None:
+        """Make a sweep.
+
+        Args:
+            store: Where the records are.
+            dispatcher: What rings for them.
+            clock: Tells the time.
+            route: Says which queue is a bell's now; it stays where it stood by default.
+            keep: How long records are kept after their end; for ever by default.
+        """
         self._store = store
         self._dispatcher = dispatcher
         self._clock = clock
+        self._route = route
+        self._keep = keep
         #: Since when the store has answered every sweep.
         self._steady_since: datetime | None = None
         self._latest: datetime | None = None
@@ -104,6 +127,9 @@ class Sweep:
         turn.may("expire", partial(self._expire, turn))
         turn.may("ring due", partial(self._ring_due, turn))
         turn.may("ring again", partial(self._ring_again, turn))
+        turn.may("retire", partial(self._retire, turn))
+        if found := +turn.done:
+            turn.may("count", partial(self._store.count_swept, found))
         self._troubles = frozenset(turn.troubles)
         return SweepReport(**turn.done)
 
@@ -130,7 +156,7 @@ class Sweep:
                 return
             turn.done["requeued" if after.status is Status.QUEUED else "buried"] += 1
             if after.status is Status.QUEUED:
-                self._ring(_bell(after), turn.now)
+                self._ring(bell_of(after, rung_at=after.queued_at), turn.now)
 
         read = partial(self._store.abandoned, at=turn.now)
         turn.each("bury one", lambda limit: read(limit=limit), give_up)
@@ -166,6 +192,16 @@ class Sweep:
         read = partial(self._store.due, at=turn.now)
         turn.each("ring due one", lambda limit: read(limit=limit), ring)
 
+    def _retire(self, turn: _Turn) -> None:
+        if self._keep is None:
+            return
+        read = partial(self._store.finished, before=turn.now - self._keep)
+
+        def retire(digest: str) -> None:
+            turn.done["retired"] += self._store.retire(digest)
+
+        turn.each("retire one", lambda limit: read(limit=limit), retire)
+
     def _ring_again(self, turn: _Turn) -> None:
         for _ in range(_PAGES):
             silent = self._store.silent(before=turn.now - GRACE, limit=_PAGE)
@@ -180,21 +216,31 @@ class Sweep:
         """Return those whose message is not in its queue any more."""
         queues: dict[tuple[str, int], list[Bell]] = {}
         for bell in silent:
-            queues.setdefault((bell.executor, step(bell.priority)), []).append(bell)
+            queues.setdefault((bell.queue, step(bell.priority)), []).append(bell)
         lost: list[Bell] = []
 
         def look(queue: tuple[str, int], bells: Iterable[Bell]) -> None:
             front = self._dispatcher.front(*queue)
-            lost.extend(bell for bell in bells if _is_lost(bell, front))
+            lost.extend(
+                bell
+                for bell in bells
+                if _is_lost(bell, front) or self._is_stranded(bell, turn.now)
+            )
 
         for queue, bells in queues.items():
             turn.may("look into a queue", partial(look, queue, bells))
         return lost
 
+    def _is_stranded(self, bell: Bell, now: datetime) -> bool:
+        """Whether it waits in a queue that its runners do not serve any more."""
+        has_waited = bell.rung_at is not None and now - bell.rung_at > SETTLED
+        return has_waited and self._route(bell) != bell.queue
+
     def _ring(self, bell: Bell, now: datetime) -> None:
         # Noted first: what is rung and cannot be noted would be rung every second.
-        self._store.rung(bell.digest, at=now)
-        self._dispatcher.ring(bell.job_id, bell.executor, bell.priority)
+        queue = self._route(bell)
+        self._store.rung(bell.digest, at=now, queue=queue)
+        self._dispatcher.ring(bell.job_id, queue, bell.priority)
 
 
 @dataclass(slots=True, kw_only=True)
@@ -230,16 +276,17 @@ class _Turn:
         read: Callable[[int], Collection[_T]],
         act: Callable[[_T], None],
     ) -> None:
-        """Read a page and deal with each alone; what fails hides nothing behind it.
+        """Read pages and deal with each alone; what fails hides nothing behind it.
 
         Raises:
             UnavailableError: see `may`.
         """
         stuck: set[_T] = set()
         for _ in range(_PAGES):
-            new = [one for one in read(_PAGE + len(stuck)) if one not in stuck]
+            page = read(_PAGE + len(stuck))
+            new = [one for one in page if one not in stuck]
             failed = {one for one in new if not self.may(step, partial(act, one))}
-            if not failed:
+            if len(page) < _PAGE + len(stuck):
                 return
             stuck |= failed
 
@@ -311,14 +358,4 @@ def _after_death(record: Record, now: datetime) -> Change:
         return Change(event=Event.REQUEUED, at=now, if_attempt=record.attempt)
     return Change(
         event=Event.FAILED, at=now, reason="worker_lost", if_attempt=record.attempt
-    )
-
-
-def _bell(record: Record) -> Bell:
-    return Bell(
-        digest=record.summary.digest,
-        job_id=record.summary.id,
-        executor=record.summary.executor,
-        priority=record.priority,
-        rung_at=record.queued_at,
     )

@@ -3,11 +3,17 @@
 from __future__ import annotations
 
 import os
+from contextlib import AbstractContextManager, suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Final, TypeAlias
+from typing import Final, Protocol, TypeAlias
 
-from horus_celery.errors import ConfigurationError, RefusedError
+from horus_celery.errors import (
+    ConfigurationError,
+    ConflictError,
+    NotCoveredError,
+    RefusedError,
+)
 from horus_celery.journal import Journal
 from horus_celery.statements import dsse
 from horus_celery.statements.keys import read_public_key_file
@@ -18,6 +24,18 @@ _MAX_TEXT: Final = 2 * dsse.MAX_BODY
 
 #: Changes whenever the file was written or replaced.
 _Mark: TypeAlias = tuple[int, int, int]
+
+
+class Folder(Protocol):
+    """Where the file lies, as far as it is to be changed."""
+
+    def locked(self) -> AbstractContextManager[None]:
+        """Be the only one who changes keys and trust."""
+        ...
+
+    def put_trust(self, text: str) -> None:
+        """Put a bundle in place of the present one, whole or not at all."""
+        ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,7 +53,22 @@ class TrustFile:
     uses it refuses with a reason.
     """
 
-    def __init__(self, trust_path: Path, root_path: Path, journal: Journal) -> None:
+    def __init__(
+        self,
+        trust_path: Path,
+        root_path: Path,
+        journal: Journal,
+        folder: Folder | None = None,
+    ) -> None:
+        """Say where it lies.
+
+        Args:
+            trust_path: The bundle.
+            root_path: The pinned root key.
+            journal: Remembers the newest version.
+            folder: Needed where new bundles are installed.
+        """
+        self._folder = folder
         self._trust_path = trust_path
         self._root_path = root_path
         self._journal = journal
@@ -57,6 +90,45 @@ class TrustFile:
             ConfigurationError: as `current`.
         """
         return self._current().envelope
+
+    def install(self, text: str | bytes, *, aud: str) -> Trust:
+        """Put a newer bundle in place of the present one, and believe it from now on.
+
+        Args:
+            text: The envelope as JSON text.
+            aud: The deployment that it must be for.
+
+        Raises:
+            RefusedError: if it is no bundle, the root did not sign it (`sig.none`), or
+                it is for another deployment (`bind.aud`).
+            ConflictError: if it is not newer than every one that was believed here.
+            ConfigurationError: if it cannot be written.
+        """
+        trust = read_trust(text, read_public_key_file(self._root_path))
+        if trust.aud != aud:
+            raise NotCoveredError(
+                "bind.aud",
+                f"the trust bundle is for the deployment {trust.aud}, not for {aud}",
+            )
+        if self._folder is None:
+            raise ConfigurationError(f"{self._trust_path} is only read here")
+        with self._folder.locked():
+            self._require_newer(trust)
+            self._folder.put_trust(dsse.to_json(dsse.read(text, dsse.TRUST)))
+            return self.current()
+
+    def _require_newer(self, trust: Trust) -> None:
+        # What lies there and cannot be believed counts for nothing: the journal knows
+        # what did. One that nobody has looked at yet is remembered by this.
+        with suppress(ConfigurationError):
+            self.current()
+        highest = self._journal.highest_trust_version()
+        if trust.version <= highest:
+            raise ConflictError(
+                f"the trust bundle has version {trust.version}, but this node has"
+                f" already believed version {highest}: install a newer one",
+                reason="trust_version",
+            )
 
     def _current(self) -> _Bundle:
         # Threads may read it at the same time; each then gets a bundle that is right.

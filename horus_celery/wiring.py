@@ -3,24 +3,35 @@
 from __future__ import annotations
 
 import platform
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping
+from contextlib import suppress
+from datetime import timedelta
 from typing import Final
 
 from horus_celery import __version__, redis_server
+from horus_celery.api_secrets.book import SecretBook
+from horus_celery.api_secrets.seal import Seal
+from horus_celery.api_secrets.secret import Given
+from horus_celery.api_secrets.shelf import RedisShelf
 from horus_celery.clock import Clock, SystemClock
 from horus_celery.dispatch import Dispatcher, RedisDispatcher
+from horus_celery.errors import ConfigurationError, HorusError
 from horus_celery.execution import Executor, Node
+from horus_celery.fleet import Fleet, Managers
 from horus_celery.journal import Journal
-from horus_celery.registry import RedisRegistry, Registry
+from horus_celery.processes.managed import ManagedRunners
+from horus_celery.registry import RedisRegistry, Registry, Roster
+from horus_celery.routing import all_queues, queue_of
 from horus_celery.settings import Settings
 from horus_celery.statedir import SCOPES, StateDirectory
 from horus_celery.statements.keys import read_key_file
-from horus_celery.store.base import RecordStore
+from horus_celery.store.base import Bell, RecordStore
 from horus_celery.store.connection import connect, connect_blocking
 from horus_celery.store.redis import RedisLogs, RedisStore, RedisWakes
 from horus_celery.supervisor import Limits, Supervisor
 from horus_celery.sweep import Sweep
 from horus_celery.trustfile import TrustFile
+from horus_celery.trustpost import RedisNoticeboard, TrustPost
 
 #: Threads of an API process that are left for calls that do not wait.
 SPARE_THREADS: Final = 32
@@ -41,36 +52,108 @@ def make_dispatcher(settings: Settings, clock: Clock | None = None) -> Dispatche
     return RedisDispatcher(connect(redis_url(settings)), clock or SystemClock())
 
 
+def queue_names(settings: Settings) -> tuple[str, ...]:
+    """Return every queue of the deployment: at least those of its executors."""
+    known = dict.fromkeys(settings.executors)
+    # Without a bundle nothing runs, and whoever starts says so.
+    with suppress(ConfigurationError):
+        trust = StateDirectory(settings.state_dir).trust()
+        known |= dict.fromkeys(all_queues(settings.executors, trust))
+    return tuple(known)
+
+
 def make_registry(settings: Settings) -> Registry:
     """Return the list of runners."""
     return RedisRegistry(connect(redis_url(settings)), settings.namespace)
+
+
+def make_roster(settings: Settings, trust: TrustFile | None = None) -> Roster:
+    """Return the runners that say they are there, as far as they may be believed."""
+    return Roster(make_registry(settings), trust or make_trust(settings))
+
+
+def make_fleet(
+    settings: Settings,
+    *,
+    managers: Managers | None = None,
+    trust: TrustFile | None = None,
+    clock: Clock | None = None,
+) -> Fleet:
+    """Return the runners of the deployment.
+
+    Args:
+        settings: What the deployment chose.
+        managers: What starts and stops runners here; by default the process managers of
+            the deployment that runs on the state directory.
+        trust: The trust bundle, if it is read already.
+        clock: Tells the time; the machine's clock by default.
+    """
+    client = connect(redis_url(settings))
+    return Fleet(
+        registry=RedisRegistry(client, settings.namespace),
+        trust=trust or make_trust(settings),
+        store=RedisStore(client, settings.namespace),
+        clock=clock or SystemClock(),
+        namespace=settings.namespace,
+        managers=managers or ManagedRunners.of(settings),
+    )
 
 
 def make_trust(settings: Settings, journal: Journal | None = None) -> TrustFile:
     """Return the trust bundle of this node."""
     state = StateDirectory(settings.state_dir)
     return TrustFile(
-        state.trust_file, state.root_pub, journal or Journal(state.journal)
+        state.trust_file, state.root_pub, journal or Journal(state.journal), state
+    )
+
+
+def make_trust_post(settings: Settings, trust: TrustFile | None = None) -> TrustPost:
+    """Return what brings new trust bundles to this node, and from it to the others."""
+    client = connect(redis_url(settings))
+    return TrustPost(
+        trust or make_trust(settings),
+        RedisNoticeboard(client, settings.namespace),
+        aud=settings.namespace,
     )
 
 
 def make_sweep(settings: Settings, clock: Clock | None = None) -> Sweep:
-    """Return what rings again and buries; any number of them may run."""
+    """Return what rings again, buries and retires; any number of them may run."""
+    trust = make_trust(settings)
+
+    def route(bell: Bell) -> str:
+        # Without a bundle nobody takes it, wherever it stands.
+        with suppress(HorusError):
+            return queue_of(
+                executor=bell.executor,
+                runner=bell.runner,
+                context_id=bell.context_id,
+                trust=trust.current(),
+            )
+        return bell.queue
+
     return Sweep(
         make_store(settings),
         make_dispatcher(settings, clock),
         clock or SystemClock(),
+        route=route,
+        keep=timedelta(seconds=settings.result_ttl),
     )
 
 
 def make_supervisor(
-    settings: Settings, *, threads: int = 256, clock: Clock | None = None
+    settings: Settings,
+    *,
+    threads: int = 256,
+    trust: TrustFile | None = None,
+    clock: Clock | None = None,
 ) -> Supervisor:
     """Return the supervisor of this process.
 
     Args:
         settings: What the deployment chose.
         threads: How many threads serve it.
+        trust: The trust bundle, if it is read already.
         clock: Tells the time; the machine's clock by default.
     """
     url = redis_url(settings)
@@ -82,7 +165,7 @@ def make_supervisor(
         wakes=RedisWakes(connect_blocking(url), settings.namespace),
         dispatcher=RedisDispatcher(client, clock),
         registry=RedisRegistry(client, settings.namespace),
-        trust=make_trust(settings),
+        trust=trust or make_trust(settings),
         clock=clock,
         namespace=settings.namespace,
         limits=Limits(
@@ -91,23 +174,40 @@ def make_supervisor(
     )
 
 
-def make_secrets(settings: Settings) -> Mapping[str, Sequence[str]]:
-    """Return the secrets of each scope: those of the settings, else the one on disk.
+def make_secrets(settings: Settings) -> SecretBook:
+    """Return the secrets of the API: those of each scope that the settings name.
+
+    Where they name none of a scope, the one on disk.
 
     Raises:
         ConfigurationError: if one on disk cannot be read, or by others, too.
     """
     state = StateDirectory(settings.state_dir)
+    client = connect(redis_url(settings))
+    return SecretBook(
+        _given_secrets(settings, state),
+        RedisShelf(client, settings.namespace),
+        Seal(state.seal(), settings.namespace),
+    )
+
+
+def _given_secrets(settings: Settings, state: StateDirectory) -> Iterator[Given]:
     configured = {
         "admin": settings.admin_secrets,
         "user": settings.user_secrets,
         "register": settings.register_secrets,
     }
-    return {
-        scope: tuple(secret.get_secret_value() for secret in configured[scope])
-        or (state.secret(scope),)
-        for scope in SCOPES
-    }
+    for scope in SCOPES:
+        for one in configured[scope]:
+            yield Given(
+                scope=scope,
+                secret=one.secret.get_secret_value(),
+                contexts=one.contexts,
+                place=f"{scope}_secrets",
+            )
+        if not configured[scope]:
+            path = state.secret_file(scope)
+            yield Given(scope=scope, secret=state.secret(scope), place=str(path))
 
 
 def make_node(

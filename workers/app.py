@@ -13,30 +13,42 @@ import signal
 import socket
 import threading
 import warnings
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from types import MappingProxyType
 from typing import Any, Final, Self
 
+import billiard.pool
 import structlog
-from celery import signals
+from celery import Celery, signals
 from celery.concurrency.prefork import TaskPool
 from celery.exceptions import CPendingDeprecationWarning
+from kombu.entity import Queue
 
 from horus_celery import diary, screening, wiring
 from horus_celery.celery import app
 from horus_celery.dispatch import TASK
 from horus_celery.errors import ConfigurationError, HorusError, UnavailableError
-from horus_celery.execution import Executor, Node, deliver, execute, own_entry
+from horus_celery.execution import (
+    Executor,
+    Node,
+    deliver,
+    execute,
+    own_entry,
+    ring_again,
+)
 from horus_celery.processes import tree
-from horus_celery.registry import BEAT, Registry, RunnerBeat
+from horus_celery.registry import BEAT, Phase, Registry, RunnerBeat, write_beat
+from horus_celery.routing import queues_of
 from horus_celery.settings import Settings, load_settings
+from horus_celery.statedir import StateDirectory
 from horus_celery.sweep import SweepThread
 from workers import python, system
 from workers.launch import PlainLauncher
 from workers.room import remove_abandoned
 from workers.script import ScriptExecutor
+from workers.slots import Slots
 
 _logger: Final = structlog.get_logger(__name__)
 
@@ -44,6 +56,11 @@ _logger: Final = structlog.get_logger(__name__)
 _NAMELESS: Final = "celery"
 #: How often what expired leaves the journal.
 _JOURNAL_SWEEP: Final = timedelta(hours=1)
+#: How often the other nodes are asked for a newer trust bundle.
+_TRUST_ROUND: Final = timedelta(seconds=20)
+#: How often a child that ends looks whether its last result was taken, ten times a
+#: second.
+_CONSUMPTION_LOOKS: Final = 5
 _NAME: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9._@:-]{0,127}")
 
 
@@ -63,7 +80,7 @@ def make_executors() -> Mapping[str, Executor]:
 def run_job(job_id: str) -> None:
     """Answer one bell; whatever comes of it, Celery sees a normal return."""
     try:
-        execute(job_id, _Child.node())
+        _Child.answer(job_id)
     except HorusError as error:
         _logger.warning("bell not answered", reason=error.reason, detail=error.detail)
     except Exception as error:  # noqa: BLE001 - Celery would publish its text
@@ -114,16 +131,39 @@ class Runner:
         """Return what this process works with."""
         return wiring.make_node(self.settings, self.name, self.executors)
 
+    def make_slots(self, *, count: int) -> Slots:
+        """Return what keeps all workers of this runner to their number of jobs."""
+        run = StateDirectory(self.settings.state_dir).run
+        return Slots(run / "slots" / self.name, count=count)
+
 
 class _Child:
     """What a process of the pool keeps between two jobs."""
 
-    #: Set before the pool is forked.
+    #: Both are set before the pool is forked.
     runner: Runner
+    slots: Slots
     _node: Node | None = None
 
     @classmethod
-    def node(cls) -> Node:
+    def answer(cls, job_id: str) -> None:
+        """Answer one bell, when it is this runner's turn."""
+        node = cls._its_node()
+        with cls.slots.taken(before_waiting=lambda: cls._ring_on(job_id)) as is_mine:
+            if is_mine:
+                execute(job_id, node)
+
+    @classmethod
+    def _ring_on(cls, job_id: str) -> None:
+        """Ring again for whoever is free: this bell has to wait, and may get lost."""
+        dispatcher = wiring.make_dispatcher(cls.runner.settings)
+        try:
+            ring_again(job_id, cls._its_node(), dispatcher)
+        except UnavailableError as error:
+            _logger.info("bell kept", job_id=job_id, detail=error.detail)
+
+    @classmethod
+    def _its_node(cls) -> Node:
         if cls._node is None:
             # The pool ignores it, and then scripts would, too; a handler does not
             # outlive the exec.
@@ -140,6 +180,10 @@ class Keeper:
         self._registry: Registry = wiring.make_registry(runner.settings)
         self._sweep = SweepThread(wiring.make_sweep(runner.settings))
         self._concurrency = 1
+        self._serve: Callable[[Sequence[str]], None] = _serve_nothing_more
+        self._queues: tuple[str, ...] = ()
+        self._trust_post = wiring.make_trust_post(runner.settings)
+        self._asked_at: datetime | None = None
         self._swept_at: datetime | None = None
         #: The children that a signal had stopped at the last look.
         self._stopped: frozenset[int] = frozenset()
@@ -171,23 +215,39 @@ class Keeper:
         self._sweep_journal()
         self._tidy_rooms()
 
-    def start(self, *, concurrency: int) -> None:
-        """Begin, once the pool has been forked."""
+    def queues(self) -> tuple[str, ...]:
+        """Return the queues that the runner serves by the trust bundle as it is now."""
+        node = self._node
+        return queues_of(own_entry(node), node.executors, node.trust.current())
+
+    def announce(self, *, concurrency: int) -> None:
+        """Tell the others that this runner will take jobs soon."""
         self._concurrency = concurrency
+        self._say(Phase.STARTING)
+
+    def start(
+        self, *, concurrency: int, serve: Callable[[Sequence[str]], None]
+    ) -> None:
+        """Begin, once the pool has been forked.
+
+        Args:
+            concurrency: How many jobs it runs at a time.
+            serve: Called with the queues to serve whenever they are others.
+        """
+        self._concurrency = concurrency
+        self._serve = serve
+        self._queues = self.queues()
         self._sweep.start()
         self._thread.start()
 
     def stop(self) -> None:
-        """End, and tell the others that this runner is gone."""
+        """End, and tell the others that this runner has."""
         self._ended.set()
         if not self._thread.is_alive():
             return
         self._thread.join()
         self._sweep.close()
-        try:
-            self._registry.leave(self._node.name)
-        except UnavailableError:
-            _logger.info("left without a word", reason="unavailable")
+        self._say(Phase.STOPPED)
 
     def _sweep_journal(self) -> None:
         now = self._node.clock.now()
@@ -231,7 +291,8 @@ class Keeper:
             _logger.warning("processes of a lost job ended", count=killed)
         self._wake_children()
         self._sweep_journal()
-        self._beat()
+        self._follow_trust()
+        self._beat(Phase.RUNNING)
         deliver(self._node)
 
     def _wake_children(self) -> None:
@@ -249,19 +310,41 @@ class Keeper:
                 "pool was stopped", woken=len(stopped - again), killed=len(again)
             )
 
-    def _beat(self) -> None:
+    def _follow_trust(self) -> None:
+        """Take up newer bundles, and serve the queues that this runner has by them."""
+        now = self._node.clock.now()
+        if self._asked_at is None or abs(now - self._asked_at) >= _TRUST_ROUND:
+            self._asked_at = now
+            self._trust_post.adopt()
+        queues = self.queues()
+        if queues != self._queues:
+            self._queues = queues
+            self._serve(queues)
+
+    def _say(self, phase: Phase) -> None:
+        """Beat once; who hears it would have noticed anyway, only later."""
+        try:
+            self._beat(phase)
+        except UnavailableError:
+            _logger.info("not heard", phase=phase.value)
+
+    def _beat(self, phase: Phase) -> None:
         node = self._node
-        self._registry.beat(
-            RunnerBeat(
-                name=node.name,
-                executors=tuple(node.executors),
-                contexts=own_entry(node).contexts,
-                concurrency=self._concurrency,
-                host=socket.gethostname(),
-                pid=os.getpid(),
-                at=node.clock.now(),
-            )
+        beat = RunnerBeat(
+            name=node.name,
+            executors=tuple(node.executors),
+            contexts=own_entry(node).contexts,
+            concurrency=self._concurrency,
+            phase=phase,
+            host=socket.gethostname(),
+            pid=os.getpid(),
+            at=node.clock.now(),
         )
+        self._registry.keep(node.name, write_beat(beat, aud=node.aud, key=node.key))
+
+
+def _serve_nothing_more(_queues: Sequence[str]) -> None:
+    """Stand for a consumer that is not there yet."""
 
 
 _keepers: Final[list[Keeper]] = []
@@ -274,11 +357,11 @@ def _take_up(instance: Any, options: dict[str, Any], **_: object) -> None:  # no
     # It advises on acknowledgements, each time that Redis was away; we have none.
     warnings.simplefilter("ignore", CPendingDeprecationWarning)
     excluded = options.get("exclude_queues") or ()
-    queues = options.get("queues") or [queue.name for queue in app.conf.task_queues]
     try:
         _require_prefork(options)
+        served = options.get("queues") or load_settings().executors
         runner = Runner.of_worker(
-            instance.hostname, [name for name in queues if name not in excluded]
+            instance.hostname, [name for name in served if name not in excluded]
         )
         keeper = Keeper(runner)
         keeper.check()
@@ -298,10 +381,33 @@ def _take_up(instance: Any, options: dict[str, Any], **_: object) -> None:  # no
     tree.become_unreadable()
 
 
+@signals.celeryd_after_setup.connect(weak=False)
+def _set_up(instance: Any, **_: object) -> None:  # noqa: ANN401 - Celery's worker
+    """Take bells from the runner's own queues, and let it be seen that it starts."""
+    count = instance.max_concurrency or instance.concurrency
+    try:
+        _Child.slots = _Child.runner.make_slots(count=count)
+        _Child.slots.prepare()
+        for keeper in _keepers:
+            _select(instance.app, keeper.queues())
+            keeper.announce(concurrency=count)
+    except HorusError as error:
+        raise SystemExit(f"horus: {error}") from None
+
+
 @signals.worker_ready.connect(weak=False)
 def _begin(sender: Any, **_: object) -> None:  # noqa: ANN401 - Celery's consumer
+    def serve(queues: Sequence[str]) -> None:
+        # What Celery listens to is its event loop's, and this is another thread.
+        sender.call_soon(_serve, sender, queues)
+
     for keeper in _keepers:
-        keeper.start(concurrency=sender.pool.num_processes)
+        keeper.start(concurrency=sender.pool.num_processes, serve=serve)
+
+
+@signals.worker_shutting_down.connect(weak=False)
+def _end_waiting(**_: object) -> None:
+    _Child.slots.end()
 
 
 @signals.worker_shutdown.connect(weak=False)
@@ -312,8 +418,35 @@ def _end(**_: object) -> None:
 
 @signals.worker_process_init.connect(weak=False)
 def _prepare_child(**_: object) -> None:
+    # A main process that was told to end forgets the job whose result is on its way,
+    # and the child would wait half a minute for it to be taken note of.
+    billiard.pool.GUARANTEE_MESSAGE_CONSUMPTION_RETRY_LIMIT = _CONSUMPTION_LOOKS
     tree.become_subreaper()
     tree.become_unreadable()
+
+
+def _select(app: Celery, names: Sequence[str]) -> None:
+    """Let a worker take bells from these queues, and from no others."""
+    queues = app.amqp.queues
+    for name in names:
+        if name not in queues:
+            queues.add(Queue(name, routing_key=name))  # type: ignore[no-untyped-call] # kombu is untyped
+    queues.select(names)
+
+
+def _serve(consumer: Any, names: Sequence[str]) -> None:  # noqa: ANN401 - Celery's
+    """Change what a running worker takes bells from."""
+    before = set(consumer.app.amqp.queues.consume_from)
+    _select(consumer.app, names)
+    try:
+        for name in before.difference(names):
+            consumer.task_consumer.cancel_by_queue(name)
+        for name in names:
+            if name not in before:
+                consumer.add_task_queue(name)
+    except Exception as error:  # noqa: BLE001 - it would end the worker's event loop
+        # A consumer that was cut off takes up the selected ones when it is back.
+        _logger.warning("queues not changed yet", error=type(error).__name__)
 
 
 def _require_prefork(options: Mapping[str, Any]) -> None:

@@ -8,51 +8,119 @@ from __future__ import annotations
 from typing import Final
 
 from api.access import Scope
-from api.methods import deployment, jobs
+from api.codes import Code
+from api.methods import deployment, jobs, runners, secrets
 from api.site import Procedure
 
 METHODS: Final = (
-    Procedure(name="jobs.create", scope=Scope.USER, function=jobs.create),
-    Procedure(name="job.start", scope=Scope.USER, function=jobs.start),
-    Procedure(name="create_job", scope=Scope.USER, function=jobs.create_and_queue),
     Procedure(
-        name="job.run", scope=Scope.USER, function=jobs.run, aliases=("run_job",)
+        name="jobs.create",
+        scope=Scope.USER,
+        function=jobs.create,
+        outside=Code.NOT_COVERED,
+    ),
+    Procedure(
+        name="job.start", scope=Scope.USER, function=jobs.start, outside=Code.NOT_FOUND
+    ),
+    Procedure(
+        name="create_job",
+        scope=Scope.USER,
+        function=jobs.create_and_queue,
+        outside=Code.NOT_COVERED,
+    ),
+    Procedure(
+        name="job.run",
+        scope=Scope.USER,
+        function=jobs.run,
+        aliases=("run_job",),
+        outside=Code.NOT_COVERED,
     ),
     Procedure(
         name="job.status",
         scope=Scope.USER,
         function=jobs.status,
         aliases=("get_job_status",),
+        outside=Code.NOT_FOUND,
     ),
     Procedure(
         name="job.result",
         scope=Scope.USER,
         function=jobs.result,
         aliases=("get_job_result",),
+        outside=Code.NOT_FOUND,
     ),
     Procedure(
-        name="job.get", scope=Scope.USER, function=jobs.get, aliases=("get_job",)
+        name="job.get",
+        scope=Scope.USER,
+        function=jobs.get,
+        aliases=("get_job",),
+        outside=Code.NOT_FOUND,
     ),
     Procedure(
-        name="job.logs", scope=Scope.USER, function=jobs.logs, aliases=("get_job_logs",)
+        name="job.logs",
+        scope=Scope.USER,
+        function=jobs.logs,
+        aliases=("get_job_logs",),
+        outside=Code.NOT_FOUND,
     ),
-    Procedure(name="job.receipt", scope=Scope.USER, function=jobs.receipt),
-    Procedure(name="job.why", scope=Scope.USER, function=jobs.why),
     Procedure(
-        name="job.stop", scope=Scope.USER, function=jobs.stop, aliases=("stop_job",)
+        name="job.receipt",
+        scope=Scope.USER,
+        function=jobs.receipt,
+        outside=Code.NOT_FOUND,
+    ),
+    Procedure(
+        name="job.why", scope=Scope.USER, function=jobs.why, outside=Code.NOT_FOUND
+    ),
+    Procedure(
+        name="job.stop",
+        scope=Scope.USER,
+        function=jobs.stop,
+        aliases=("stop_job",),
+        outside=Code.NOT_FOUND,
     ),
     Procedure(
         name="job.delete",
         scope=Scope.USER,
         function=jobs.delete,
         aliases=("delete_job",),
+        outside=Code.NOT_FOUND,
     ),
     Procedure(
         name="jobs.list",
         scope=Scope.USER,
         function=jobs.list_all,
         aliases=("list_jobs",),
+        outside="empty list",
     ),
+    Procedure(name="register_runner", scope=Scope.REGISTER, function=runners.register),
+    Procedure(
+        name="list_runners",
+        scope=Scope.USER,
+        function=runners.list_all,
+        outside="own runners only",
+    ),
+    Procedure(
+        name="get_runner_status",
+        scope=Scope.USER,
+        function=runners.status,
+        outside=Code.NOT_FOUND,
+    ),
+    Procedure(name="start_runner", scope=Scope.ADMIN, function=runners.start),
+    Procedure(name="stop_runner", scope=Scope.ADMIN, function=runners.stop),
+    Procedure(name="remove_runner", scope=Scope.ADMIN, function=runners.remove),
+    Procedure(name="get_runner_logs", scope=Scope.ADMIN, function=runners.logs),
+    Procedure(name="add_secret", scope=Scope.ADMIN, function=secrets.add),
+    Procedure(name="remove_secret", scope=Scope.ADMIN, function=secrets.remove),
+    Procedure(name="list_secrets", scope=Scope.ADMIN, function=secrets.list_all),
     Procedure(name="trust.get", scope=Scope.USER, function=deployment.trust),
-    Procedure(name="get_supervisor_info", scope=Scope.USER, function=deployment.info),
+    Procedure(
+        name="trust.install", scope=Scope.ADMIN, function=deployment.install_trust
+    ),
+    Procedure(
+        name="get_supervisor_info",
+        scope=Scope.USER,
+        function=deployment.info,
+        outside="own counts only",
+    ),
 )

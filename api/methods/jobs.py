@@ -37,15 +37,15 @@ from api.methods.values import (
     record_to_wire,
     status_to_wire,
 )
+from api.session import Session
 from horus_celery.errors import MalformedError
 from horus_celery.instants import from_ms
 from horus_celery.lifecycle import Status
 from horus_celery.store.base import Filter
-from horus_celery.supervisor import Supervisor
 
 
 def create(
-    supervisor: Supervisor,
+    session: Session,
     job: JobEnvelope,
     priority: Priority = 4,
     not_before: NotBefore = None,
@@ -55,11 +55,12 @@ def create(
     The same envelope again is the same job.
     """
     at = _instant(not_before)
-    return supervisor.create(job, priority=priority, not_before=at).summary.id
+    record = session.jobs.create(job, priority=priority, not_before=at)
+    return session.about.note(record).summary.id
 
 
 def create_and_queue(
-    supervisor: Supervisor,
+    session: Session,
     job: JobEnvelope,
     priority: Priority = 4,
     not_before: NotBefore = None,
@@ -69,12 +70,12 @@ def create_and_queue(
     The same envelope again is the same job.
     """
     at = _instant(not_before)
-    record = supervisor.create_and_queue(job, priority=priority, not_before=at)
-    return record.summary.id
+    record = session.jobs.create_and_queue(job, priority=priority, not_before=at)
+    return session.about.note(record).summary.id
 
 
 def run(
-    supervisor: Supervisor,
+    session: Session,
     job: JobEnvelope,
     priority: Priority = 4,
     not_before: NotBefore = None,
@@ -85,39 +86,42 @@ def run(
     A job that is not over in time runs on: ask for its result later, or call this
     again with the same envelope.
     """
-    ending = supervisor.run(
+    ending = session.jobs.run(
         job,
         priority=priority,
         not_before=_instant(not_before),
         wait=timedelta(seconds=wait),
     )
+    session.about.note(ending.record)
     return ending_to_wire(ending)
 
 
-def start(supervisor: Supervisor, job_id: JobId) -> StatusObject:
+def start(session: Session, job_id: JobId) -> StatusObject:
     """Queue a job that was only created."""
-    return status_to_wire(supervisor.start(job_id))
+    return status_to_wire(session.about.note(session.jobs.start(job_id)))
 
 
-def status(supervisor: Supervisor, job_id: JobId) -> StatusObject:
+def status(session: Session, job_id: JobId) -> StatusObject:
     """Return where a job stands."""
-    return status_to_wire(supervisor.status(job_id))
+    return status_to_wire(session.about.note(session.jobs.status(job_id)))
 
 
-def result(
-    supervisor: Supervisor, job_id: JobId, wait: WaitForEnd = 60
-) -> OutcomeObject:
+def result(session: Session, job_id: JobId, wait: WaitForEnd = 60) -> OutcomeObject:
     """Wait for a job's end and return its result."""
-    return ending_to_wire(supervisor.result(job_id, wait=timedelta(seconds=wait)))
+    ending = session.jobs.result(job_id, wait=timedelta(seconds=wait))
+    session.about.note(ending.record)
+    return ending_to_wire(ending)
 
 
-def get(supervisor: Supervisor, job_id: JobId) -> RecordObject:
+def get(session: Session, job_id: JobId) -> RecordObject:
     """Return a job and what became of it."""
-    return record_to_wire(supervisor.get(job_id))
+    shown = session.jobs.get(job_id)
+    session.about.note(shown.record)
+    return record_to_wire(shown)
 
 
 def logs(
-    supervisor: Supervisor,
+    session: Session,
     job_id: JobId,
     after: Cursor = None,
     limit: LineLimit = 1000,
@@ -128,7 +132,7 @@ def logs(
     With `wait` the answer comes as soon as there are lines or the job is over.
     """
     try:
-        page = supervisor.logs(
+        page = session.jobs.logs(
             job_id,
             after=cursor_from_wire(after),
             limit=limit,
@@ -139,30 +143,30 @@ def logs(
     return page_to_wire(page)
 
 
-def receipt(supervisor: Supervisor, job_id: JobId) -> EnvelopeObject | None:
+def receipt(session: Session, job_id: JobId) -> EnvelopeObject | None:
     """Return the receipt that a runner signed, or null while there is none."""
-    envelope = supervisor.receipt(job_id)
+    envelope = session.jobs.receipt(job_id)
     return None if envelope is None else envelope_to_wire(envelope)
 
 
-def why(supervisor: Supervisor, job_id: JobId) -> HoldupObject:
+def why(session: Session, job_id: JobId) -> HoldupObject:
     """Return the one thing that holds a job now, or what ended it."""
-    return holdup_to_wire(supervisor.why(job_id))
+    return holdup_to_wire(session.jobs.why(job_id))
 
 
-def stop(supervisor: Supervisor, job_id: JobId) -> StatusObject:
+def stop(session: Session, job_id: JobId) -> StatusObject:
     """Stop a job; stopping it again changes nothing."""
-    return status_to_wire(supervisor.stop(job_id))
+    return status_to_wire(session.about.note(session.jobs.stop(job_id)))
 
 
-def delete(supervisor: Supervisor, job_id: JobId) -> bool:
+def delete(session: Session, job_id: JobId) -> bool:
     """Forget a job, its log and its result; one that is not over is stopped first."""
-    supervisor.delete(job_id)
+    session.jobs.delete(job_id)
     return True
 
 
 def list_all(
-    supervisor: Supervisor,
+    session: Session,
     context_id: ContextFilter = None,
     caller_id: CallerFilter = None,
     executor: ExecutorFilter = None,
@@ -173,6 +177,7 @@ def list_all(
     after: AfterJob = None,
 ) -> list[RecordObject]:
     """Return jobs, newest first, that agree with every filter that is given."""
+    session.about.context_id = context_id
     wanted = Filter(
         context_id=context_id,
         caller_id=caller_id,
@@ -181,7 +186,7 @@ def list_all(
         status=None if status is None else Status(status),
         workflow_id=workflow_id,
     )
-    found = supervisor.list(wanted, limit=limit, after=after)
+    found = session.jobs.list(wanted, limit=limit, after=after)
     return [record_to_wire(shown) for shown in found]
 
 

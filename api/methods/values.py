@@ -10,13 +10,13 @@ from typing_extensions import TypedDict
 
 from api.site import Wait
 from horus_celery.errors import RefusedError
+from horus_celery.fleet import RunnerView
 from horus_celery.holdup import Holdup, describe_end
 from horus_celery.instants import to_ms
 from horus_celery.lifecycle import Status
 from horus_celery.proof import Shown
 from horus_celery.record import Record
 from horus_celery.record import status_to_wire as write_status
-from horus_celery.registry import RunnerBeat
 from horus_celery.statements import dsse
 from horus_celery.store.base import LogLine, Stream
 from horus_celery.supervisor import Ending, Info, LogPage
@@ -44,6 +44,8 @@ Cursor = Annotated[
     Annotated[str, MaxLen(64)] | None,
     _said("the `next` of the page before; null is the beginning"),
 ]
+RunnerName = Annotated[str, MaxLen(128), _said("the runner's name")]
+RunnerLines = Annotated[int, Ge(1), Le(10_000), _said("the most lines to return")]
 LineLimit = Annotated[int, Ge(1), Le(10_000), _said("the most lines to return")]
 
 _Word = Annotated[str, MaxLen(128)] | None
@@ -73,6 +75,13 @@ AfterJob = Annotated[
 ]
 
 
+_UUID: Final = "^[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}$"
+ShownId = Annotated[str, Field(pattern=_UUID)]
+ShownDigest = Annotated[str, Field(pattern="^[0-9a-f]{64}$")]
+ShownKeyId = Annotated[str, Field(pattern="^[0-9a-f]{32}$")]
+Milliseconds = Annotated[int, Ge(0)]
+
+
 class SignatureObject(TypedDict):
     """One signature of an envelope."""
 
@@ -88,34 +97,49 @@ class EnvelopeObject(TypedDict):
     signatures: list[SignatureObject]
 
 
-#: Anything is taken: the checks of the statement itself say what is wrong with it.
-JobEnvelope = Annotated[
-    object,
-    WithJsonSchema(
+def envelope_schema(kind: str, what: str) -> WithJsonSchema:
+    """Return the schema of a signed statement, for `rpc.discover`.
+
+    Anything is taken: the checks of the statement itself say what is wrong with it.
+    """
+    base64 = {"type": "string", "contentEncoding": "base64"}
+    signature = {
+        "type": "object",
+        "required": ["keyid", "sig"],
+        "additionalProperties": False,
+        "properties": {"keyid": {"type": "string"}, "sig": base64},
+    }
+    return WithJsonSchema(
         {
             "type": "object",
-            "description": "the signed job: a DSSE envelope",
+            "description": f"{what}: a DSSE envelope",
             "required": ["payloadType", "payload", "signatures"],
             "additionalProperties": False,
             "properties": {
-                "payloadType": {"const": dsse.JOB},
-                "payload": {"type": "string", "contentEncoding": "base64"},
+                "payloadType": {"const": kind},
+                "payload": base64,
                 "signatures": {
                     "type": "array",
                     "minItems": 1,
                     "maxItems": dsse.MAX_SIGNATURES,
-                    "items": {
-                        "type": "object",
-                        "required": ["keyid", "sig"],
-                        "additionalProperties": False,
-                        "properties": {
-                            "keyid": {"type": "string"},
-                            "sig": {"type": "string", "contentEncoding": "base64"},
-                        },
-                    },
+                    "items": signature,
                 },
             },
         }
+    )
+
+
+JobEnvelope = Annotated[object, envelope_schema(dsse.JOB, "the signed job")]
+TrustEnvelope = Annotated[
+    object,
+    envelope_schema(dsse.TRUST, "the trust bundle, signed with the root's key"),
+]
+RegistrationEnvelope = Annotated[
+    object,
+    envelope_schema(
+        dsse.RUNNER,
+        'what a runner says of itself, {"v": 1, "aud", "name", "executor", "contexts",'
+        ' "concurrency", "nonce", "at"}, signed with its key',
     ),
 ]
 
@@ -123,13 +147,13 @@ JobEnvelope = Annotated[
 class StatusObject(TypedDict):
     """Where a job stands; times in ms since the epoch."""
 
-    job_id: str
+    job_id: ShownId
     status: Status
     reason: str | None
-    created_at: int
-    queued_at: int | None
-    started_at: int | None
-    ended_at: int | None
+    created_at: Milliseconds
+    queued_at: Milliseconds | None
+    started_at: Milliseconds | None
+    ended_at: Milliseconds | None
 
 
 class Success(TypedDict):
@@ -155,8 +179,8 @@ class WorkflowObject(TypedDict):
 class RecordObject(TypedDict):
     """A job and what became of it; times in ms since the epoch."""
 
-    id: str
-    digest: str
+    id: ShownId
+    digest: ShownDigest
     caller_id: str
     context_id: str
     executor: str
@@ -168,15 +192,15 @@ class RecordObject(TypedDict):
     timeout: int | None
     status: Status
     reason: str | None
-    created_at: int
-    queued_at: int | None
-    started_at: int | None
-    ended_at: int | None
-    attempt: int
+    created_at: Milliseconds
+    queued_at: Milliseconds | None
+    started_at: Milliseconds | None
+    ended_at: Milliseconds | None
+    attempt: Annotated[int, Ge(0)]
     ran_on: str | None
     exit_code: int | None
     result: str | None
-    signed_by: list[str]
+    signed_by: list[ShownKeyId]
     workflow: WorkflowObject | None
     receipt: EnvelopeObject | None
 
@@ -185,7 +209,7 @@ class LineObject(TypedDict):
     """A line of output, or a piece of one: its cursor says so with a "+" at its end."""
 
     cursor: str
-    at: int
+    at: Milliseconds
     stream: Stream
     text: str
 
@@ -203,21 +227,28 @@ class HoldupObject(TypedDict):
 
     status: Status
     gate: str
-    since: int | None
+    since: Milliseconds | None
     detail: str
 
 
 class RunnerObject(TypedDict):
-    """A runner as its last beat showed it."""
+    """A runner and how it does."""
 
     name: str
-    executors: list[str]
+    #: What it serves; several are joined by commas.
+    executor: str
+    #: Names, or "*" for all.
     contexts: list[str]
     concurrency: int
-    host: str
-    pid: int
-    status: Literal["running", "lost"]
-    last_seen: int
+    status: Literal["running", "stopped", "starting", "lost", "crashed"]
+    #: When it was heard last, in ms since the epoch.
+    last_seen: int | None
+    #: How many jobs wait in the queues that it serves, alone or with others.
+    queued: int
+    #: How many jobs it holds.
+    running: int
+    #: What manages it: `simple`, `tmux:SESSION`, or null for nothing here.
+    process_manager: str | None
 
 
 class InfoObject(TypedDict):
@@ -311,8 +342,23 @@ def holdup_to_wire(holdup: Holdup) -> HoldupObject:
     }
 
 
-def info_to_wire(info: Info) -> InfoObject:
-    """Write what a supervisor says of itself."""
+def runner_to_wire(view: RunnerView) -> RunnerObject:
+    """Write a runner."""
+    return {
+        "name": view.name,
+        "executor": view.executor,
+        "contexts": list(view.contexts),
+        "concurrency": view.concurrency,
+        "status": view.status,
+        "last_seen": to_ms(view.last_seen),
+        "queued": view.queued,
+        "running": view.running,
+        "process_manager": view.process_manager,
+    }
+
+
+def info_to_wire(info: Info, runners: list[RunnerObject]) -> InfoObject:
+    """Write what a supervisor says of itself, with the runners that it knows."""
     return {
         "name": info.name,
         "namespace": info.namespace,
@@ -320,22 +366,7 @@ def info_to_wire(info: Info) -> InfoObject:
         "uptime": int(info.uptime.total_seconds()),
         "counts": {status.value: count for status, count in info.counts.items()},
         "queues": dict(info.queues),
-        "runners": [
-            _runner(beat, is_alive=beat.name in info.alive) for beat in info.runners
-        ],
-    }
-
-
-def _runner(beat: RunnerBeat, *, is_alive: bool) -> RunnerObject:
-    return {
-        "name": beat.name,
-        "executors": sorted(beat.executors),
-        "contexts": sorted(beat.contexts),
-        "concurrency": beat.concurrency,
-        "host": beat.host,
-        "pid": beat.pid,
-        "status": "running" if is_alive else "lost",
-        "last_seen": to_ms(beat.at),
+        "runners": runners,
     }
 
 

@@ -19,12 +19,18 @@ from horus_celery.errors import ConfigurationError, HorusError, RefusedError
 COMMANDS: Final[Mapping[str, str]] = MappingProxyType(
     {
         "up": "Start everything on this machine, and end it with Ctrl-C.",
+        "supervisor": "Start the API and the actors of the configuration, and no more.",
+        "runner": "Start one runner in the foreground, and end it with Ctrl-C.",
         "init": "Make the state directory: keys, secrets, trust bundle.",
         "demo": "Show in seconds what Horus does, on a deployment of its own.",
         "run": "Sign a script, have it run, follow it, and verify what came of it.",
         "job": "Look at jobs, stop them, delete them; check an envelope.",
+        "runners": "Look at runners; start and stop those that the supervisor manages.",
         "key": "Make and show the keys that sign jobs.",
         "trust": "Show and change whom this deployment believes.",
+        "secret": "Add, remove and list the secrets that open the API.",
+        "redis-acl": "Print the users of a Redis, with the least that each may do.",
+        "config": "Show the settings, and where each of them comes from.",
         "doctor": "Say what is wrong here, and the command that mends it.",
     }
 )
@@ -43,7 +49,8 @@ class _Commands(click.Group):
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
         if cmd_name not in COMMANDS:
             return None
-        module = importlib.import_module(f"horus_celery.cli.{cmd_name}")
+        name = cmd_name.replace("-", "_")
+        module = importlib.import_module(f"horus_celery.cli.{name}")
         command: click.Command = module.command
         return command
 

@@ -4,15 +4,18 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TypeVar
 
 import click
+import httpx
 
+from horus_celery import certificates
 from horus_celery.client import Horus
 from horus_celery.errors import ConfigurationError
 from horus_celery.processes.addresses import read_addresses
-from horus_celery.settings import Settings, load_settings
+from horus_celery.settings import GivenSecret, Settings, load_settings
 from horus_celery.statedir import StateDirectory
 from horus_celery.statements.keys import KeyPair, read_key_file
 
@@ -76,7 +79,8 @@ def connect(
 
     Args:
         url: Where it is; by default `HORUS_URL`, else what is up on the state
-            directory, else what the settings say.
+            directory, else what the settings say. `HORUS_CA` names a file with the
+            certificates by which another machine's is believed.
         state_dir: Where keys and secrets lie.
         key: The name or the file of the key that signs; without one nothing is signed.
         context: Whose data the jobs work on.
@@ -84,22 +88,42 @@ def connect(
     """
     settings = read_settings(state_dir)
     state = StateDirectory(settings.state_dir)
-    secret = os.environ.get("HORUS_SECRET")
     if not state.has_root():
         raise ConfigurationError(
             f"there is no state directory at {state.path}: `horus up` makes one;"
             " to use another machine's, put its root.pub and your key there"
         )
-    if secret is None and settings.user_secrets:
-        secret = settings.user_secrets[0].get_secret_value()
+    here = _here(url, settings, state)
     return Horus(
-        url or os.environ.get("HORUS_URL") or _url_here(settings, state),
-        secret or state.secret("user"),
+        here.url,
+        _secret("user", settings, state, context=context),
+        ca=here.ca,
+        transport=here.transport,
         key=None if key is None else read_key(state, key),
         root=state.root_public(),
         context=context,
         caller=caller,
         aud=settings.namespace,
+    )
+
+
+def reach(scope: str, *, url: str | None, state_dir: Path | None) -> Horus:
+    """Return a client that only calls: it signs nothing, and nothing is to be verified.
+
+    Args:
+        scope: Whose secret it takes, unless `HORUS_SECRET` holds one.
+        url: Where the supervisor is, as in `connect`.
+        state_dir: Where secrets lie.
+    """
+    settings = read_settings(state_dir)
+    state = StateDirectory(settings.state_dir)
+    here = _here(url, settings, state)
+    return Horus(
+        here.url,
+        _secret(scope, settings, state),
+        ca=here.ca,
+        transport=here.transport,
+        verify=False,
     )
 
 
@@ -116,8 +140,41 @@ def read_key(state: StateDirectory, key: str) -> KeyPair:
     return read_key_file(path)
 
 
-def _url_here(settings: Settings, state: StateDirectory) -> str:
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Place:
+    """Where a supervisor is, and by what it is believed to be the one."""
+
+    url: str
+    ca: Path | None = None
+    transport: httpx.BaseTransport | None = None
+
+
+def _here(given: str | None, settings: Settings, state: StateDirectory) -> _Place:
+    if named := given or os.environ.get("HORUS_URL"):
+        ca = os.environ.get("HORUS_CA")
+        return _Place(url=named, ca=Path(ca) if ca else None)
     running = read_addresses(state)
-    if running is not None:
-        return running.api
-    return settings.api_url
+    url = settings.api_url if running is None else running.api
+    cert = settings.tls_cert if running is None else running.tls_cert
+    if cert is None:
+        return _Place(url=url)
+    # Our own: it is known by its very certificate, and may be called by an address.
+    transport = httpx.HTTPTransport(verify=certificates.pinned(cert))
+    return _Place(url=url, transport=transport)
+
+
+def _secret(
+    scope: str, settings: Settings, state: StateDirectory, *, context: str | None = None
+) -> str:
+    """Return the secret to call with: one for this context, if there are several."""
+    if secret := os.environ.get("HORUS_SECRET"):
+        return secret
+    configured: dict[str, tuple[GivenSecret, ...]] = {
+        "user": settings.user_secrets,
+        "admin": settings.admin_secrets,
+    }
+    given = configured[scope]
+    if not given:
+        return state.secret(scope)
+    fitting = [one for one in given if {"*", context} & set(one.contexts)]
+    return (fitting or given)[0].secret.get_secret_value()

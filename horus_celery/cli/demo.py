@@ -155,7 +155,7 @@ def _forged_record_is_refused(stage: Stage) -> str:
         at=now,
         priority=4,
         not_before=None,
-        queue=True,
+        queue=job.executor,
     )
     wiring.make_dispatcher(settings).ring(job.id, job.executor, 4)
     return _told(stage.client.outcome(envelope.digest), Status.REJECTED, "sig.none")
@@ -235,7 +235,7 @@ def _tell_ready(platform: Platform, took: timedelta) -> None:
     output.fields(
         [
             ("API", addresses.api),
-            ("Dashboard", addresses.flower),
+            ("Dashboard", addresses.flower or "none"),
             ("State directory", platform.state.path),
         ]
     )

@@ -15,9 +15,10 @@ from typing import Final
 
 import click
 
-from horus_celery import __version__, redis_server
+from horus_celery import __version__, certificates, redis_server
 from horus_celery.cli import FAILED, output
 from horus_celery.cli.connection import json_option, read_settings, state_option
+from horus_celery.crew import whole_crew
 from horus_celery.errors import ConfigurationError, HorusError
 from horus_celery.processes.addresses import read_addresses, with_ports
 from horus_celery.settings import Settings
@@ -25,7 +26,6 @@ from horus_celery.statedir import (
     CLOCK_SKEW,
     TRUST_RENEWAL,
     StateDirectory,
-    runner_name,
 )
 from horus_celery.statements.keys import read_key_file
 from horus_celery.statements.trust import Trust
@@ -147,7 +147,7 @@ def _files(patient: Patient) -> Iterator[_Said]:
     state = patient.state
     if not state.is_there():
         return
-    faults = list(state.faults(patient.settings.executors))
+    faults = list(state.faults(whole_crew(patient.settings).wanted))
     yield from ((Verdict.WRONG, fault, "") for fault in faults)
     if not faults:
         detail = "keys, secrets and trust bundle can be used, by this user alone"
@@ -168,9 +168,9 @@ def _keys(patient: Patient) -> Iterator[_Said]:
                 words = f"--context {name} --caller {name} --key {name}"
                 detail = f"the key {name} may sign nothing"
                 yield Verdict.NOTE, detail, f"horus trust grant {words}"
-    for executor in patient.settings.executors:
-        if trust.runner(runner_name(executor)) is None:
-            detail = f"the trust bundle has no runner for {executor}"
+    for runner in whole_crew(patient.settings).wanted:
+        if trust.runner(runner.name) is None:
+            detail = f"the trust bundle has no runner {runner.name}"
             yield Verdict.WRONG, detail, "horus init"
     yield Verdict.OK, f"the trust bundle knows {len(trust.keys)} keys", ""
 
@@ -243,10 +243,33 @@ def _redis(patient: Patient) -> Iterator[_Said]:
         yield Verdict.WRONG, detail, f"look into {patient.state.logs / 'redis.log'}"
 
 
+def _tmux(patient: Patient) -> Iterator[_Said]:
+    actors = patient.settings.actors
+    names = [actor.name for actor in actors if actor.process_manager != "simple"]
+    if names and shutil.which("tmux") is None:
+        detail = f"not installed; it is to run {', '.join(names)}"
+        yield Verdict.WRONG, detail, "apt-get install tmux"
+    elif names:
+        yield Verdict.OK, f"installed; it is to run {', '.join(names)}", ""
+
+
+def _tls(patient: Patient) -> Iterator[_Said]:
+    settings = patient.settings
+    if settings.tls_cert is not None and settings.tls_key is not None:
+        certificates.serving(settings.tls_cert, settings.tls_key)
+        yield Verdict.OK, f"the API shows {settings.tls_cert}", ""
+    elif settings.is_open_to_others:
+        detail = f"{settings.bind_address} without TLS: secrets pass in the open"
+        yield Verdict.NOTE, detail, "set tls_cert and tls_key"
+    else:
+        yield Verdict.OK, "without it only this machine reaches the API", ""
+
+
 def _ports(patient: Patient) -> Iterator[_Said]:
     running = read_addresses(patient.state)
     if running is not None and Path(f"/proc/{running.pid}").exists():
-        detail = f"Horus is up: {running.api}, Flower {running.flower}"
+        flower = f", Flower {running.flower}" if running.flower else ""
+        detail = f"Horus is up: {running.api}{flower}"
         yield Verdict.OK, detail, ""
         return
     wanted = patient.settings
@@ -292,7 +315,9 @@ CHECKS: Final[dict[str, Callable[[Patient], Iterator[_Said]]]] = {
     "trust bundle": _trust,
     "clock": _clock,
     "redis": _redis,
+    "tls": _tls,
     "ports": _ports,
+    "tmux": _tmux,
     "bubblewrap": _bubblewrap,
     "setpriv": _setpriv,
 }

@@ -9,6 +9,7 @@ import click
 
 from horus_celery.cli import output
 from horus_celery.cli.connection import state_option
+from horus_celery.crew import whole_crew
 from horus_celery.settings import load_settings
 from horus_celery.statedir import StateDirectory
 
@@ -25,7 +26,7 @@ def command(*, state_dir: Path | None, executors: str | None) -> None:
     state = StateDirectory(settings.state_dir)
     notes = state.initialise(
         namespace=settings.namespace,
-        executors=settings.executors,
+        runners=whole_crew(settings).wanted,
         now=datetime.now(UTC),
     )
     for note in notes:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 from datetime import UTC, datetime
 from pathlib import Path
@@ -14,11 +15,14 @@ from horus_celery.cli import output
 from horus_celery.cli.connection import (
     existing_state,
     json_option,
+    reach,
     read_key,
     state_option,
+    url_option,
 )
 from horus_celery.errors import ConfigurationError
 from horus_celery.statedir import StateDirectory
+from horus_celery.statements import dsse
 from horus_celery.statements.keys import is_registrable, key_id, read_public_key_file
 from horus_celery.statements.trust import Trust
 
@@ -127,6 +131,36 @@ def renew(*, state_dir: Path | None, as_json: bool) -> None:
     """Sign the trust bundle as it is once more, so that it is valid for longer."""
     trust = existing_state(state_dir).reissue(lambda body: body, now=datetime.now(UTC))
     _show(trust, as_json=as_json)
+
+
+@command.command()
+@click.argument("file", type=click.Path(path_type=Path, dir_okay=False))
+@url_option
+@state_option
+@json_option
+def install(
+    *, file: Path, url: str | None, state_dir: Path | None, as_json: bool
+) -> None:
+    """Give the trust bundle in FILE to a supervisor, which takes a newer one only.
+
+    It must be signed by the root key that the supervisor knows.
+    """
+    envelope = dsse.read(_read(file), dsse.TRUST)
+    with reach("admin", url=url, state_dir=state_dir) as client:
+        version = client.call("trust.install", trust=dsse.to_wire(envelope))
+    if as_json:
+        output.data(version)
+    else:
+        output.note(f"version {version} of the trust bundle is installed")
+
+
+def _read(file: Path) -> bytes:
+    try:
+        return file.read_bytes()
+    except OSError as error:
+        raise ConfigurationError(
+            f"cannot read {file}: {os.strerror(error.errno or 0)}"
+        ) from None
 
 
 def _public(state: StateDirectory, key: str) -> bytes:

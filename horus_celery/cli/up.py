@@ -74,10 +74,18 @@ def command(
         namespace=namespace,
         bind_address=bind_address,
     )
-    with until_asked(), running(settings, tell=output.note) as platform:
+    base = with_config(config)
+    with until_asked(), running(settings, tell=output.note, base=base) as platform:
         _tell_ready(platform)
-        _watch(platform)
+        watch(platform)
     output.note("ended")
+
+
+def with_config(config: Path | None) -> Mapping[str, str]:
+    """Return our environment, in which all programs find the file that was named."""
+    if config is None:
+        return os.environ
+    return {**os.environ, "HORUS_CONFIG": str(config.absolute())}
 
 
 @contextmanager
@@ -85,6 +93,7 @@ def running(
     settings: Settings,
     *,
     tell: Callable[[str], None],
+    is_whole: bool = True,
     base: Mapping[str, str] | None = None,
 ) -> Iterator[Platform]:
     """Have everything running within a block; it ends as the block does.
@@ -92,9 +101,10 @@ def running(
     Args:
         settings: What the deployment chose.
         tell: Told what was made or mended at the start.
+        is_whole: Whether it is all of it, or the API and the actors.
         base: The environment of the programs, before the settings; ours by default.
     """
-    platform = Platform(settings, base=base)
+    platform = Platform(settings, is_whole=is_whole, base=base)
     try:
         for note in platform.prepare(now=datetime.now(UTC)):
             tell(note)
@@ -142,7 +152,7 @@ class Caretaker:
             return (error.detail,)
 
 
-def _watch(platform: Platform) -> NoReturn:
+def watch(platform: Platform) -> NoReturn:
     """Tell what happens, and keep the state directory valid, until the end."""
     caretaker = Caretaker(platform.mend, datetime.now(UTC) + _MENDING)
     while True:
@@ -168,7 +178,7 @@ def _tell_ready(platform: Platform) -> None:
     keyid = read_key_file(default).keyid if default.exists() else "none"
     output.fields(
         [
-            ("Dashboard", addresses.flower),
+            ("Dashboard", addresses.flower or "none"),
             ("API", addresses.api),
             ("Key id", keyid),
             ("Try", _first_command(platform)),

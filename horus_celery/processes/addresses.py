@@ -7,6 +7,7 @@ import json
 import os
 import socket
 from dataclasses import dataclass
+from pathlib import Path
 
 from horus_celery.errors import ConfigurationError
 from horus_celery.settings import Settings
@@ -23,11 +24,18 @@ class Addresses:
 
     pid: int
     api: str
-    flower: str
+    #: None: there is none.
+    flower: str | None
+    #: The certificate that the API shows, if it speaks TLS.
+    tls_cert: Path | None = None
 
 
-def with_ports(settings: Settings) -> Settings:
+def with_ports(settings: Settings, *, flower: bool = True) -> Settings:
     """Return settings whose ports are free, and chosen where that was left to us.
+
+    Args:
+        settings: What the deployment chose.
+        flower: Whether it runs Flower.
 
     Raises:
         ConfigurationError: naming a port that somebody else has.
@@ -39,15 +47,20 @@ def with_ports(settings: Settings) -> Settings:
             f"port {port} of {host} is taken: end what listens there, or choose"
             " another with --port (0 takes a free one)"
         )
-    flower = settings.flower_port or free_port(settings.flower_address, but=port)
-    if flower == port or not _is_free(settings.flower_address, flower):
-        if "flower_port" in settings.model_fields_set and settings.flower_port:
+    settings = settings.model_copy(update={"port": port})
+    return _with_flower_port(settings) if flower else settings
+
+
+def _with_flower_port(settings: Settings) -> Settings:
+    host, port = settings.flower_address, settings.flower_port
+    if not port or port == settings.port or not _is_free(host, port):
+        if "flower_port" in settings.model_fields_set and port:
             raise ConfigurationError(
-                f"port {flower}, which Flower is to have, is taken: set another"
+                f"port {port}, which Flower is to have, is taken: set another"
                 " flower_port (0 takes a free one)"
             )
-        flower = free_port(settings.flower_address, but=port)
-    return settings.model_copy(update={"port": port, "flower_port": flower})
+        port = free_port(host, but=settings.port)
+    return settings.model_copy(update={"flower_port": port})
 
 
 def free_port(host: str, *, but: int | None = None) -> int:
@@ -112,8 +125,12 @@ def read_addresses(state: StateDirectory) -> Addresses | None:
     """Return where the deployment of this state directory listens, if it is up."""
     try:
         values = json.loads((state.run / "up.json").read_text("utf-8"))
+        cert = values.get("tls_cert")
         return Addresses(
-            pid=values["pid"], api=values["url"], flower=values["flower_url"]
+            pid=values["pid"],
+            api=values["url"],
+            flower=values["flower_url"],
+            tls_cert=None if cert is None else Path(cert),
         )
-    except (OSError, ValueError, KeyError, TypeError):
+    except (OSError, ValueError, KeyError, TypeError, AttributeError):
         return None

@@ -10,16 +10,17 @@ from datetime import timedelta
 
 from supervisor import supervisord
 
-from horus_celery.processes import tree
+from horus_celery.processes import tmux, tree, watched
 
 
 def main(configuration: str) -> None:
     """Run supervisord with this configuration file until it is told to end."""
     tree.become_subreaper()
+    watched.put_in_place()
     try:
         supervisord.main(["-c", configuration])
     finally:
-        tree.kill_descendants(within=timedelta(seconds=2))
+        tree.kill_descendants(within=timedelta(seconds=2), but=tmux.servers())
 
 
 if __name__ == "__main__":

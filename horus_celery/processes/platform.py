@@ -3,29 +3,38 @@
 from __future__ import annotations
 
 import fcntl
-import http.client
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
 import time
 from collections.abc import Iterable, Iterator, Mapping
-from contextlib import contextmanager, suppress
-from datetime import datetime, timedelta
+from contextlib import closing, contextmanager, suppress
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
-from typing import Any, Final, TextIO
-from urllib.parse import urlsplit
+from typing import Final, TextIO
 
 from horus_celery import redis_server
 from horus_celery.errors import ConfigurationError, UnavailableError
-from horus_celery.processes import tree
+from horus_celery.journal import process_mark
+from horus_celery.processes import tmux, tree, window
 from horus_celery.processes.addresses import (
     Addresses,
     read_addresses,
     with_ports,
 )
-from horus_celery.processes.programs import FLOWER, environment, programs, tied
+from horus_celery.processes.base import ProcessStatus
+from horus_celery.processes.lines import last_lines
+from horus_celery.processes.lineup import lineup_of
+from horus_celery.processes.managed import (
+    forget_runners,
+    managers_of,
+    write_runners,
+)
+from horus_celery.processes.presence import Presence
+from horus_celery.processes.programs import environment, label, tied
 from horus_celery.processes.supervisord import (
     REDIS,
     Program,
@@ -33,8 +42,9 @@ from horus_celery.processes.supervisord import (
     Supervisord,
     configuration,
 )
+from horus_celery.processes.tmux import TmuxManager
 from horus_celery.settings import Settings
-from horus_celery.statedir import StateDirectory, runner_name
+from horus_celery.statedir import StateDirectory
 
 #: How long a cold start may take on a slow machine.
 START: Final = timedelta(seconds=60)
@@ -54,16 +64,38 @@ class Platform:
     """
 
     def __init__(
-        self, settings: Settings, *, base: Mapping[str, str] | None = None
+        self,
+        settings: Settings,
+        *,
+        is_whole: bool = True,
+        base: Mapping[str, str] | None = None,
     ) -> None:
-        """Start nothing yet; `base` is the programs' environment, ours by default."""
+        """Start nothing yet.
+
+        Args:
+            settings: What the deployment chose.
+            is_whole: Whether it is all that `horus up` runs, or the API and the actors.
+            base: The programs' environment, before the settings; ours by default.
+
+        Raises:
+            ConfigurationError: naming an executor or an actor that there cannot be.
+        """
         self.settings = settings
-        self._base = base
         self.state = StateDirectory(settings.state_dir)
+        self.lineup = lineup_of(settings, is_whole=is_whole)
+        self._is_whole = is_whole
+        self._base = base
         self._lock: TextIO | None = None
         self._supervisord: subprocess.Popen[bytes] | None = None
         self._control = Supervisord(self.state.run / "sup.sock")
+        self._tmux = tuple(
+            manager
+            for manager in managers_of(self.state, self.lineup.runners).values()
+            if isinstance(manager, TmuxManager)
+        )
+        self._began_at = datetime.max.replace(tzinfo=UTC)
         self._seen: Mapping[str, ProgramStatus] = {}
+        self._seen_windows: Mapping[str, ProcessStatus] = {}
 
     # --- before anything runs ------------------------------------------------
 
@@ -74,13 +106,14 @@ class Platform:
             ConfigurationError: if another run holds it, or something is not as it must
                 be: it names the thing and the remedy.
         """
-        programs(self.settings)  # refuses an executor that there is not
+        if self._tmux:
+            tmux.require_tmux()
         self.state.check_place()
         if self.state.run.is_dir():
             # What somebody runs here has the ports, too: that is told first.
             self._take_lock()
             self._wait_for_an_earlier_end()
-        self.settings = with_ports(self.settings)
+        self.settings = with_ports(self.settings, flower=self._is_whole)
         self._require_redis()
         self.state.make_folders()
         if self._lock is None:
@@ -97,7 +130,7 @@ class Platform:
         """
         return self.state.initialise(
             namespace=self.settings.namespace,
-            executors=self.settings.executors,
+            runners=self.lineup.wanted,
             now=now,
         )
 
@@ -107,7 +140,8 @@ class Platform:
         return Addresses(
             pid=os.getpid(),
             api=self.settings.api_url,
-            flower=self.settings.flower_url,
+            flower=self.settings.flower_url if self._is_whole else None,
+            tls_cert=self.settings.tls_cert,
         )
 
     # --- start and end -------------------------------------------------------
@@ -119,13 +153,17 @@ class Platform:
             ConfigurationError: if one of them cannot be started, naming its log.
         """
         tree.become_subreaper()
+        self._began_at = datetime.now(UTC)
         has_own_redis = self.settings.redis_url is None
+        given = environment(self.settings, base=self._base)
         with _writing(self.state.path):
             path = self._write_configuration()
+            self._write_windows(given)
+            write_runners(self.state, self.lineup.runners)
         self._supervisord = subprocess.Popen(  # noqa: S603 - argv is a list that we built
             tied([sys.executable, "-m", _DAEMON, str(path)]),
             cwd=self.state.path,
-            env=environment(self.settings, base=self._base),
+            env=given,
             stdin=subprocess.DEVNULL,
             # The terminal's Ctrl-C is for this process alone, which then ends all.
             start_new_session=True,
@@ -137,24 +175,29 @@ class Platform:
         ):
             raise self._failure(REDIS)
         self._start_programs()
+        for manager in self._tmux:
+            for name in manager.names:
+                manager.start(name)
 
     def wait_until_ready(self, *, within: timedelta = START) -> None:
-        """Wait until the API answers and every runner has shown itself.
+        """Wait until the API answers and every runner of ours has shown itself.
 
         Raises:
             ConfigurationError: if a program cannot be started, naming its log.
         """
         deadline = time.monotonic() + within.total_seconds()
-        expected = {runner_name(name) for name in self.settings.executors}
-        while not expected <= self._running():
-            self._raise_for_the_dead()
-            if time.monotonic() > deadline:
-                raise ConfigurationError(
-                    f"not everything was ready after {within.total_seconds():.0f} s:"
-                    f" look into {self.state.logs}"
-                )
-            time.sleep(_STEP.total_seconds())
+        with closing(self._presence()) as presence:
+            while not presence.has(self.lineup.awaited):
+                self._raise_for_the_dead()
+                self._raise_for_crashed_actors()
+                if time.monotonic() > deadline:
+                    raise ConfigurationError(
+                        f"not everything was ready after {within.total_seconds():.0f}"
+                        f" s: look into {self.state.logs}"
+                    )
+                time.sleep(_STEP.total_seconds())
         self._seen = self._by_name()
+        self._seen_windows = self._window_statuses()
 
     def news(self) -> tuple[str, ...]:
         """Return what happened to the programs since the last call, for a person.
@@ -163,22 +206,40 @@ class Platform:
             ConfigurationError: if one that all depends on is gone for good.
         """
         self._raise_for_the_dead()
-        seen = self._by_name()
-        told = tuple(changes(self._seen, seen, logs=self.state.logs))
-        self._seen = seen
+        seen, windows = self._by_name(), self._window_statuses()
+        told = (
+            *changes(self._seen, seen, logs=self.state.logs),
+            *window_changes(self._seen_windows, windows),
+        )
+        self._seen, self._seen_windows = seen, windows
         return told
 
     def stop(self) -> None:
         """End every program, Redis last, and whatever they left; then let go."""
         if self._supervisord is not None:
+            for manager in self._tmux:
+                with suppress(UnavailableError):
+                    manager.begin_to_end()
             self._end_supervisord(self._supervisord)
-            tree.kill_descendants(within=timedelta(seconds=2))
+            if self._tmux:
+                self._end_windows()
+            # Sessions of others may be in a server that was started for our windows.
+            tree.kill_descendants(within=timedelta(seconds=2), but=tmux.servers())
+            forget_runners(self.state)
             for name in ("up.json", "sup.sock", "supervisord.pid", "redis.sock"):
                 (self.state.run / name).unlink(missing_ok=True)
         if self._lock is not None:
             self._lock.close()
 
     # --- private -------------------------------------------------------------
+
+    def _presence(self) -> Presence:
+        return Presence(
+            self.settings,
+            redis_url=self.settings.redis_url or redis_server.url(self.state),
+            trust=self.state.trust(),
+            since=self._began_at,
+        )
 
     def _require_redis(self) -> None:
         url = self.settings.redis_url
@@ -208,6 +269,8 @@ class Platform:
         if pid is not None:
             with suppress(ProcessLookupError):
                 os.kill(pid, signal.SIGTERM)
+        if self.state.windows.is_dir():
+            self._end_windows()
         deadline = time.monotonic() + _EARLIER_END.total_seconds()
         while pid is not None or redis_server.answers(self.state.redis_socket):
             if time.monotonic() > deadline:
@@ -238,9 +301,36 @@ class Platform:
                 environment={"LC_ALL": "C"},
             )
         path = self.state.run / "supervisord.conf"
-        path.write_text(configuration(programs(self.settings), redis=redis), "utf-8")
+        path.write_text(configuration(self.lineup.programs, redis=redis), "utf-8")
         (self.state.run / "sup.sock").unlink(missing_ok=True)
         return path
+
+    def _write_windows(self, given: Mapping[str, str]) -> None:
+        if not self._tmux:
+            return
+        self.state.windows.mkdir(mode=0o700, exist_ok=True)
+        for name, program in self.lineup.windows.items():
+            told = window.WindowProgram(
+                command=program.command,
+                environment={**given, **program.environment},
+                folder=self.state.path,
+                stop_timeout=program.stop_timeout,
+                owner=process_mark(),
+            )
+            window.write(self.state.windows / f"{name}.json", told)
+
+    def _end_windows(self) -> None:
+        """End what runs in windows of this state directory, whatever started it."""
+        with suppress(UnavailableError):
+            TmuxManager("", self.state.windows, {}).end()
+        shutil.rmtree(self.state.windows, ignore_errors=True)
+
+    def _window_statuses(self) -> Mapping[str, ProcessStatus]:
+        found: dict[str, ProcessStatus] = {}
+        for manager in self._tmux:
+            with suppress(UnavailableError):
+                found |= manager.statuses()
+        return found
 
     def _write_addresses(self) -> None:
         addresses = self.addresses
@@ -248,6 +338,7 @@ class Platform:
             "pid": addresses.pid,
             "url": addresses.api,
             "flower_url": addresses.flower,
+            "tls_cert": addresses.tls_cert and str(addresses.tls_cert),
         }
         draft = self.state.run / "up.json.new"
         draft.write_text(json.dumps(values), "utf-8")
@@ -263,7 +354,7 @@ class Platform:
         deadline = time.monotonic() + START.total_seconds()
         while True:
             try:
-                self._control.start()
+                self._control.start_all()
             except UnavailableError:
                 if self._has_ended() or time.monotonic() > deadline:
                     raise self._failure("supervisord") from None
@@ -288,34 +379,26 @@ class Platform:
             log = self.state.logs / "supervisord.log"
             raise ConfigurationError(f"supervisord has ended; its log: {log}")
         for status in self._statuses():
-            # Without Flower there is a view less; without the others, no service.
-            if status.word == "FATAL" and status.name != FLOWER:
+            if status.word == "FATAL" and status.name in self.lineup.vital:
                 raise self._failure(status.name)
 
-    def _failure(self, name: str) -> ConfigurationError:
-        log = self.state.logs / f"{name}.log"
-        return ConfigurationError(f"{name} does not run{last_words(log)}")
+    def _raise_for_crashed_actors(self) -> None:
+        """See that none has crashed that we wait for."""
+        awaited = self.lineup.awaited
+        for status in self._statuses():
+            if status.word == "FATAL" and label(status.name) in awaited:
+                raise self._failure(status.name)
+        for manager in self._tmux:
+            for name, now in manager.statuses().items():
+                if now == "crashed" and name in awaited:
+                    said = " ".join(
+                        line.strip() for line in manager.logs(name, lines=3)
+                    )
+                    raise ConfigurationError(f"{name} does not run: {said[:400]}")
 
-    def _running(self) -> frozenset[str]:
-        """Return the runners that are alive, as the API tells; none while it is not."""
-        address = urlsplit(self.settings.api_url).netloc
-        connection = http.client.HTTPConnection(address, timeout=5)
-        try:
-            connection.request("GET", "/healthz")
-            answer = connection.getresponse()
-            answer.read()
-            if answer.status != http.HTTPStatus.OK:
-                return frozenset()
-            return frozenset(_runners(connection, self._user_secret()))
-        except (OSError, http.client.HTTPException):
-            return frozenset()
-        finally:
-            connection.close()
-
-    def _user_secret(self) -> str:
-        if self.settings.user_secrets:
-            return self.settings.user_secrets[0].get_secret_value()
-        return self.state.secret("user")
+    def _failure(self, program: str) -> ConfigurationError:
+        log = self.state.logs / f"{program}.log"
+        return ConfigurationError(f"{label(program)} does not run{last_words(log)}")
 
     def _end_supervisord(self, process: subprocess.Popen[bytes]) -> None:
         deadline = time.monotonic() + END.total_seconds()
@@ -339,45 +422,38 @@ def changes(
     logs: Path,
 ) -> Iterable[str]:
     """Say which programs ended, and which stay down."""
-    for name, now in after.items():
-        was = before.get(name)
+    for program, now in after.items():
+        was = before.get(program)
         if was is None or now == was:
             continue
-        log = logs / f"{name}.log"
+        name, log = label(program), logs / f"{program}.log"
         if now.word == "FATAL":
             yield f"{name} ended again and again and stays down; its log: {log}"
+        elif now.word == "STOPPED":
+            yield f"{name} was stopped; its log: {log}"
         elif was.pid and now.pid != was.pid:
             yield f"{name} ended and is started again; its log: {log}"
 
 
+def window_changes(
+    before: Mapping[str, ProcessStatus], after: Mapping[str, ProcessStatus]
+) -> Iterable[str]:
+    """Say which programs in windows of tmux ended."""
+    for name, now in after.items():
+        if before.get(name) == now:
+            continue
+        if now == "crashed":
+            yield f"{name} ended and stays down; its window of tmux shows what it said"
+        elif now == "stopped":
+            yield f"{name} was stopped"
+
+
 def last_words(log: Path) -> str:
     """Name a log and the last line in it that says something, for an error's end."""
-    try:
-        lines = log.read_bytes()[-4000:].decode("utf-8", "replace").splitlines()
-    except OSError:
+    said = [line.strip() for line in last_lines(log, lines=50) if line.strip()]
+    if not log.exists():
         return ""
-    said = [line.strip() for line in lines if line.strip()]
-    last = (
-        "".join(char for char in said[-1] if char.isprintable())[:200] if said else ""
-    )
-    return f": {last} (its log: {log})" if last else f" (its log: {log})"
-
-
-def _runners(connection: http.client.HTTPConnection, secret: str) -> Iterable[str]:
-    call = {"jsonrpc": "2.0", "id": 1, "method": "get_supervisor_info", "params": {}}
-    connection.request(
-        "POST",
-        "/",
-        body=json.dumps(call),
-        headers={
-            "Content-Type": "application/json",
-            "Authorization": f"Bearer {secret}",
-        },
-    )
-    answer: dict[str, Any] = json.loads(connection.getresponse().read())
-    for runner in answer.get("result", {}).get("runners", ()):
-        if runner["status"] == "running":
-            yield runner["name"]
+    return f": {said[-1][:200]} (its log: {log})" if said else f" (its log: {log})"
 
 
 @contextmanager

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 import shlex
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Final
 
@@ -49,13 +49,13 @@ def read_procfile(text: str) -> Mapping[str, Sequence[str]]:
     return programs
 
 
-def for_executors(
-    programs: Mapping[str, Sequence[str]], executors: Sequence[str]
-) -> Mapping[str, Sequence[str]]:
-    """Return the platform's programs and the runners of these executors.
+def require_executors(
+    programs: Mapping[str, Sequence[str]], executors: Iterable[str]
+) -> None:
+    """See that there are such executors: each has its line.
 
     Raises:
-        ConfigurationError: naming an executor for which there is no line.
+        ConfigurationError: naming one for which there is no line.
     """
     for executor in executors:
         if executor not in programs or executor in PLATFORM:
@@ -63,5 +63,20 @@ def for_executors(
             raise ConfigurationError(
                 f"there is no executor {executor!r} here; there are: {known}"
             )
-    wanted = {*PLATFORM, *executors}
+
+
+def for_executors(
+    programs: Mapping[str, Sequence[str]],
+    executors: Iterable[str],
+    *,
+    platform: Sequence[str] = PLATFORM,
+) -> Mapping[str, Sequence[str]]:
+    """Return these of the platform's programs, and the runners of these executors.
+
+    Raises:
+        ConfigurationError: naming an executor for which there is no line.
+    """
+    served = list(executors)
+    require_executors(programs, served)
+    wanted = {*platform, *served}
     return {name: line for name, line in programs.items() if name in wanted}

@@ -6,18 +6,27 @@ import json
 import os
 import shutil
 import sysconfig
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from datetime import timedelta
 from pathlib import Path
 from typing import Final
 
 import horus_celery
 from horus_celery import redis_server
+from horus_celery.crew import Crew
+from horus_celery.errors import ConfigurationError
 from horus_celery.processes import procfile
+from horus_celery.processes.base import GRACE
 from horus_celery.processes.supervisord import Program
-from horus_celery.settings import PREFIX, Settings, find_file
+from horus_celery.settings import PREFIX, Actor, Settings, find_file
 from horus_celery.statedir import StateDirectory
 
+API: Final = "api"
 FLOWER: Final = "flower"
+#: How long a runner of the Procfile may take to finish what it runs when it is stopped.
+STOP_TIMEOUT: Final = timedelta(seconds=60)
+#: Before the name of an actor's program: nothing in the Procfile begins so.
+_ACTOR: Final = "actor."
 #: Settings that the programs are given; secrets stay in their files.
 _HANDED_ON: Final = (
     "namespace",
@@ -30,14 +39,90 @@ _HANDED_ON: Final = (
     "max_job_bytes",
     "max_request_bytes",
     "max_batch",
+    # Their paths may be written as they are seen from here.
+    "actors",
+    "tls_cert",
+    "tls_key",
 )
 
 
-def programs(settings: Settings) -> list[Program]:
-    """Return the programs of the Procfile, for the executors of the settings."""
-    text = procfile.find_procfile().read_text("utf-8")
-    lines = procfile.for_executors(procfile.read_procfile(text), settings.executors)
-    return [Program(name=name, command=tied(line)) for name, line in lines.items()]
+def programs(
+    crew: Crew, *, platform: Sequence[str] = procfile.PLATFORM
+) -> list[Program]:
+    """Return the programs of the Procfile: these, and the runners of the crew.
+
+    Raises:
+        ConfigurationError: naming an executor for which there is no line.
+    """
+    lines = procfile.for_executors(_lines(), crew.executors, platform=platform)
+    return [
+        Program(
+            name=name,
+            command=tied(line),
+            stop_timeout=STOP_TIMEOUT if name in crew.executors else GRACE,
+        )
+        for name, line in lines.items()
+    ]
+
+
+def program_of(actor: Actor) -> Program:
+    """Return the program of an actor, as supervisord knows it.
+
+    Raises:
+        ConfigurationError: if it can have none, naming it.
+    """
+    # A colon means something to supervisord.
+    name = _ACTOR + actor.name.replace(":", "+")
+    stop_timeout = timedelta(seconds=actor.stop_timeout)
+    if actor.binary_path is None:
+        command = worker_command(
+            actor.name, [actor.executor], concurrency=actor.concurrency
+        )
+        return Program(name=name, command=tied(command), stop_timeout=stop_timeout)
+    told = {
+        "HORUS_RUNNER_NAME": actor.name,
+        "HORUS_RUNNER_EXECUTOR": actor.executor,
+    }
+    if actor.db_path is not None:
+        told["HORUS_DB_PATH"] = str(actor.db_path)
+    return Program(
+        name=name,
+        command=tied([str(actor.binary_path)]),
+        environment=told,
+        stop_timeout=stop_timeout,
+    )
+
+
+def label(program: str) -> str:
+    """Return how a person knows a program: by the runner's name if it is an actor's."""
+    if program.startswith(_ACTOR):
+        return program.removeprefix(_ACTOR).replace("+", ":")
+    return program
+
+
+def worker_command(
+    name: str, executors: Iterable[str], *, concurrency: int | None = None
+) -> list[str]:
+    """Return the command line of our own Celery worker as a runner.
+
+    Raises:
+        ConfigurationError: if there is no such executor, or Celery would take the name
+            for another.
+    """
+    served = list(executors)
+    procfile.require_executors(_lines(), served)
+    if "@" in name:
+        raise ConfigurationError(
+            f"the runner {name!r} cannot be a Celery worker, whose name ends at an @:"
+            " choose another name"
+        )
+    at_a_time = [] if concurrency is None else ["-c", str(concurrency)]
+    worker = ["celery", "-A", "horus_celery", "worker", "-Q", ",".join(served)]
+    return [*worker, "-n", f"{name}@%h", *at_a_time]
+
+
+def _lines() -> Mapping[str, Sequence[str]]:
+    return procfile.read_procfile(procfile.find_procfile().read_text("utf-8"))
 
 
 def tied(command: Sequence[str]) -> list[str]:
@@ -57,7 +142,7 @@ def environment(
         if isinstance(value, str)
         else json.dumps(value)
         for name, value in values.items()
-        if value is not None
+        if value is not None and value != []
     }
     state = StateDirectory(settings.state_dir)
     given["HORUS_REDIS_URL"] = settings.redis_url or redis_server.url(state)

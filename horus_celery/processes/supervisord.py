@@ -3,25 +3,30 @@
 from __future__ import annotations
 
 import http.client
+import re
 import shlex
 import socket
 import xmlrpc.client
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from datetime import timedelta
 from pathlib import Path
 from typing import Any, Final
 
-from horus_celery.errors import UnavailableError
+from supervisor.xmlrpc import Faults
+
+from horus_celery.errors import ConfigurationError, UnavailableError
+from horus_celery.processes.base import GRACE
+from horus_celery.processes.watched import RETRIES
 
 #: The group of all programs but Redis: they are started, and ended, at once.
 GROUP: Final = "horus"
 REDIS: Final = "redis"
-#: Seconds that a program has after TERM before it is killed.
-GRACE: Final = 3
-#: Times that a program that ends at its start is started again, each a second later.
-RETRIES: Final = 4
-#: startProcessGroup would wait for one program after the other.
-_WAIT: Final = False
+#: How long an answer takes at most that waits for nothing.
+_PATIENCE: Final = timedelta(seconds=10)
+_WAIT: Final = True
+#: What supervisord's configuration takes for the end of a value.
+_END: Final = re.compile(r"\s[;#]|[\r\n]")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -31,6 +36,8 @@ class Program:
     name: str
     command: Sequence[str]
     environment: Mapping[str, str] = field(default_factory=dict)
+    #: How long it may take to end by itself when it alone is stopped.
+    stop_timeout: timedelta = GRACE
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -49,6 +56,10 @@ def configuration(programs: Sequence[Program], *, redis: Program | None) -> str:
     """Return the text of supervisord's configuration file.
 
     All paths are relative: supervisord is started in the state directory.
+
+    Raises:
+        ConfigurationError: if a command, or a value of its environment, has something
+            in it that the file has no way to say.
     """
     sections: dict[str, Mapping[str, object]] = {
         "supervisord": {
@@ -94,7 +105,8 @@ def _program(program: Program) -> Mapping[str, object]:
         "startsecs": 2,
         "startretries": RETRIES,
         "stopsignal": "TERM",
-        "stopwaitsecs": GRACE,
+        # Less at the end of all: see `watched`.
+        "stopwaitsecs": _seconds(program.stop_timeout),
         "killasgroup": "true",
         "redirect_stderr": "true",
         "stdout_logfile": f"logs/{program.name}.log",
@@ -103,63 +115,144 @@ def _program(program: Program) -> Mapping[str, object]:
     }
     if program.environment:
         values["environment"] = ",".join(
-            f'{name}="{value}"' for name, value in program.environment.items()
+            f"{name}={_quoted(value)}" for name, value in program.environment.items()
         )
     return values
 
 
+def _quoted(value: str) -> str:
+    mark = "'" if '"' in value else '"'
+    if mark in value:
+        raise ConfigurationError(
+            f"{value} has both kinds of quotes in it: choose another"
+        )
+    return f"{mark}{value}{mark}"
+
+
 def _section(name: str, values: Mapping[str, object]) -> str:
-    # supervisord expands %(…)s in every value.
-    lines = [
-        f"{key} = {str(value).replace('%', '%%')}" for key, value in values.items()
-    ]
+    lines = [f"{key} = {_written(str(value))}" for key, value in values.items()]
     return "\n".join([f"[{name}]", *lines, ""])
 
 
+def _written(value: str) -> str:
+    if _END.search(value):
+        raise ConfigurationError(
+            f"{value!r} cannot be told to supervisord, for which a space before a"
+            " semicolon or a hash, and a new line, end it: choose another"
+        )
+    # supervisord expands %(…)s in every value.
+    return value.replace("%", "%%")
+
+
+def _seconds(time: timedelta) -> int:
+    return int(time.total_seconds())
+
+
 class Supervisord:
-    """A connection to the supervisord of one state directory.
+    """A connection to the supervisord of one state directory, for many threads.
 
     Every method raises `UnavailableError` when it does not answer.
     """
 
     def __init__(self, socket_path: Path) -> None:
-        self._proxy = xmlrpc.client.ServerProxy(
-            "http://127.0.0.1", transport=_UnixTransport(socket_path)
-        )
+        self._path = socket_path
 
-    def start(self) -> None:
+    def start_all(self) -> None:
         """Start all programs of the group, without waiting for them."""
-        self._call("startProcessGroup", GROUP, _WAIT)
+        self._call("startProcessGroup", GROUP, not _WAIT)
+
+    def start(self, program: str) -> None:
+        """Start one program of the group, without waiting for it; anew if it waits.
+
+        Raises:
+            ConfigurationError: if its command is not there.
+        """
+        name = f"{GROUP}:{program}"
+        if self.program(program).word == "BACKOFF":
+            self._try("stopProcess", name, _WAIT)
+        fault = self._try("startProcess", name, not _WAIT)
+        if fault in (Faults.NO_FILE, Faults.NOT_EXECUTABLE):
+            raise ConfigurationError(
+                f"the command of {program} is not there, or not executable"
+            )
+
+    def stop(self, program: str, *, within: timedelta) -> None:
+        """Stop one program of the group and return when it has ended.
+
+        Args:
+            program: Its name.
+            within: How long it may take to end by itself.
+        """
+        self._try("stopProcess", f"{GROUP}:{program}", _WAIT, within=within + _PATIENCE)
 
     def shut_down(self) -> None:
         """Have it end everything, Redis last, and then itself."""
         self._call("shutdown")
 
+    def program(self, name: str) -> ProgramStatus:
+        """Return how a program of the group goes."""
+        return _status(self._call("getProcessInfo", f"{GROUP}:{name}"))
+
     def programs(self) -> tuple[ProgramStatus, ...]:
         """Return how every program goes, Redis included."""
-        return tuple(
-            ProgramStatus(
-                name=info["name"],
-                pid=info["pid"],
-                word=info["statename"],
-                exit_status=info["exitstatus"],
-            )
-            for info in self._call("getAllProcessInfo")
-        )
+        return tuple(_status(info) for info in self._call("getAllProcessInfo"))
+
+    def _try(
+        self, method: str, *arguments: object, within: timedelta = _PATIENCE
+    ) -> int | None:
+        """Call a method; return why it changed nothing, if that is no failure."""
+        try:
+            self._request(method, *arguments, within=within)
+        except xmlrpc.client.Fault as fault:
+            if fault.faultCode not in _HARMLESS:
+                raise _unavailable(fault) from None
+            return int(fault.faultCode)
+        except (OSError, http.client.HTTPException, xmlrpc.client.Error) as error:
+            raise _unavailable(error) from None
+        return None
 
     def _call(self, method: str, *arguments: object) -> Any:  # noqa: ANN401 - XML-RPC has no types
-        remote = getattr(self._proxy.supervisor, method)
         try:
-            return remote(*arguments)
+            return self._request(method, *arguments, within=_PATIENCE)
         except (OSError, http.client.HTTPException, xmlrpc.client.Error) as error:
-            raise UnavailableError(
-                f"supervisord does not answer ({type(error).__name__})"
-            ) from None
+            raise _unavailable(error) from None
+
+    def _request(self, method: str, *arguments: object, within: timedelta) -> Any:  # noqa: ANN401 - XML-RPC has no types
+        transport = _UnixTransport(self._path, within)
+        with xmlrpc.client.ServerProxy("http://127.0.0.1", transport) as proxy:
+            return getattr(proxy.supervisor, method)(*arguments)
+
+
+#: Why a start or a stop changed nothing: it was so already, or is told by the status.
+_HARMLESS: Final = frozenset(
+    {
+        Faults.ALREADY_STARTED,
+        Faults.NOT_RUNNING,
+        Faults.SPAWN_ERROR,
+        Faults.NO_FILE,
+        Faults.NOT_EXECUTABLE,
+    }
+)
+
+
+def _status(info: Mapping[str, Any]) -> ProgramStatus:
+    return ProgramStatus(
+        name=info["name"],
+        pid=info["pid"],
+        word=info["statename"],
+        exit_status=info["exitstatus"],
+    )
+
+
+def _unavailable(error: Exception) -> UnavailableError:
+    if isinstance(error, xmlrpc.client.Fault):
+        return UnavailableError(f"supervisord refuses (fault {error.faultCode})")
+    return UnavailableError(f"supervisord does not answer ({type(error).__name__})")
 
 
 class _UnixConnection(http.client.HTTPConnection):
-    def __init__(self, path: Path) -> None:
-        super().__init__("localhost", timeout=10)
+    def __init__(self, path: Path, within: timedelta) -> None:
+        super().__init__("localhost", timeout=within.total_seconds())
         self._path = path
 
     def connect(self) -> None:
@@ -169,10 +262,13 @@ class _UnixConnection(http.client.HTTPConnection):
 
 
 class _UnixTransport(xmlrpc.client.Transport):
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, within: timedelta) -> None:
         super().__init__()
         self._path = path
+        self._within = within
 
     def make_connection(self, host: object) -> http.client.HTTPConnection:
         # One for each call: it is on this machine, and may have been restarted.
-        return _UnixConnection(self._path)
+        made = _UnixConnection(self._path, self._within)
+        self._connection = ("localhost", made)  # closed with the transport
+        return made

@@ -34,6 +34,11 @@ def become_unreadable() -> None:
     _prctl(_PR_SET_DUMPABLE, 0)
 
 
+def is_running(pid: int) -> bool:
+    """Whether there is such a process; one that only waits to be reaped has ended."""
+    return _status(pid) not in (b"", b"Z", b"X")
+
+
 def descendants(pid: int | None = None) -> list[int]:
     """Return every process below one, this one by default, parents first."""
     children = _lookup()
@@ -73,25 +78,25 @@ def signal_all(pids: list[int], number: signal.Signals) -> None:
             os.kill(pid, number)
 
 
-def kill_descendants(*, within: timedelta) -> int:
+def kill_descendants(*, within: timedelta, but: frozenset[int] = frozenset()) -> int:
     """End everything below this process; return how many are left after that time.
 
     The dead are reaped, so a caller that wants the status of a child of its own asks
-    for it before.
+    for it before. Children named in `but` are left alone, and what stands below them.
     """
     deadline = time.monotonic() + within.total_seconds()
     before: list[int] | None = None
     while True:
         # Its own children only, so that a round is short: processes that fork faster
         # than they are listed are never caught. What they leave behind is next.
-        left = _adopted() or _lookup()(os.getpid())
+        left = _others(_adopted(), but) or _others(_lookup()(os.getpid()), but)
         signal_all(left, signal.SIGKILL)
         reap()
         # Twice empty, because the list is a snapshot.
         if not left and before == left:
             return 0
         if time.monotonic() > deadline:
-            return len(descendants())
+            return len(_others(descendants(), but))
         if left and before == left:
             time.sleep(_STEP.total_seconds())
         before = left
@@ -113,6 +118,12 @@ def kill_strays() -> int:
         with suppress(ChildProcessError):
             os.waitpid(pid, os.WNOHANG)
     return found
+
+
+def children_called(name: str) -> frozenset[int]:
+    """Return the children of this process that the kernel knows by a name."""
+    called = name.encode()
+    return frozenset(pid for pid in _lookup()(os.getpid()) if _name(pid) == called)
 
 
 def stopped_children() -> frozenset[int]:
@@ -156,6 +167,16 @@ def _status(pid: int) -> bytes:
     with suppress(FileNotFoundError, ProcessLookupError):
         return _fields(pid)[0]
     return b""
+
+
+def _name(pid: int) -> bytes:
+    with suppress(OSError):
+        return Path(f"/proc/{pid}/comm").read_bytes().rstrip(b"\n")
+    return b""
+
+
+def _others(pids: list[int], but: frozenset[int]) -> list[int]:
+    return [pid for pid in pids if pid not in but]
 
 
 def _fields(pid: int) -> list[bytes]:

@@ -7,7 +7,7 @@ from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from enum import StrEnum
-from typing import Protocol
+from typing import Final, Protocol
 
 from horus_celery.lifecycle import Status
 from horus_celery.record import Change, Record, Summary
@@ -23,6 +23,8 @@ class Filter:
     runner: str | None = None
     status: Status | None = None
     workflow_id: str | None = None
+    #: Only records of these contexts; None is all of them.
+    contexts: frozenset[str] | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -32,9 +34,72 @@ class Bell:
     digest: str
     job_id: str
     executor: str
+    runner: str | None
+    context_id: str
+    #: The queue that it stands in (`routing.queue_of`).
+    queue: str
     priority: int
     #: When its latest bell was rung, or it was queued; None: not since `not_before`.
     rung_at: datetime | None
+
+
+def bell_of(record: Record, *, rung_at: datetime | None) -> Bell:
+    """Return the bell of a record that was queued."""
+    summary = record.summary
+    return Bell(
+        digest=summary.digest,
+        job_id=summary.id,
+        executor=summary.executor,
+        runner=summary.runner,
+        context_id=summary.context_id,
+        queue=record.queue or summary.executor,
+        priority=record.priority,
+        rung_at=rung_at,
+    )
+
+
+#: Upper bounds of the histograms of a `Tally`, in seconds; longer is "+Inf".
+BUCKETS: Final = (0.01, 0.05, 0.1, 0.5, 1.0, 5.0, 10.0, 60.0, 300.0, 1800.0, 7200.0)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Histogram:
+    """How long something took, as often as it happened."""
+
+    #: One more than `BUCKETS`: how many took at most so long, and longer than the one
+    #: before.
+    counts: tuple[int, ...]
+    #: All of them together.
+    total: timedelta
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Tally:
+    """What happened to the jobs of a deployment since it began.
+
+    An executor "" stands for all those beyond the first few hundred: whoever submits
+    jobs names them.
+    """
+
+    #: Jobs that are over, by executor, status and reason ("" where there is none).
+    ended: Mapping[tuple[str, str, str], int]
+    #: From being queued, or from its `not_before`, to being claimed, by executor.
+    waited: Mapping[str, Histogram]
+    #: From being claimed to the end, by executor.
+    ran: Mapping[str, Histogram]
+    #: What the sweeps of all processes found, by kind (the fields of `SweepReport`).
+    swept: Mapping[str, int]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ArchivedReceipt:
+    """What is kept of a record that was retired."""
+
+    digest: str
+    job_id: str
+    context_id: str
+    #: The receipt's envelope as JSON text.
+    receipt: str
 
 
 class RecordStore(Protocol):
@@ -53,28 +118,39 @@ class RecordStore(Protocol):
         at: datetime,
         priority: int,
         not_before: datetime | None,
-        queue: bool,
+        queue: str | None,
     ) -> Record:
         """Record a job that has just been admitted, as created or (`queue`) as queued.
 
         Adding the same digest again returns the record it already has, unchanged but
         for one thing: with `queue` a record that is still created becomes queued.
+        `queue` is the name of the queue that it stands in then.
 
         Raises:
             IdTaken: if that context has another digest under that id.
         """
         ...
 
-    def get(self, digest: str) -> Record:
+    def get(self, digest: str, *, contexts: frozenset[str] | None = None) -> Record:
         """Return the record of a digest.
+
+        Args:
+            digest: The job's digest.
+            contexts: A record of any other context is not found, as if there were
+                none: nothing more of it is read. None is all of them.
 
         Raises:
             NotFoundError: if there is none.
         """
         ...
 
-    def named(self, job_id: str) -> tuple[Record, ...]:
-        """Return the records of this job id: one per context at most, oldest first."""
+    def named(
+        self, job_id: str, *, contexts: frozenset[str] | None = None
+    ) -> tuple[Record, ...]:
+        """Return the records of this job id: one per context at most, oldest first.
+
+        With `contexts` only theirs; nothing is read of the others.
+        """
         ...
 
     def apply(self, digest: str, change: Change) -> Record:
@@ -105,8 +181,54 @@ class RecordStore(Protocol):
         """
         ...
 
-    def counts(self) -> Mapping[Status, int]:
-        """Return how many records have each status; every status is present."""
+    def counts(self, contexts: frozenset[str] | None = None) -> Mapping[Status, int]:
+        """Return how many records have each status; every status is present.
+
+        With `contexts` only theirs are counted.
+        """
+        ...
+
+    def queue_lengths(self, queues: Sequence[str]) -> Mapping[str, int]:
+        """Return how many queued records stand in each queue.
+
+        Not those that wait for their `not_before`.
+        """
+        ...
+
+    def running_on(self, runners: Sequence[str]) -> Mapping[str, int]:
+        """Return how many records each runner holds."""
+        ...
+
+    def tally(self) -> Tally:
+        """Return what happened to the jobs so far."""
+        ...
+
+    def count_swept(self, found: Mapping[str, int]) -> None:
+        """Add what a sweep found to the tally."""
+        ...
+
+    def finished(self, *, before: datetime, limit: int) -> tuple[str, ...]:
+        """Return digests of records that ended before that moment, oldest first."""
+        ...
+
+    def retire(self, digest: str) -> bool:
+        """Forget a record that is over, with its log, but keep its receipt.
+
+        Returns whether there was one; retiring it twice is fine.
+
+        Raises:
+            IllegalTransition: if it is not over.
+        """
+        ...
+
+    def archived(
+        self, job_id: str, *, contexts: frozenset[str] | None = None
+    ) -> tuple[ArchivedReceipt, ...]:
+        """Return the receipts of retired records by their id, or by their digest.
+
+        In the order of context and digest; a job that was refused when it came again
+        has several.
+        """
         ...
 
     def renew(self, digest: str, *, attempt: int, lease_until: datetime) -> Status:
@@ -133,17 +255,20 @@ class RecordStore(Protocol):
         """
         ...
 
-    def rung(self, digest: str, *, at: datetime) -> None:
-        """Note that a bell was rung for a queued record; without effect on others."""
+    def rung(self, digest: str, *, at: datetime, queue: str) -> None:
+        """Note that a bell was rung for a queued record; without effect on others.
+
+        The record stands in `queue` from now on.
+        """
         ...
 
     def silent(self, *, before: datetime, limit: int) -> tuple[Bell, ...]:
         """Return queued records that were not rung since that moment.
 
         Also those queued before it whose ring was never noted, but not those that wait
-        for their `not_before`. Up to `limit` of each queue (executor and step of
-        priority), together and longest silent first: so the backlog of one queue hides
-        nothing of another.
+        for their `not_before`. Up to `limit` of each queue and step of priority,
+        together and longest silent first: so the backlog of one queue hides nothing of
+        another.
         """
         ...
 

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import re
+import ssl
+import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from dataclasses import asdict, dataclass
 from types import MappingProxyType
 from typing import Any, Final
-from urllib.parse import parse_qsl, quote, unquote, urlencode, urlsplit
+from urllib.parse import quote
 
 import redis
 from redis.backoff import NoBackoff
@@ -19,22 +22,31 @@ from redis.exceptions import (
     ReadOnlyError,
 )
 from redis.retry import Retry
+from redis.sentinel import (
+    Sentinel,
+    SentinelConnectionPool,
+    SentinelManagedConnection,
+)
 
 from horus_celery.errors import ConfigurationError, DamagedError, UnavailableError
+from horus_celery.store.address import Address, Login, Place, Tls, read_address
 
 #: Seconds for one answer. One call makes one attempt, or a second one at once when the
 #: connection turned out to be stale: so it ends well within two seconds.
 _ANSWER_TIMEOUT: Final = 0.8
+#: Seconds in which all sentinels together say which server is the master, and seconds
+#: in which that one must let us in: with an answer's that is still within two.
+_SENTINELS_TIMEOUT: Final = 0.6
+_MASTER_TIMEOUT: Final = 0.5
+#: Seconds for which the sentinels are not asked again when they did not know.
+_SENTINELS_PAUSE: Final = 0.2
+#: Seconds after which a broker's answer no longer comes; Celery then connects again.
+_BROKER_TIMEOUT: Final = 5.0
 #: One connection for each thread that talks to Redis at the same time.
 _MAX_CONNECTIONS: Final = 1024
-#: What may follow the question mark of a URL. Timeouts and retries are not settings:
-#: the promises of the store stand on them.
-_OPTIONS: Final = frozenset(
-    {"ssl_ca_certs", "ssl_certfile", "ssl_cert_reqs", "ssl_check_hostname"}
-    | {"ssl_keyfile", "db", "virtual_host"}
-)
-_FORMS: Final = (
-    "redis://[user:password@]host[:port][/db], rediss://… or unix:///path[?db=n]"
+#: Without a greeting a new connection costs no round trip.
+_NO_GREETING: Final[Mapping[str, Any]] = MappingProxyType(
+    {"protocol": 2, "driver_info": None}
 )
 
 #: What an answer of the server begins with when it cannot serve for now.
@@ -45,15 +57,44 @@ _NOT_NOW: Final[Mapping[str, str]] = MappingProxyType(
         "NOREPLICAS": "it has too few replicas",
     }
 )
+#: What is wrong with a certificate, by OpenSSL's number.
+_CERTIFICATE_FAULTS: Final[Mapping[int, str]] = MappingProxyType(
+    {
+        9: "its certificate is not valid yet",
+        10: "its certificate has expired",
+        62: "its certificate is for another host name than redis_url says",
+        64: "its certificate is for another address than redis_url says",
+    }
+)
+_NO_SENTINEL: Final = "what answers there is no sentinel"
+#: How a script is told that its caller may not do something.
+_REFUSED_IN_SCRIPT: Final = "ACL failure in script"
 #: How our scripts name a key that holds something else than it should.
 _NAMED: Final = re.compile(r"DAMAGED <([^<>]{1,400})>")
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Broker:
+    """The same Redis as Celery's settings name it."""
+
+    #: `broker_url`.
+    url: str
+    #: `broker_use_ssl`: what kombu and Flower ask of the certificate. In the URL only
+    #: kombu would see it, and without any it asks for nothing.
+    tls: Mapping[str, Any] | None
+    #: What belongs into `broker_transport_options`.
+    options: Mapping[str, Any]
+
+
 def connect(redis_url: str) -> redis.Redis:
-    """Return a client for commands that answer at once; it connects when it is used."""
+    """Return a client for commands that answer at once; it connects when it is used.
+
+    Raises:
+        ConfigurationError: if it is not the address of a Redis, or names a file of
+            certificates that cannot be used.
+    """
     return _client(
         redis_url,
-        socket_timeout=_ANSWER_TIMEOUT,
         # A stale connection is noticed by an error, not by a timeout: so nothing is
         # tried again that has already taken its time.
         retry=Retry(NoBackoff(), 1, supported_errors=(redis.ConnectionError,)),
@@ -61,34 +102,51 @@ def connect(redis_url: str) -> redis.Redis:
 
 
 def connect_blocking(redis_url: str) -> redis.Redis:
-    """Return a client for listening: it waits as long as it is told to.
+    """Return a client for listening: `get_message` waits as long as it is told to.
 
     It never connects again by itself, because its user has to know.
+
+    Raises:
+        ConfigurationError: as `connect`.
     """
-    return _client(
-        redis_url,
-        socket_timeout=None,
-        retry=Retry(NoBackoff(), 0, supported_errors=()),
+    return _client(redis_url, retry=Retry(NoBackoff(), 0, supported_errors=()))
+
+
+def broker(redis_url: str) -> Broker:
+    """Return the same address as Celery writes it.
+
+    Raises:
+        ConfigurationError: as `connect`.
+    """
+    address = _usable(redis_url)
+    options: dict[str, Any] = {}
+    if address.path is None:
+        options["socket_connect_timeout"] = _BROKER_TIMEOUT
+    if address.service is not None:
+        options["master_name"] = address.service
+        options["sentinel_kwargs"] = _sentinel_arguments(address)
+        # A master that is cut off answers nothing; the next one waits.
+        options["socket_timeout"] = _BROKER_TIMEOUT
+        options["health_check_interval"] = _BROKER_TIMEOUT
+    return Broker(
+        url=";".join(_broker_urls(address)),
+        tls=None if address.tls is None else _tls_arguments(address.tls),
+        options=MappingProxyType(options),
     )
 
 
 def broker_url(redis_url: str) -> str:
-    """Return the same address as Celery writes it.
+    """Return the address alone as Celery writes it.
 
     Raises:
-        ConfigurationError: if it is not the address of a Redis.
+        ConfigurationError: as `connect`.
     """
-    url = _normalised(redis_url)
-    if not url.startswith("unix://"):
-        return url
-    return url.replace("unix://", "redis+socket://", 1).replace("db=", "virtual_host=")
+    return broker(redis_url).url
 
 
 def shown(redis_url: str) -> str:
     """Return the address without user, password and options."""
-    url = urlsplit(_normalised(redis_url))
-    place = url.netloc.rpartition("@")[2]
-    return f"{url.scheme}://{place}{unquote(url.path)}"
+    return str(read_address(redis_url))
 
 
 def ask(client: redis.Redis, *command: str | int | bytes) -> Any:  # noqa: ANN401 - what Redis answers is read by whoever asked
@@ -170,66 +228,225 @@ def _damaged(error: redis.ResponseError, key: str | None) -> DamagedError:
     )
 
 
-def _client(
-    redis_url: str, *, socket_timeout: float | None, retry: Retry
-) -> redis.Redis:
-    client: redis.Redis = redis.Redis.from_url(
-        _normalised(redis_url),
-        socket_timeout=socket_timeout,
-        socket_connect_timeout=_ANSWER_TIMEOUT,
-        retry=retry,
-        max_connections=_MAX_CONNECTIONS,
-        # Without a greeting a new connection costs no round trip.
-        protocol=2,
-        driver_info=None,
-    )
-    return client
+def _client(redis_url: str, *, retry: Retry) -> redis.Redis:
+    address = _usable(redis_url)
+    arguments: dict[str, Any] = {
+        "db": address.database,
+        **_login_arguments(address.login),
+        "socket_timeout": _ANSWER_TIMEOUT,
+        "retry": retry,
+        "max_connections": _MAX_CONNECTIONS,
+        **_NO_GREETING,
+    }
+    if address.service is not None:
+        return redis.Redis.from_pool(_master_pool(address, arguments))
+    arguments |= {**_place(address), "socket_connect_timeout": _ANSWER_TIMEOUT}
+    return redis.Redis.from_pool(redis.ConnectionPool(**arguments))
 
 
-def _normalised(redis_url: str) -> str:
-    try:
-        url = urlsplit(redis_url.replace("redis+socket://", "unix://", 1))
-        options = dict(parse_qsl(url.query, strict_parsing=bool(url.query)))
-        has_port = url.port is not None
-    except ValueError:
-        raise _bad_url() from None
-    is_socket = url.scheme == "unix"
-    if url.scheme not in {"redis", "rediss", "unix"} or (
-        is_socket and (not url.path.strip("/") or url.hostname or has_port)
-    ):
-        raise _bad_url()
-    unknown = sorted(options.keys() - _OPTIONS)
-    if unknown:
-        raise ConfigurationError(
-            f"redis_url has an unknown option {unknown[0]!r}; it may have "
-            + ", ".join(sorted(_OPTIONS))
+def _place(address: Address) -> dict[str, Any]:
+    if address.path is not None:
+        kind = redis.UnixDomainSocketConnection
+        return {"connection_class": kind, "path": address.path}
+    is_plain = address.tls is None
+    return {
+        "connection_class": redis.Connection if is_plain else redis.SSLConnection,
+        **asdict(address.places[0]),
+        **_tls_arguments(address.tls),
+    }
+
+
+class _Sentinels(Sentinel):
+    """Knows from its sentinels where the master is, or says in time that it does not.
+
+    Any number of threads ask: what they share is replaced as a whole.
+    """
+
+    def __init__(self, places: Sequence[Place], arguments: Mapping[str, Any]) -> None:
+        super().__init__(  # type: ignore[no-untyped-call]  # so is redis-py
+            [(place.host, place.port) for place in places],
+            sentinel_kwargs={
+                **arguments,
+                **_NO_GREETING,
+                "retry": Retry(NoBackoff(), 0),
+                "max_connections": _MAX_CONNECTIONS,
+            },
         )
-    if "virtual_host" in options:
-        options["db"] = options.pop("virtual_host")
-    database = options.get("db") or ("" if is_socket else url.path.strip("/"))
-    if database and not (database.isascii() and database.isdigit()):
-        raise _bad_url()
-    path = quote(unquote(url.path)) if is_socket else url.path
-    query = f"?{urlencode(options)}" if options else ""
-    return f"{url.scheme}://{url.netloc}{path}{query}"
+        #: Until when nobody is asked again, and what is said instead.
+        self._pause = 0.0
+        self._fault = ""
+
+    def discover_master(self, service_name: str) -> tuple[str, int]:
+        # One call of a client asks several times over.
+        if time.monotonic() < self._pause:
+            raise _NoMaster(self._fault)
+        fault = "no sentinel answers"
+        for sentinel in self.sentinels:
+            try:
+                master = _master_in(sentinel.sentinel_masters(), service_name)
+            except redis.RedisError as error:
+                fault = _of_sentinel(error) or fault
+            except (LookupError, TypeError, ValueError):
+                fault = _NO_SENTINEL
+            else:
+                others = [one for one in self.sentinels if one is not sentinel]
+                self.sentinels = [sentinel, *others]
+                return master
+        self._fault, self._pause = fault, time.monotonic() + _SENTINELS_PAUSE
+        raise _NoMaster(fault)
 
 
-def _bad_url() -> ConfigurationError:
-    # The address may hold a password, so it is not repeated.
-    return ConfigurationError(f"redis_url is no address of a Redis: write {_FORMS}")
+class _NoMaster(redis.ConnectionError):
+    """The sentinels do not say where the master is; the text is one of our own."""
+
+
+def _master_in(states: Any, service: str) -> tuple[str, int]:  # noqa: ANN401 - whatever redis-py read
+    """Return where the master of a service is, as a sentinel sees it.
+
+    Raises:
+        redis.ConnectionError: if it sees none.
+    """
+    if service not in states:
+        raise _NoMaster(f"its sentinels know no service {service}")
+    state = states[service]
+    if not state["is_master"] or state["is_sdown"] or state["is_odown"]:
+        raise _NoMaster("its sentinels have no master for it now")
+    return state["ip"], state["port"]
+
+
+def _of_sentinel(error: redis.RedisError) -> str | None:
+    """Return what is to be said of a sentinel that did more than keep silent."""
+    if isinstance(error, _NoMaster):
+        return str(error)
+    if isinstance(error, redis.AuthenticationError):
+        return "a sentinel refuses sentinel_username or sentinel_password"
+    if isinstance(error, NoPermissionError):
+        return "a sentinel's user may not ask for SENTINEL MASTERS"
+    if isinstance(error, (redis.ResponseError, InvalidResponse)):
+        return _NO_SENTINEL
+    fault = _tls_fault(error)
+    return None if fault is None else f"a sentinel does not serve: {fault}"
+
+
+class _MasterConnection(SentinelManagedConnection):
+    """A connection to what the sentinels call the master, if it says so itself."""
+
+    def on_connect_check_health(self, check_health: bool = True) -> None:  # noqa: FBT001, FBT002 - redis-py's
+        super().on_connect_check_health(check_health)
+        # One that lost its office without noticing would answer with old records.
+        self.send_command("ROLE")  # type: ignore[no-untyped-call]  # so is redis-py
+        if self.read_response()[0] != b"master":
+            raise redis.ConnectionError
+
+    def read_response(self, disable_decoding: bool = False, **options: Any) -> Any:  # noqa: ANN401, FBT001, FBT002 - redis-py's
+        # Unlike any other of redis-py's, this one would go back to the pool with an
+        # answer still to come: the next command would take it for its own.
+        options.setdefault("disconnect_on_error", True)
+        return super().read_response(disable_decoding, **options)
+
+
+class _MasterTlsConnection(_MasterConnection, redis.SSLConnection):
+    pass
+
+
+def _master_pool(
+    address: Address, arguments: Mapping[str, Any]
+) -> SentinelConnectionPool:
+    is_plain = address.tls is None
+    return SentinelConnectionPool(  # type: ignore[no-untyped-call]  # so is redis-py
+        address.service,
+        _Sentinels(address.places, _sentinel_arguments(address)),
+        connection_class=_MasterConnection if is_plain else _MasterTlsConnection,
+        socket_connect_timeout=_MASTER_TIMEOUT,
+        **_tls_arguments(address.tls),
+        **arguments,
+    )
+
+
+def _sentinel_arguments(address: Address) -> dict[str, Any]:
+    timeout = _SENTINELS_TIMEOUT / len(address.places)
+    return {
+        **_login_arguments(address.sentinel_login),
+        "socket_timeout": timeout,
+        "socket_connect_timeout": timeout,
+        **({} if address.tls is None else {"ssl": True}),
+        **_tls_arguments(address.tls),
+    }
+
+
+def _login_arguments(login: Login) -> dict[str, str]:
+    return {name: value for name, value in asdict(login).items() if value is not None}
+
+
+def _tls_arguments(tls: Tls | None) -> dict[str, Any]:
+    if tls is None:
+        return {}
+    return {
+        f"ssl_{name}": value for name, value in asdict(tls).items() if value is not None
+    }
+
+
+def _broker_urls(address: Address) -> Iterator[str]:
+    login = address.login
+    user = ""
+    if login.username or login.password:
+        words = (quote(word or "", safe="") for word in asdict(login).values())
+        user = ":".join(words) + "@"
+    if address.path is not None:
+        query = f"?virtual_host={address.database}" if address.database else ""
+        yield f"redis+socket://{user}{quote(address.path)}{query}"
+    for place in address.places:
+        yield f"{address.scheme}://{user}{place}/{address.database}"
+
+
+def _usable(redis_url: str) -> Address:
+    """Read an address, and see that the files in it can be used.
+
+    Raises:
+        ConfigurationError: naming the option that cannot.
+    """
+    address = read_address(redis_url)
+    tls = address.tls
+    if tls is None:
+        return address
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+    if tls.ca_certs is not None:
+        with _reading("ssl_ca_certs", tls.ca_certs, "certificates in PEM form"):
+            context.load_verify_locations(tls.ca_certs)
+    if tls.certfile is not None:
+        what = "a certificate in PEM form with the key of ssl_keyfile"
+        with _reading("ssl_certfile", tls.certfile, what):
+            # Without a password it must not ask for one on a terminal.
+            context.load_cert_chain(tls.certfile, tls.keyfile, password="")
+    return address
+
+
+@contextmanager
+def _reading(option: str, path: str, what: str) -> Iterator[None]:
+    try:
+        yield
+    except ssl.SSLError:
+        why = f"it does not hold {what}"
+    except OSError as error:
+        why = error.strerror or "it cannot be read"
+    else:
+        return
+    raise ConfigurationError(f"redis_url names {path} as {option}: {why}") from None
 
 
 def _why(error: redis.RedisError) -> str | None:
+    if isinstance(error, _NoMaster):
+        return str(error)
     if isinstance(error, redis.AuthenticationError):
         return "it refuses the user or the password of redis_url"
-    if isinstance(error, NoPermissionError):
+    if isinstance(error, NoPermissionError) or _REFUSED_IN_SCRIPT in str(error):
         return "the user of redis_url may not do this"
     if isinstance(error, redis.BusyLoadingError):
         return "it is still loading its data"
     if isinstance(error, redis.TimeoutError):
         return "it does not answer in time"
     if isinstance(error, redis.ConnectionError):
-        return "no connection"
+        return _tls_fault(error) or "no connection"
     if isinstance(error, OutOfMemoryError):
         return "it is out of memory"
     if isinstance(error, ReadOnlyError):
@@ -237,3 +454,22 @@ def _why(error: redis.RedisError) -> str | None:
     if isinstance(error, InvalidResponse):
         return "what answers there is no Redis"
     return _NOT_NOW.get(str(error).partition(" ")[0])
+
+
+def _tls_fault(error: BaseException) -> str | None:
+    """Return what went wrong between TLS and us, if that is what went wrong."""
+    cause = error.__cause__ or error.__context__
+    if isinstance(cause, ssl.SSLCertVerificationError):
+        return _CERTIFICATE_FAULTS.get(
+            cause.verify_code,
+            "nobody who is trusted here signed its certificate, so name the file of"
+            " its authority in redis_url with ssl_ca_certs",
+        )
+    if isinstance(cause, ssl.SSLError):
+        if "CERTIFICATE_REQUIRED" in str(cause.reason):
+            return (
+                "it asks for a certificate of ours, so name it in redis_url with"
+                " ssl_certfile and ssl_keyfile"
+            )
+        return "no TLS came about with what answers there"
+    return None if cause is None else _tls_fault(cause)

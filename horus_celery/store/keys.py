@@ -19,9 +19,10 @@ class Keys:
     record: str
     #: + job id: hash, context to digest.
     named: str
-    #: + digest: stream, the output lines.
+    #: + digest: list, the output lines.
     log: str
-    #: + field:value: sorted set of digests by sequence, one for each `Filter` field.
+    #: + field:value: sorted set of digests by sequence, one for each `Filter` field; of
+    #: a status also one for each context, `status:STATUS:CONTEXT`.
     by: str
     #: Sorted set of all digests by sequence.
     every: str
@@ -29,7 +30,7 @@ class Keys:
     sequence: str
     #: + row: sorted set of queued digests by the time of their latest bell.
     bells: str
-    #: Set of the rows (step:executor) that have bells.
+    #: Set of the rows (step:queue) that have bells.
     rows: str
     #: Sorted set of queued digests that were not rung since their `not_before`.
     due: str
@@ -37,8 +38,24 @@ class Keys:
     expiring: str
     #: Sorted set of held digests by the end of their lease.
     leases: str
+    #: + runner: sorted set of the digests that it holds, by sequence.
+    held: str
+    #: Sorted set of digests of records that are over, by the time of their end.
+    ended: str
+    #: Hash, numbers of what happened so far.
+    tally: str
+    #: + digest: hash, what is kept of a retired record.
+    receipt: str
+    #: + job id: hash, digest to context of its retired records.
+    receipts: str
     #: Hash, runner's name to its latest beat.
     runners: str
+    #: + hash of a nonce: string, while a registration with it is no new one.
+    nonces: str
+    #: Hash, id of an API secret to its sealed entry.
+    secrets: str
+    #: The newest trust bundle that a supervisor was given, as JSON text.
+    trust: str
     #: Channel that carries the digest of each record that changed.
     wakes: str
 
@@ -57,7 +74,15 @@ class Keys:
             due=f"{namespace}:due",
             expiring=f"{namespace}:expiring",
             leases=f"{namespace}:leases",
+            held=f"{namespace}:held:",
+            ended=f"{namespace}:ended",
+            tally=f"{namespace}:tally",
+            receipt=f"{namespace}:receipt:",
+            receipts=f"{namespace}:receipts:",
             runners=f"{namespace}:runners",
+            nonces=f"{namespace}:nonce:",
+            secrets=f"{namespace}:secrets",
+            trust=f"{namespace}:trust",
             wakes=f"{namespace}:wakes",
         )
 
@@ -67,7 +92,7 @@ def step(priority: int) -> int:
     return max(at for at in STEPS if at <= priority)
 
 
-def queue(executor: str, priority: int) -> str:
-    """Return the list that carries an executor's messages of this priority."""
+def queue(name: str, priority: int) -> str:
+    """Return the list that carries a queue's messages of this priority."""
     at = step(priority)
-    return f"{executor}{_SEPARATOR}{at}" if at else executor
+    return f"{name}{_SEPARATOR}{at}" if at else name

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import re
 import threading
-from collections import defaultdict, deque
+from bisect import bisect_left
+from collections import Counter, defaultdict, deque
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, fields, replace
 from datetime import datetime, timedelta
+from operator import attrgetter
 from typing import Final, TypeVar
 
 from horus_celery.errors import (
@@ -21,7 +23,18 @@ from horus_celery.errors import (
 from horus_celery.instants import from_ms, to_ms
 from horus_celery.lifecycle import TERMINAL, Event, Status, advance
 from horus_celery.record import LEASE, Change, Record, Summary
-from horus_celery.store.base import Bell, Chunk, Filter, LogLine, Watch
+from horus_celery.store.base import (
+    BUCKETS,
+    ArchivedReceipt,
+    Bell,
+    Chunk,
+    Filter,
+    Histogram,
+    LogLine,
+    Tally,
+    Watch,
+    bell_of,
+)
 from horus_celery.store.keys import step
 
 _CURSOR: Final = re.compile(r"([0-9]{1,18})-0", re.ASCII)
@@ -146,6 +159,12 @@ class MemoryStore:
         self._lock = threading.RLock()
         #: In the order in which the jobs were recorded.
         self._entries: dict[str, _Entry] = {}
+        self._archive: list[ArchivedReceipt] = []
+        self._ended: Counter[tuple[str, str, str]] = Counter()
+        self._swept: Counter[str] = Counter()
+        #: How long it took each time, by executor.
+        self._waited: defaultdict[str, list[timedelta]] = defaultdict(list)
+        self._ran: defaultdict[str, list[timedelta]] = defaultdict(list)
 
     def add(
         self,
@@ -155,7 +174,7 @@ class MemoryStore:
         at: datetime,
         priority: int,
         not_before: datetime | None,
-        queue: bool,
+        queue: str | None,
     ) -> Record:
         with self._answering():
             known = self._entries.get(summary.digest)
@@ -174,21 +193,24 @@ class MemoryStore:
                     ),
                     rung_at=None,
                 )
-            if queue and known.record.status is Status.CREATED:
-                self._change(known, Change(event=Event.QUEUED, at=at))
+            if queue is not None and known.record.status is Status.CREATED:
+                self._change(known, Change(event=Event.QUEUED, at=at, queue=queue))
             self._wakes.wake(summary.digest)
             return known.record
 
-    def get(self, digest: str) -> Record:
+    def get(self, digest: str, *, contexts: frozenset[str] | None = None) -> Record:
         with self._answering():
-            return self._entry(digest).record
+            return self._entry(digest, contexts).record
 
-    def named(self, job_id: str) -> tuple[Record, ...]:
+    def named(
+        self, job_id: str, *, contexts: frozenset[str] | None = None
+    ) -> tuple[Record, ...]:
         with self._answering():
+            records = (entry.record for entry in self._entries.values())
             return tuple(
-                entry.record
-                for entry in self._entries.values()
-                if entry.record.summary.id == job_id
+                record
+                for record in records
+                if record.summary.id == job_id and _is_of(contexts, record.summary)
             )
 
     def apply(self, digest: str, change: Change) -> Record:
@@ -209,9 +231,7 @@ class MemoryStore:
             entry = self._entries.get(digest)
             if entry is not None and not entry.record.is_over:
                 raise IllegalTransition(entry.record.status, "deleted")
-            self._entries.pop(digest, None)
-            self._logs.delete(digest)
-            self._wakes.wake(digest)
+            self._forget(digest)
 
     def list(
         self, wanted: Filter, *, limit: int, after: str | None = None
@@ -219,17 +239,84 @@ class MemoryStore:
         with self._answering():
             newest_first = list(reversed(self._entries))
             if after is not None:
-                self._entry(after)
+                self._entry(after, wanted.contexts)
                 newest_first = newest_first[newest_first.index(after) + 1 :]
             records = (self._entries[digest].record for digest in newest_first)
             return tuple(each for each in records if _agrees(each, wanted))[:limit]
 
-    def counts(self) -> Mapping[Status, int]:
+    def counts(self, contexts: frozenset[str] | None = None) -> Mapping[Status, int]:
         with self._answering():
             counts = dict.fromkeys(Status, 0)
             for entry in self._entries.values():
-                counts[entry.record.status] += 1
+                counts[entry.record.status] += _is_of(contexts, entry.record.summary)
             return counts
+
+    def queue_lengths(self, queues: Sequence[str]) -> Mapping[str, int]:
+        with self._answering():
+            standing = Counter(
+                record.queue
+                for record in self._queued()
+                if self._entries[record.summary.digest].rung_at is not None
+            )
+            return {queue: standing[queue] for queue in queues}
+
+    def running_on(self, runners: Sequence[str]) -> Mapping[str, int]:
+        with self._answering():
+            records = (entry.record for entry in self._entries.values())
+            held = Counter(record.ran_on for record in records if record.is_held)
+            return {runner: held[runner] for runner in runners}
+
+    def tally(self) -> Tally:
+        with self._answering():
+            return Tally(
+                ended=dict(self._ended),
+                waited={name: _histogram(each) for name, each in self._waited.items()},
+                ran={name: _histogram(each) for name, each in self._ran.items()},
+                swept=dict(self._swept),
+            )
+
+    def count_swept(self, found: Mapping[str, int]) -> None:
+        with self._answering():
+            self._swept.update(found)
+
+    def finished(self, *, before: datetime, limit: int) -> tuple[str, ...]:
+        with self._answering():
+            over = sorted(
+                (record.ended_at, record.summary.digest)
+                for record in (entry.record for entry in self._entries.values())
+                if record.ended_at is not None and record.ended_at < before
+            )
+            return tuple(digest for _, digest in over[:limit])
+
+    def retire(self, digest: str) -> bool:
+        with self._answering():
+            entry = self._entries.get(digest)
+            if entry is None:
+                return False
+            record = entry.record
+            if not record.is_over:
+                raise IllegalTransition(record.status, "retired")
+            if record.receipt is not None:
+                kept = ArchivedReceipt(
+                    digest=digest,
+                    job_id=record.summary.id,
+                    context_id=record.summary.context_id,
+                    receipt=record.receipt,
+                )
+                self._archive.append(kept)
+            self._forget(digest)
+            return True
+
+    def archived(
+        self, job_id: str, *, contexts: frozenset[str] | None = None
+    ) -> tuple[ArchivedReceipt, ...]:
+        with self._answering():
+            found = (
+                kept
+                for kept in self._archive
+                if job_id in {kept.job_id, kept.digest} and _is_of(contexts, kept)
+            )
+            return tuple(sorted(found, key=attrgetter("context_id", "digest")))
 
     def renew(self, digest: str, *, attempt: int, lease_until: datetime) -> Status:
         with self._answering():
@@ -269,11 +356,12 @@ class MemoryStore:
             )
             return tuple(self._bell(digest) for _, digest in waiting[:limit])
 
-    def rung(self, digest: str, *, at: datetime) -> None:
+    def rung(self, digest: str, *, at: datetime, queue: str) -> None:
         with self._answering():
             entry = self._entries.get(digest)
             if entry is not None and entry.record.status is Status.QUEUED:
                 entry.rung_at = _whole_ms(at)
+                entry.record = replace(entry.record, queue=queue)
 
     def silent(self, *, before: datetime, limit: int) -> tuple[Bell, ...]:
         with self._answering():
@@ -283,7 +371,7 @@ class MemoryStore:
                 digest = record.summary.digest
                 rung_at = self._entries[digest].rung_at
                 if rung_at is not None and rung_at < before:
-                    row = rows[record.summary.executor, step(record.priority)]
+                    row = rows[str(record.queue), step(record.priority)]
                     row.append((rung_at, digest))
             longest = sorted(
                 each for row in rows.values() for each in sorted(row)[:limit]
@@ -297,11 +385,16 @@ class MemoryStore:
         with self._lock:
             yield
 
-    def _entry(self, digest: str) -> _Entry:
-        try:
-            return self._entries[digest]
-        except KeyError:
-            raise NotFoundError(f"there is no job with the digest {digest}") from None
+    def _entry(self, digest: str, contexts: frozenset[str] | None = None) -> _Entry:
+        entry = self._entries.get(digest)
+        if entry is None or not _is_of(contexts, entry.record.summary):
+            raise NotFoundError(f"there is no job with the digest {digest}")
+        return entry
+
+    def _forget(self, digest: str) -> None:
+        self._entries.pop(digest, None)
+        self._logs.delete(digest)
+        self._wakes.wake(digest)
 
     def _refuse_a_taken_id(self, summary: Summary) -> None:
         for entry in self._entries.values():
@@ -311,7 +404,8 @@ class MemoryStore:
 
     def _change(self, entry: _Entry, change: Change) -> None:
         before = entry.record
-        entry.record = _changed(before, change)
+        after = entry.record = _changed(before, change)
+        self._count(before, after)
         if change.event is Event.QUEUED and before.not_before is None:
             entry.rung_at = entry.record.queued_at
         if change.event is Event.REQUEUED:
@@ -321,6 +415,16 @@ class MemoryStore:
         if not entry.record.is_held:
             entry.lease_until = None
 
+    def _count(self, before: Record, after: Record) -> None:
+        executor = after.summary.executor
+        if after.status is Status.RUNNING and before.queued_at is not None:
+            ready = max(before.queued_at, before.not_before or before.queued_at)
+            self._waited[executor].append(_between(ready, after.started_at))
+        if after.is_over:
+            if before.is_held:
+                self._ran[executor].append(_between(before.started_at, after.ended_at))
+            self._ended[executor, after.status.value, after.reason or ""] += 1
+
     def _queued(self) -> Iterator[Record]:
         for entry in self._entries.values():
             if entry.record.status is Status.QUEUED:
@@ -328,13 +432,7 @@ class MemoryStore:
 
     def _bell(self, digest: str) -> Bell:
         entry = self._entries[digest]
-        return Bell(
-            digest=digest,
-            job_id=entry.record.summary.id,
-            executor=entry.record.summary.executor,
-            priority=entry.record.priority,
-            rung_at=entry.rung_at,
-        )
+        return bell_of(entry.record, rung_at=entry.rung_at)
 
 
 def _changed(record: Record, change: Change) -> Record:
@@ -344,6 +442,7 @@ def _changed(record: Record, change: Change) -> Record:
     return replace(
         record,
         status=status,
+        queue=_queue(record, change) if is_queued else record.queue,
         queued_at=at if is_queued else record.queued_at,
         started_at=at if change.event is Event.CLAIMED else record.started_at,
         ended_at=at if status in TERMINAL else record.ended_at,
@@ -356,17 +455,42 @@ def _changed(record: Record, change: Change) -> Record:
     )
 
 
+def _queue(record: Record, change: Change) -> str:
+    return change.queue or record.queue or record.summary.executor
+
+
 def _or(fact: _T | None, known: _T) -> _T:
     return known if fact is None else fact
 
 
 def _agrees(record: Record, wanted: Filter) -> bool:
+    if not _is_of(wanted.contexts, record.summary):
+        return False
     for each in fields(wanted):
+        if each.name == "contexts":
+            continue
         value = getattr(wanted, each.name)
         where = record if each.name == "status" else record.summary
         if value is not None and getattr(where, each.name) != value:
             return False
     return True
+
+
+def _is_of(contexts: frozenset[str] | None, said: Summary | ArchivedReceipt) -> bool:
+    return contexts is None or said.context_id in contexts
+
+
+def _between(start: datetime | None, end: datetime | None) -> timedelta:
+    return (
+        timedelta(0) if start is None or end is None else max(end - start, timedelta(0))
+    )
+
+
+def _histogram(times: Sequence[timedelta]) -> Histogram:
+    counts = [0] * (len(BUCKETS) + 1)
+    for time in times:
+        counts[bisect_left(BUCKETS, time.total_seconds())] += 1
+    return Histogram(counts=tuple(counts), total=sum(times, timedelta(0)))
 
 
 def _whole_ms(at: datetime) -> datetime:

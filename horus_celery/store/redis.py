@@ -12,6 +12,7 @@ from contextlib import contextmanager
 from dataclasses import asdict, dataclass, fields
 from datetime import datetime, timedelta
 from functools import cache
+from operator import attrgetter
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any, Final, Self
@@ -32,9 +33,21 @@ from horus_celery.errors import (
 from horus_celery.instants import from_ms, to_ms
 from horus_celery.lifecycle import HELD, TERMINAL, TRANSITIONS, Event, Status
 from horus_celery.record import LEASE, Change, Record, Summary
-from horus_celery.store.base import Bell, Chunk, Filter, LogLine, Stream, Watch
+from horus_celery.store.base import (
+    BUCKETS,
+    ArchivedReceipt,
+    Bell,
+    Chunk,
+    Filter,
+    Histogram,
+    LogLine,
+    Stream,
+    Tally,
+    Watch,
+)
 from horus_celery.store.connection import ask, ask_all
-from horus_celery.store.keys import Keys
+from horus_celery.store.keys import STEPS, Keys
+from horus_celery.store.packing import pack, unpack
 
 #: The fields of the hash that make a record, in the order in which scripts read them.
 _FIELDS: Final = (
@@ -53,6 +66,7 @@ _FIELDS: Final = (
     "exit_code",
     "result",
     "receipt",
+    "queue",
     "seq",
 )
 _SEQ: Final = _FIELDS.index("seq")
@@ -64,6 +78,13 @@ _TIME_OF: Final[Mapping[Event, str]] = MappingProxyType(
         Event.CLAIMED: "started_at",
     }
 )
+#: The facts that are long texts; the envelope is one, too.
+_TEXTS: Final = frozenset({"result", "receipt"})
+#: Upper bounds of the histograms, in ms, as the scripts write them.
+_BUCKETS: Final = tuple(round(bound * 1000) for bound in BUCKETS)
+#: A field of the tally, and what stands in it.
+_TALLIED: Final = re.compile(rb"[0-9A-Za-z._@:|-]+")
+_NUMBER: Final = re.compile(rb"[0-9]{1,15}")
 _PRIORITIES: Final = frozenset(str(priority).encode() for priority in range(10))
 _LUA: Final = Path(__file__).parent / "lua"
 #: Entries that one script of `list` looks at before it lets others have their turn.
@@ -77,7 +98,7 @@ _APPEND_SIZE: Final = 200
 _STREAMS: Final[Mapping[bytes, Stream]] = MappingProxyType(
     {b"o": Stream.STDOUT, b"e": Stream.STDERR}
 )
-_CURSOR: Final = re.compile(r"([0-9]{1,18})-([0-9]{1,18})", re.ASCII)
+_CURSOR: Final = re.compile(r"[0-9]{1,15}-0", re.ASCII)
 
 #: How often the listener looks whether it shall end.
 _TURN: Final = timedelta(milliseconds=250)
@@ -102,17 +123,17 @@ class RedisStore:
         at: datetime,
         priority: int,
         not_before: datetime | None,
-        queue: bool,
+        queue: str | None,
     ) -> Record:
         answer = self._run(
             "add",
             summary.digest,
             _summary_to_json(summary),
-            envelope,
+            pack(envelope),
             to_ms(at),
             priority,
             "" if not_before is None else to_ms(not_before),
-            int(queue),
+            queue or "",
         )
         if answer[0] == b"taken":
             raise IdTaken(summary.id, summary.context_id)
@@ -122,21 +143,29 @@ class RedisStore:
         return Record(
             summary=summary,
             envelope=envelope,
-            status=Status.QUEUED if queue else Status.CREATED,
+            status=Status.CREATED if queue is None else Status.QUEUED,
+            queue=queue,
             priority=priority,
             not_before=None if not_before is None else from_ms(to_ms(not_before)),
             created_at=recorded_at,
-            queued_at=recorded_at if queue else None,
+            queued_at=None if queue is None else recorded_at,
         )
 
-    def get(self, digest: str) -> Record:
-        values = ask(self._client, "HMGET", self._keys.record + digest, *_FIELDS)
-        if values[0] is None:
+    def get(self, digest: str, *, contexts: frozenset[str] | None = None) -> Record:
+        if contexts is None:
+            values = ask(self._client, "HMGET", self._keys.record + digest, *_FIELDS)
+        else:
+            values = contexts and self._run("get", digest, *contexts)
+        if not values or values[0] is None:
             raise _missing(digest)
         return _record(digest, values)
 
-    def named(self, job_id: str) -> tuple[Record, ...]:
-        found = self._run("named", job_id)
+    def named(
+        self, job_id: str, *, contexts: frozenset[str] | None = None
+    ) -> tuple[Record, ...]:
+        if contexts is not None and not contexts:
+            return ()
+        found = self._run("named", job_id, *(contexts or ()))
         return tuple(_readable(sorted(found, key=_sequence_of)))
 
     def apply(self, digest: str, change: Change) -> Record:
@@ -148,7 +177,8 @@ class RedisStore:
             to_ms(change.at),
             "" if change.if_attempt is None else change.if_attempt,
             _lease(change),
-            *_facts(change),
+            change.queue or "",
+            *_kept_facts(change),
         )
         if answer[0] == b"missing":
             raise _missing(digest)
@@ -164,22 +194,66 @@ class RedisStore:
     def list(
         self, wanted: Filter, *, limit: int, after: str | None = None
     ) -> tuple[Record, ...]:
-        below = "+inf" if after is None else self._sequence(after)
+        below = b"+inf" if after is None else self._sequence(after, wanted.contexts)
+        groups = self._groups(wanted)
         found: list[Record] = []
-        while below and len(found) < limit:
+        while below and all(groups) and len(found) < limit:
             page, below = self._run(
                 "list",
                 limit - len(found),
                 below,
                 _LIST_BUDGET,
-                keys=self._indexes(wanted),
+                *map(len, groups),
+                keys=[index for group in groups for index in group],
             )
             found.extend(_readable(page))
         return tuple(found)
 
-    def counts(self) -> Mapping[Status, int]:
-        keys = [f"{self._keys.by}status:{status}" for status in Status]
-        return dict(zip(Status, ask_all(self._client, "ZCARD", keys), strict=True))
+    def counts(self, contexts: frozenset[str] | None = None) -> Mapping[Status, int]:
+        groups = [
+            self._groups(Filter(status=each, contexts=contexts)) for each in Status
+        ]
+        keys = [index for (group,) in groups for index in group]
+        sizes = ask_all(self._client, "ZCARD", keys)
+        return {
+            status: sum(next(sizes) for _ in group)
+            for status, (group,) in zip(Status, groups, strict=True)
+        }
+
+    def queue_lengths(self, queues: Sequence[str]) -> Mapping[str, int]:
+        keys = [
+            f"{self._keys.bells}{step}:{queue}" for queue in queues for step in STEPS
+        ]
+        lengths = ask_all(self._client, "ZCARD", keys)
+        return {queue: sum(next(lengths) for _ in STEPS) for queue in queues}
+
+    def running_on(self, runners: Sequence[str]) -> Mapping[str, int]:
+        return dict(zip(runners, self._run("running", *runners), strict=True))
+
+    def tally(self) -> Tally:
+        said = ask(self._client, "HGETALL", self._keys.tally)
+        return _tally(dict(_numbers(said)))
+
+    def count_swept(self, found: Mapping[str, int]) -> None:
+        args = (word for kind, number in found.items() for word in (kind, number))
+        self._run("swept", *args)
+
+    def finished(self, *, before: datetime, limit: int) -> tuple[str, ...]:
+        return _digests(self._run("finished", to_ms(before), limit))
+
+    def retire(self, digest: str) -> bool:
+        answer = self._run("retire", digest)
+        if answer[0] == b"illegal":
+            raise IllegalTransition(answer[1].decode(), "retired")
+        return bool(answer[0] == b"done")
+
+    def archived(
+        self, job_id: str, *, contexts: frozenset[str] | None = None
+    ) -> tuple[ArchivedReceipt, ...]:
+        if contexts is not None and not contexts:
+            return ()
+        found = self._run("archived", job_id, *(contexts or ()))
+        return tuple(sorted(_archived(found), key=attrgetter("context_id", "digest")))
 
     def renew(self, digest: str, *, attempt: int, lease_until: datetime) -> Status:
         answer = self._run("renew", digest, attempt, to_ms(lease_until))
@@ -200,8 +274,8 @@ class RedisStore:
         found = self._run("due", to_ms(at), limit)
         return tuple(_bell(each, is_due=True) for each in found)
 
-    def rung(self, digest: str, *, at: datetime) -> None:
-        self._run("rung", digest, to_ms(at))
+    def rung(self, digest: str, *, at: datetime, queue: str) -> None:
+        self._run("rung", digest, to_ms(at), queue)
 
     def silent(self, *, before: datetime, limit: int) -> tuple[Bell, ...]:
         found = self._run("silent", to_ms(before), limit)
@@ -213,26 +287,42 @@ class RedisStore:
     ) -> Any:  # noqa: ANN401 - what a script answers is read by its caller
         return self._scripts[script].run(self._client, keys, args)
 
-    def _sequence(self, digest: str) -> bytes:
+    def _sequence(self, digest: str, contexts: frozenset[str] | None) -> bytes:
         sequence: bytes | None
-        sequence = ask(self._client, "HGET", self._keys.record + digest, "seq")
+        if contexts is None:
+            sequence = ask(self._client, "HGET", self._keys.record + digest, "seq")
+        else:
+            values = contexts and self._run("get", digest, *contexts)
+            sequence = values[_SEQ] if values else None
         if sequence is None:
             raise _missing(digest)
         if not sequence.isdigit():
             raise _damaged(digest)
         return sequence
 
-    def _indexes(self, wanted: Filter) -> Sequence[str]:
-        keys = [
-            f"{self._keys.by}{field.name}:{value}"
+    def _groups(self, wanted: Filter) -> Sequence[Sequence[str]]:
+        """Return the indexes: a record that is wanted stands in one of each group."""
+        values = {
+            field.name: getattr(wanted, field.name)
             for field in fields(wanted)
-            if (value := getattr(wanted, field.name)) is not None
-        ]
-        return keys or [self._keys.every]
+            if getattr(wanted, field.name) is not None
+        }
+        theirs = values.pop("contexts", None)
+        asked = values.pop("context_id", None)
+        if asked is not None:
+            theirs = [asked] if theirs is None or asked in theirs else []
+        by = self._keys.by
+        groups: list[Sequence[str]] = []
+        if theirs is not None:
+            status = values.pop("status", None)
+            begin = "context_id:" if status is None else f"status:{status}:"
+            groups.append([f"{by}{begin}{context}" for context in sorted(theirs)])
+        groups += [[f"{by}{name}:{value}"] for name, value in values.items()]
+        return groups or [[self._keys.every]]
 
 
 class RedisLogs:
-    """A `LogStore` on Redis: one stream per job."""
+    """A `LogStore` on Redis: one list per job."""
 
     def __init__(self, client: redis.Redis, namespace: str) -> None:
         self._client = client
@@ -258,22 +348,20 @@ class RedisLogs:
         if after is not None and _CURSOR.fullmatch(after) is None:
             raise MalformedError("schema.after", "after is no cursor of a log line")
         key = self._keys.log + digest
-        start = "-" if after is None else f"({after}"
+        start = 0 if after is None else int(after.partition("-")[0])
         lines: list[LogLine] = []
         while count := limit - len(lines):
-            entries = ask(self._client, "XRANGE", key, start, "+", "COUNT", count)
-            lines.extend(_lines(entries))
+            entries = ask(self._client, "LRANGE", key, start, start + count - 1)
+            lines.extend(_lines(entries, start + 1))
             if len(entries) < count:
                 break
-            start = f"({entries[-1][0].decode()}"
+            start += count
         return lines
 
-    def _send(self, digest: str, chunks: Iterable[Chunk], token: str) -> None:
-        args: list[str | int | bytes] = [digest, token, _LOG_CAP]
-        for chunk in chunks:
-            letter = "o" if chunk.stream is Stream.STDOUT else "e"
-            args += (to_ms(chunk.at), letter, chunk.data)
-        self._append.run(self._client, (), args)
+    def _send(self, digest: str, chunks: Sequence[Chunk], token: str) -> None:
+        entries = [_entry(chunk, "") for chunk in chunks[:-1]]
+        entries.append(_entry(chunks[-1], token))
+        self._append.run(self._client, (), [digest, token, _LOG_CAP, *entries])
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -444,6 +532,7 @@ def _tables(namespace: str) -> str:
             f"local OVER = {_table(dict.fromkeys(sorted(TERMINAL), 'true'))}",
             f"local HELD = {_table(dict.fromkeys(sorted(HELD), 'true'))}",
             f"local FIELDS = {{ {', '.join(map(repr, _FIELDS))} }}",
+            f"local BUCKETS = {{ {', '.join(map(str, _BUCKETS))} }}",
             "",
         ]
     )
@@ -466,7 +555,10 @@ def _token(digest: str, change: Change) -> str:
     who died and started again, may make the same change once more.
     """
     said = orjson.dumps(
-        (digest, to_ms(change.at), change.event, change.if_attempt, *_facts(change))
+        (
+            *(digest, to_ms(change.at), change.event, change.if_attempt, change.queue),
+            *_facts(change),
+        )
     )
     return urlsafe_b64encode(hashlib.blake2b(said, digest_size=9).digest()).decode()
 
@@ -486,6 +578,15 @@ def _facts(change: Change) -> list[str | int]:
         if value is not None:
             facts += (name, value)
     return facts
+
+
+def _kept_facts(change: Change) -> Iterator[str | int | bytes]:
+    """Yield the facts as they are kept: long texts packed."""
+    facts = iter(_facts(change))
+    for name in facts:
+        yield name
+        value = next(facts)
+        yield pack(str(value)) if name in _TEXTS else value
 
 
 def _summary_to_json(summary: Summary) -> bytes:
@@ -556,16 +657,20 @@ def _parsed(digest: str, values: Sequence[Any]) -> Record:
         exit_code,
         result,
         receipt,
+        queue,
         seq,
     ) = values
     _require(seq.isdigit() and priority in _PRIORITIES)
+    said = _summary(digest, summary)
+    stood = said.executor if queue is None else queue.decode()
     return Record(
-        summary=_summary(digest, summary),
-        envelope=envelope.decode(),
+        summary=said,
+        envelope=unpack(envelope),
         status=Status(status.decode()),
         reason=_text(reason),
         priority=int(priority),
         not_before=_instant(not_before),
+        queue=None if queued_at is None else stood,
         created_at=from_ms(int(created_at)),
         queued_at=_instant(queued_at),
         started_at=_instant(started_at),
@@ -573,8 +678,8 @@ def _parsed(digest: str, values: Sequence[Any]) -> Record:
         attempt=0 if attempt is None else int(attempt),
         ran_on=_text(ran_on),
         exit_code=None if exit_code is None else int(exit_code),
-        result=_text(result),
-        receipt=_text(receipt),
+        result=None if result is None else unpack(result),
+        receipt=None if receipt is None else unpack(receipt),
     )
 
 
@@ -616,34 +721,92 @@ def _instant(value: bytes | None) -> datetime | None:
     return None if value is None else from_ms(int(value))
 
 
-def _bell(found: tuple[bytes, bytes, bytes, bytes, int], *, is_due: bool) -> Bell:
-    digest, at, job_id, executor, priority = found
+def _bell(found: Sequence[Any], *, is_due: bool) -> Bell:
+    digest, at, job_id, executor, runner, context_id, queue, priority = found
     return Bell(
         digest=digest.decode("ascii", "replace"),
         job_id=job_id.decode(),
         executor=executor.decode(),
+        runner=runner.decode() or None,
+        context_id=context_id.decode(),
+        queue=queue.decode(),
         priority=priority,
         rung_at=None if is_due else from_ms(int(at)),
     )
 
 
-def _lines(
-    entries: Iterable[tuple[bytes, Mapping[bytes, bytes]]],
-) -> Iterator[LogLine]:
+def _numbers(said: Mapping[bytes, bytes]) -> Iterator[tuple[tuple[str, ...], int]]:
+    """Read those numbers of a tally that our scripts may have written."""
+    for name, number in said.items():
+        if _TALLIED.fullmatch(name) and _NUMBER.fullmatch(number):
+            yield tuple(name.decode().split("|")), int(number)
+
+
+def _tally(numbers: Mapping[tuple[str, ...], int]) -> Tally:
+    ended = {}
+    times: dict[str, dict[str, dict[str, int]]] = {"waited": {}, "ran": {}}
+    swept = {}
+    for name, number in numbers.items():
+        match name:
+            case ["ended", executor, status, reason] if status in TERMINAL:
+                ended[executor, status, reason] = number
+            case ["waited" | "ran" as kind, executor, bucket]:
+                times[kind].setdefault(executor, {})[bucket] = number
+            case ["swept", "", kind]:
+                swept[kind] = number
+            case _:
+                continue
+    waited, ran = (
+        {name: _histogram(each) for name, each in kind.items()}
+        for kind in times.values()
+    )
+    return Tally(ended=ended, waited=waited, ran=ran, swept=swept)
+
+
+def _histogram(numbers: Mapping[str, int]) -> Histogram:
+    counts = [numbers.get(str(bucket), 0) for bucket in (*_BUCKETS, "more")]
+    total = timedelta(milliseconds=numbers.get("total", 0))
+    return Histogram(counts=tuple(counts), total=total)
+
+
+def _archived(
+    found: Iterable[tuple[bytes, Sequence[bytes]]],
+) -> Iterator[ArchivedReceipt]:
+    """Read those receipts that were kept by our scripts."""
+    for digest, values in found:
+        kept = dict(zip(values[::2], values[1::2], strict=True))
+        for number in range(1, len(kept) - 1):
+            try:
+                yield ArchivedReceipt(
+                    digest=digest.decode(),
+                    job_id=kept[b"id"].decode(),
+                    context_id=kept[b"context_id"].decode(),
+                    receipt=unpack(kept[str(number).encode()]),
+                )
+            except (ValueError, TypeError, KeyError):
+                continue
+
+
+def _entry(chunk: Chunk, token: str) -> bytes:
+    letter = "o" if chunk.stream is Stream.STDOUT else "e"
+    return f"{letter}{to_ms(chunk.at)} {token} ".encode() + chunk.data
+
+
+def _lines(entries: Iterable[bytes], first: int) -> Iterator[LogLine]:
     """Read those entries that a runner may have written."""
-    for cursor, entry in entries:
+    for number, entry in enumerate(entries, first):
         try:
-            yield _line(cursor, entry)
-        except (ValueError, TypeError, KeyError, AttributeError):
+            yield _line(number, entry)
+        except (ValueError, KeyError):
             continue
 
 
-def _line(cursor: bytes, entry: Mapping[bytes, bytes]) -> LogLine:
-    data = entry[b"data"]
+def _line(number: int, entry: bytes) -> LogLine:
+    head, _, data = entry.split(b" ", 2)
     return LogLine(
-        cursor=cursor.decode(),
-        at=from_ms(int(entry[b"at"])),
-        stream=_STREAMS[entry[b"stream"]],
+        cursor=f"{number}-0",
+        at=from_ms(int(head[1:])),
+        stream=_STREAMS[head[:1]],
         text=data.decode("utf-8", "replace").removesuffix("\n"),
         ends_line=data.endswith(b"\n"),
     )

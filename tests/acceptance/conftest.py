@@ -34,13 +34,13 @@ def clean_environment(**more):
 
 
 class Up:
-    """A `horus up` of the test's own."""
+    """A `horus up` of the test's own, or a command like it."""
 
-    def __init__(self, state_dir, *flags, env=None):
+    def __init__(self, state_dir, *flags, env=None, command="up", ready="Try"):
         self.state_dir = state_dir
         self.began = time.monotonic()
         self.process = subprocess.Popen(  # noqa: S603 - our own command
-            [*HORUS, "up", "--state-dir", str(state_dir), *flags],
+            [*HORUS, *command.split(), "--state-dir", str(state_dir), *flags],
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
             text=True,
@@ -51,7 +51,7 @@ class Up:
         assert self.process.stdout is not None
         self.output = self.process.stdout
         self.said = []
-        self.hear("Try")
+        self.hear(ready)
         self.took = time.monotonic() - self.began
 
     def hear(self, beginning):
@@ -138,14 +138,20 @@ def up(state_dir):
     """Start `horus up` on the test's state directory; it ends with the test."""
     started = []
 
-    def start(*flags, env=None):
-        one = Up(state_dir, *(flags or ("--port", "0")), env=env)
+    def start(*flags, **options):
+        one = Up(state_dir, *(flags or ("--port", "0")), **options)
         started.append(one)
         return one
 
     yield start
     for one in started:
         one.close()
+
+
+@pytest.fixture(scope="session")
+def deploy():
+    """Start `horus up`, or a command like it, where the caller wants it to be."""
+    return Up
 
 
 @pytest.fixture(scope="session")

@@ -254,7 +254,7 @@ class Given:
         self.dispatcher = wiring.make_dispatcher(self.settings)
 
     def runners(self):
-        return [beat.name for beat in wiring.make_registry(self.settings).list()]
+        return [beat.name for beat in wiring.make_roster(self.settings).list()]
 
     def run(self, payload):
         """Have a job run; return its record."""

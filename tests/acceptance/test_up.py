@@ -17,6 +17,7 @@ import pytest
 
 from horus_celery import wiring
 from horus_celery.client import Horus
+from horus_celery.crew import runners_of
 from horus_celery.errors import HorusError
 from horus_celery.settings import load_settings
 from horus_celery.statedir import StateDirectory
@@ -47,7 +48,7 @@ def client_of(deployment):
 
 def pid_of(deployment, runner):
     settings = load_settings(env={}, state_dir=deployment.state_dir)
-    beats = wiring.make_registry(settings).list()
+    beats = wiring.make_roster(settings).list()
     return next(beat.pid for beat in beats if beat.name == runner)
 
 
@@ -91,7 +92,7 @@ def test_it_is_up_soon_and_ends_at_once_with_all_that_it_started(
     assert took < 6, "5 s on a machine that does nothing else"
     assert everything.left(within=0.1) == []
     left = {path.name for path in (deployment.state_dir / "run").iterdir()}
-    assert left <= {"changes.lock", "up.lock", "supervisord.conf", "rooms"}
+    assert left <= {"changes.lock", "up.lock", "supervisord.conf", "rooms", "slots"}
 
 
 def test_a_killed_one_takes_everything_with_it_and_the_next_one_starts(
@@ -258,6 +259,6 @@ def test_a_redis_that_does_not_answer_is_said_without_its_password(horus, state_
 def make(state_dir, *, age):
     StateDirectory(state_dir).initialise(
         namespace="hero",
-        executors=["python", "system"],
+        runners=runners_of(["python", "system"]),
         now=datetime.now(UTC) - age,
     )

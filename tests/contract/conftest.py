@@ -6,12 +6,18 @@ from dataclasses import dataclass
 
 import pytest
 
+from horus_celery.api_secrets.shelf import MemoryShelf, RedisShelf, SecretShelf
 from horus_celery.dispatch import Dispatcher, MemoryDispatcher, RedisDispatcher
 from horus_celery.registry import MemoryRegistry, RedisRegistry, Registry
 from horus_celery.store.base import LogStore, RecordStore, Wakes
 from horus_celery.store.connection import connect, connect_blocking
 from horus_celery.store.memory import MemoryLogs, MemoryStore, MemoryWakes
 from horus_celery.store.redis import RedisLogs, RedisStore, RedisWakes
+from horus_celery.trustpost import (
+    MemoryNoticeboard,
+    Noticeboard,
+    RedisNoticeboard,
+)
 
 
 @dataclass(frozen=True)
@@ -23,6 +29,8 @@ class Adapters:
     wakes: Wakes
     dispatcher: Dispatcher
     registry: Registry
+    shelf: SecretShelf
+    board: Noticeboard
 
 
 @pytest.fixture
@@ -35,6 +43,8 @@ def memory_adapters(clock):
         wakes=wakes,
         dispatcher=MemoryDispatcher(clock),
         registry=MemoryRegistry(),
+        shelf=MemoryShelf(),
+        board=MemoryNoticeboard(),
     )
     wakes.close()
 
@@ -49,6 +59,8 @@ def redis_adapters(redis_url, namespace, clock):
             wakes=wakes,
             dispatcher=RedisDispatcher(client, clock),
             registry=RedisRegistry(client, namespace),
+            shelf=RedisShelf(client, namespace),
+            board=RedisNoticeboard(client, namespace),
         )
         wakes.close()
 
@@ -84,17 +96,28 @@ def registry(adapters):
 
 
 @pytest.fixture
+def shelf(adapters):
+    return adapters.shelf
+
+
+@pytest.fixture
+def board(adapters):
+    return adapters.board
+
+
+@pytest.fixture
 def record(store, make_summary, clock):
     """Record a job; a test names what it is about."""
 
     def add(*, queue=True, priority=4, not_before=None, envelope="{}", **facts):
+        summary = make_summary(**facts)
         return store.add(
-            make_summary(**facts),
+            summary,
             envelope,
             at=clock.at,
             priority=priority,
             not_before=not_before,
-            queue=queue,
+            queue=(summary.executor if queue is True else queue) or None,
         )
 
     return add

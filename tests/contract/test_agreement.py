@@ -23,6 +23,8 @@ pytestmark = pytest.mark.integration
 
 NUMBERS = st.integers(0, 5)
 MAYBE = st.none() | st.just("named")
+QUEUES = ("python.at.named", "python.ctx.lab")
+CONTEXTS = st.none() | st.frozensets(st.sampled_from(["billing", "lab", "unknown"]))
 FACTS = {
     "reason": st.none() | st.sampled_from(["exit_code", "timeout"]),
     "attempt": st.none() | st.integers(1, 3),
@@ -30,6 +32,7 @@ FACTS = {
     "exit_code": st.none() | st.integers(0, 255),
     "result": st.none() | st.text(st.characters(codec="utf-8"), max_size=5),
     "receipt": MAYBE,
+    "queue": st.sampled_from([None, "python", *QUEUES]),
     "if_attempt": st.none() | st.integers(0, 3),
 }
 
@@ -65,7 +68,7 @@ def machine(redis_url, namespace, make_summary, clock):
             number=NUMBERS,
             priority=st.integers(0, 9),
             wait=st.none() | st.integers(0, 20),
-            queue=st.booleans(),
+            queue=st.sampled_from([None, "python", *QUEUES]),
         )
         def add(self, number, wait, queue, priority):
             # The same digest is the same job; 0 and 1 want the same id in one context.
@@ -105,13 +108,21 @@ def machine(redis_url, namespace, make_summary, clock):
             until = clock.at + timedelta(seconds=15)
             self.both("renew", digest_of(number), attempt=attempt, lease_until=until)
 
-        @rule(number=NUMBERS)
-        def ring(self, number):
-            self.both("rung", digest_of(number), at=clock.at)
+        @rule(number=NUMBERS, queue=st.sampled_from(["python", *QUEUES]))
+        def ring(self, number, queue):
+            self.both("rung", digest_of(number), at=clock.at, queue=queue)
 
         @rule(number=NUMBERS)
         def delete(self, number):
             self.both("delete", digest_of(number))
+
+        @rule(number=NUMBERS)
+        def retire(self, number):
+            self.both("retire", digest_of(number))
+
+        @rule(kind=st.sampled_from(["due", "expired"]), number=st.integers(1, 5))
+        def count_swept(self, kind, number):
+            self.both("count_swept", {kind: number})
 
         @rule(seconds=st.integers(1, 10))
         def pass_time(self, seconds):
@@ -125,6 +136,7 @@ def machine(redis_url, namespace, make_summary, clock):
                 runner=MAYBE,
                 status=st.none() | st.sampled_from(Status),
                 workflow_id=MAYBE,
+                contexts=CONTEXTS,
             ),
             limit=st.integers(1, 4),
             after=st.none() | NUMBERS,
@@ -135,9 +147,17 @@ def machine(redis_url, namespace, make_summary, clock):
 
         @invariant()
         def they_agree(self):
-            self.both("counts")
-            for number in range(3):
-                self.both("named", f"job-{number}")
+            for contexts in (None, frozenset({"lab"}), frozenset({"lab", "billing"})):
+                self.both("counts", contexts)
+                for number in range(3):
+                    self.both("named", f"job-{number}", contexts=contexts)
+                    self.both("archived", f"job-{number}", contexts=contexts)
+                    self.both("get", digest_of(number), contexts=contexts)
+            self.both("queue_lengths", ["python", "system", *QUEUES])
+            self.both("running_on", ["named", "nobody"])
+            self.both("tally")
+            for limit in (1, 10):
+                self.both("finished", before=clock.at, limit=limit)
             self.both("abandoned", at=clock.at, limit=10)
             self.both("expired", at=clock.at, limit=10)
             for limit in (1, 10):

@@ -3,12 +3,12 @@ from __future__ import annotations
 import pytest
 
 
-def test_bells_are_counted_by_executor_whatever_their_priority(dispatcher):
+def test_bells_are_counted_by_queue_whatever_their_priority(dispatcher):
     for priority in range(10):
         dispatcher.ring("11111111-2222-3333-4444-555555555555", "python", priority)
-    dispatcher.ring("11111111-2222-3333-4444-555555555555", "system", 4)
-    lengths = dispatcher.queue_lengths(["python", "system", "v"])
-    assert lengths == {"python": 10, "system": 1, "v": 0}
+    dispatcher.ring("11111111-2222-3333-4444-555555555555", "python.at.first", 4)
+    lengths = dispatcher.queue_lengths(["python", "python.at.first", "v"])
+    assert lengths == {"python": 10, "python.at.first": 1, "v": 0}
 
 
 def test_nobody_asked_for_is_an_empty_answer(dispatcher):

@@ -10,7 +10,15 @@ import pytest
 from horus_celery.errors import IdTaken, IllegalTransition, NotFoundError
 from horus_celery.lifecycle import TERMINAL, TRANSITIONS, Event, Status
 from horus_celery.record import LEASE, Change
-from horus_celery.store.base import Chunk, Filter, Stream
+from horus_celery.store.base import (
+    BUCKETS,
+    ArchivedReceipt,
+    Chunk,
+    Filter,
+    Histogram,
+    Stream,
+    Tally,
+)
 
 UNKNOWN = "f" * 64
 
@@ -96,7 +104,7 @@ def test_times_are_kept_to_the_millisecond(record, store, clock):
     assert store.get(queued.summary.digest) == queued
 
 
-@pytest.mark.parametrize("queue", [True, False])
+@pytest.mark.parametrize("queue", ["python", None])
 def test_recording_it_again_changes_nothing(store, make_summary, clock, queue):
     summary = make_summary()
     first = store.add(
@@ -119,18 +127,22 @@ def test_recording_it_again_as_queued_queues_what_was_only_created(
 ):
     summary = make_summary()
     first = store.add(
-        summary, "{}", at=clock.at, priority=4, not_before=None, queue=False
+        summary, "{}", at=clock.at, priority=4, not_before=None, queue=None
     )
     later = clock.advance(minutes=1)
-    again = store.add(summary, "{}", at=later, priority=9, not_before=None, queue=True)
-    assert again == replace(first, status=Status.QUEUED, queued_at=later)
+    again = store.add(
+        summary, "{}", at=later, priority=9, not_before=None, queue="python"
+    )
+    assert again == replace(
+        first, status=Status.QUEUED, queue="python", queued_at=later
+    )
     assert store.counts()[Status.QUEUED] == 1
 
 
 def test_recording_it_again_leaves_a_finished_one_finished(bring, store, clock):
     done = bring(Status.COMPLETED)
     again = store.add(
-        done.summary, "{}", at=clock.at, priority=4, not_before=None, queue=True
+        done.summary, "{}", at=clock.at, priority=4, not_before=None, queue="python"
     )
     assert again == done
 
@@ -154,6 +166,155 @@ def test_nothing_is_found_where_nothing_is(store):
     assert store.named("11111111-2222-3333-4444-555555555555") == ()
     with pytest.raises(NotFoundError):
         store.get(UNKNOWN)
+
+
+# --- queued somewhere ------------------------------------------------------------
+
+#: As long as a queue's name may be.
+LONG = f"{'p' * 128}.ctx.{'c' * 128}"
+
+
+def test_a_record_says_in_which_queue_it_stands(record, store):
+    queued = record(queue="python.ctx.billing")
+    assert queued.queue == "python.ctx.billing"
+    assert store.get(queued.summary.digest) == queued
+    assert record(queue="python").queue == "python"
+    assert record(queue=False).queue is None
+
+
+def test_a_record_is_queued_where_the_change_says(record, make, store):
+    created = record(queue=False)
+    queued = make(created, Event.QUEUED, queue="python.at.first")
+    assert queued.queue == "python.at.first"
+    assert store.get(created.summary.digest).queue == "python.at.first"
+    assert make(record(queue=False), Event.QUEUED).queue == "python"
+
+
+def test_a_record_remembers_where_it_stood_last(record, make):
+    claimed = make(record(queue="python.at.first"), Event.CLAIMED)
+    assert claimed.queue == "python.at.first"
+    assert make(claimed, Event.REQUEUED).queue == "python.at.first"
+
+
+def test_recording_it_again_as_queued_queues_it_there(store, record, clock):
+    created = record(queue=False)
+    facts = {"at": clock.at, "priority": 4, "not_before": None}
+    again = store.add(created.summary, "{}", queue="python.at.first", **facts)
+    assert again.queue == "python.at.first"
+    assert store.add(created.summary, "{}", queue="python", **facts) == again
+
+
+@pytest.mark.parametrize("queue", ["python", "python.at.r:1@x_y-z", LONG])
+def test_queued_records_are_counted_by_queue(record, store, make, queue):
+    for priority in range(10):
+        record(queue=queue, priority=priority)
+    make(record(queue=queue), Event.CLAIMED)
+    record(queue="system")
+    assert store.queue_lengths([queue, "system", "v"]) == {
+        queue: 10,
+        "system": 1,
+        "v": 0,
+    }
+    assert store.queue_lengths([]) == {}
+
+
+def test_what_waits_for_its_time_stands_in_no_queue(record, store, clock):
+    summary = record(not_before=clock.at + timedelta(minutes=1)).summary
+    assert store.queue_lengths(["python"]) == {"python": 0}
+    store.rung(summary.digest, at=clock.at, queue="python")
+    assert store.queue_lengths(["python"]) == {"python": 1}
+
+
+# --- of some contexts --------------------------------------------------------------
+
+MINE = frozenset({"billing", "lab"})
+
+
+@pytest.fixture
+def foreign(record):
+    return record(context_id="theirs")
+
+
+def test_a_foreign_record_is_not_found_as_if_there_were_none(record, store, foreign):
+    mine = record()
+    digest = mine.summary.digest
+    assert store.get(digest, contexts=MINE) == mine
+    said = []
+    for unseen, contexts in [
+        (foreign.summary.digest, MINE),
+        (UNKNOWN, MINE),
+        (digest, frozenset()),
+    ]:
+        with pytest.raises(NotFoundError) as refused:
+            store.get(unseen, contexts=contexts)
+        said.append(refused.value.detail.replace(unseen, "DIGEST"))
+    assert len(set(said)) == 1
+
+
+def test_an_id_names_only_records_of_the_contexts(record, store, foreign):
+    job_id = foreign.summary.id
+    assert store.named(job_id, contexts=MINE) == ()
+    mine = [record(id=job_id, context_id=context) for context in ("lab", "billing")]
+    assert store.named(job_id, contexts=MINE) == tuple(mine)
+    assert store.named(job_id, contexts=frozenset({"lab"})) == (mine[0],)
+    assert store.named(job_id, contexts=frozenset()) == ()
+    assert store.named(job_id) == (foreign, *mine)
+
+
+def test_a_list_of_some_contexts_is_newest_first_page_by_page(record, store):
+    contexts = ["billing", "theirs", "lab", "lab", "theirs", "billing", "billing"]
+    records = [record(context_id=context) for context in contexts * 20]
+    mine = [each for each in records if each.summary.context_id != "theirs"]
+    wanted = Filter(contexts=MINE)
+    assert store.list(wanted, limit=1000) == tuple(reversed(mine))
+    for limit in (1, 7, 50):
+        seen, after = [], None
+        while page := store.list(wanted, limit=limit, after=after):
+            seen += page
+            after = page[-1].summary.digest
+        assert seen == mine[::-1]
+
+
+def test_a_list_of_some_contexts_shows_what_agrees_with_every_field(record, store):
+    records = [
+        record(context_id=context, executor=executor)
+        for context, executor in product(
+            ["lab", "theirs", "billing"], ["python", "system"]
+        )
+    ]
+    wanted = Filter(contexts=MINE, executor="system")
+    assert store.list(wanted, limit=9) == (records[5], records[1])
+    wanted = Filter(contexts=MINE, context_id="lab")
+    assert store.list(wanted, limit=9) == (records[1], records[0])
+    for contexts, context_id in [
+        (MINE, "theirs"),
+        (frozenset(), None),
+        (frozenset(), "lab"),
+        (frozenset({"unknown"}), None),
+    ]:
+        wanted = Filter(contexts=contexts, context_id=context_id)
+        assert store.list(wanted, limit=9) == ()
+
+
+def test_a_list_of_some_contexts_goes_on_behind_theirs_only(record, store, foreign):
+    record()
+    for digest in (foreign.summary.digest, UNKNOWN):
+        with pytest.raises(NotFoundError):
+            store.list(Filter(contexts=MINE), limit=9, after=digest)
+
+
+def test_records_of_some_contexts_are_counted(bring, store):
+    for status in Status:
+        bring(status, context_id="billing")
+        bring(status, context_id="theirs")
+    for _ in range(3):
+        bring(Status.FAILED, context_id="lab")
+        bring(Status.CREATED, context_id="theirs")
+    once = dict.fromkeys(Status, 1)
+    assert store.counts(MINE) == {**once, Status.FAILED: 4}
+    assert store.counts(frozenset({"billing"})) == once
+    assert set(store.counts(frozenset({"unknown"})).values()) == {0}
+    assert set(store.counts(frozenset()).values()) == {0}
 
 
 # --- changed -------------------------------------------------------------------
@@ -406,6 +567,177 @@ def test_at_most_as_many_are_named_as_were_asked_for(bring, store, clock):
     assert store.abandoned(at=clock.advance(hours=1), limit=2) == tuple(digests[:2])
 
 
+# --- held by a runner -----------------------------------------------------------
+
+
+def test_what_a_runner_holds_is_counted(record, make, store):
+    assert store.running_on(["first", "second"]) == {"first": 0, "second": 0}
+    held = [make(record(), Event.CLAIMED, ran_on="first") for _ in range(3)]
+    make(record(), Event.CLAIMED, ran_on="second")
+    make(record(), Event.CLAIMED)
+    make(held[0], Event.STOP_ASKED)
+    assert store.running_on(["first", "second"]) == {"first": 3, "second": 1}
+    make(held[0], Event.STOPPED)
+    make(held[1], Event.REQUEUED)
+    make(held[1], Event.CLAIMED, ran_on="second")
+    assert store.running_on(["first", "second"]) == {"first": 1, "second": 2}
+    assert store.running_on([]) == {}
+
+
+# --- tallied ---------------------------------------------------------------------
+
+
+def test_nothing_is_tallied_before_anything_happened(store):
+    assert store.tally() == Tally(ended={}, waited={}, ran={}, swept={})
+
+
+def test_each_end_is_tallied_once_with_its_reason(bring, store, make):
+    for status in Status:
+        bring(status)
+    make(bring(Status.RUNNING, executor="system"), Event.FAILED, reason="exit_code")
+    done = bring(Status.RUNNING)
+    change = Change(event=Event.COMPLETED, at=done.started_at)
+    for _ in range(3):
+        store.apply(done.summary.digest, change)
+    assert store.tally().ended == {
+        ("python", "completed", ""): 2,
+        ("python", "failed", ""): 1,
+        ("python", "stopped", ""): 1,
+        ("python", "rejected", ""): 1,
+        ("system", "failed", "exit_code"): 1,
+    }
+
+
+@pytest.mark.parametrize("bucket", range(len(BUCKETS) + 1))
+def test_times_of_waiting_and_running_are_tallied(record, store, clock, bucket):
+    bound = BUCKETS[min(bucket, len(BUCKETS) - 1)]
+    took = timedelta(seconds=bound * (2 if bucket == len(BUCKETS) else 1))
+    digest = record(executor="v").summary.digest
+    store.apply(digest, Change(event=Event.CLAIMED, at=clock.at + took, attempt=1))
+    store.apply(digest, Change(event=Event.FAILED, at=clock.at + 3 * took))
+    tally = store.tally()
+    waited = [int(number == bucket) for number in range(len(BUCKETS) + 1)]
+    assert tally.waited == {"v": Histogram(counts=tuple(waited), total=took)}
+    assert tally.ran["v"].total == 2 * took
+    assert sum(tally.ran["v"].counts) == 1
+
+
+def test_a_job_for_later_waits_from_then_on(record, make, store, clock):
+    later = clock.at + timedelta(hours=1)
+    queued = record(not_before=later)
+    clock.at = later
+    make(queued, Event.CLAIMED, attempt=1)
+    assert store.tally().waited["python"].total == timedelta(seconds=1)
+
+
+def test_a_clock_that_goes_back_makes_no_time_negative(record, store, clock):
+    digest = record().summary.digest
+    early = clock.at - timedelta(hours=1)
+    store.apply(digest, Change(event=Event.CLAIMED, at=early, attempt=1))
+    assert store.tally().waited["python"].total == timedelta(0)
+
+
+def test_what_sweeps_find_is_tallied(store):
+    store.count_swept({"due": 2, "rung_again": 1})
+    store.count_swept({"due": 3})
+    assert store.tally().swept == {"due": 5, "rung_again": 1}
+
+
+# --- retired ---------------------------------------------------------------------
+
+
+def test_what_ended_first_is_finished_first(bring, make, store, clock):
+    late = bring(Status.RUNNING)
+    first, second = bring(Status.STOPPED), bring(Status.FAILED)
+    bring(Status.QUEUED)
+    make(late, Event.COMPLETED)
+    digests = tuple(each.summary.digest for each in (first, second, late))
+    assert store.finished(before=clock.at, limit=9) == digests[:2]
+    assert store.finished(before=clock.at, limit=1) == digests[:1]
+    soon = clock.at + timedelta(milliseconds=1)
+    assert store.finished(before=soon, limit=9) == digests
+
+
+@pytest.mark.parametrize("status", sorted(TERMINAL))
+def test_a_retired_record_is_gone_like_a_deleted_one(bring, store, logs, clock, status):
+    record = bring(status)
+    digest = record.summary.digest
+    logs.append(digest, [Chunk(at=clock.at, stream=Stream.STDOUT, data=b"line\n")])
+    assert store.retire(digest)
+    assert not store.retire(digest)
+    with pytest.raises(NotFoundError):
+        store.get(digest)
+    assert store.named(record.summary.id) == ()
+    assert store.list(Filter(), limit=10) == ()
+    assert set(store.counts().values()) == {0}
+    assert store.finished(before=clock.advance(days=1), limit=9) == ()
+    assert logs.read(digest, after=None, limit=10) == []
+    assert store.archived(digest) == ()
+
+
+def test_a_deleted_record_is_not_finished_any_more(bring, store, clock):
+    store.delete(bring(Status.STOPPED).summary.digest)
+    assert store.finished(before=clock.advance(days=1), limit=9) == ()
+
+
+@pytest.mark.parametrize("status", sorted(set(Status) - TERMINAL))
+def test_what_is_not_over_is_neither_finished_nor_retired(bring, store, clock, status):
+    record = bring(status)
+    assert store.finished(before=clock.advance(days=9), limit=9) == ()
+    with pytest.raises(IllegalTransition):
+        store.retire(record.summary.digest)
+    assert store.get(record.summary.digest) == record
+
+
+@pytest.fixture
+def retire(record, make, store):
+    def end(receipt="{}", **facts):
+        record_ = make(record(**facts), Event.CLAIMED, attempt=1)
+        make(record_, Event.COMPLETED, receipt=receipt)
+        assert store.retire(record_.summary.digest)
+        return record_.summary
+
+    return end
+
+
+def test_the_receipt_of_a_retired_record_is_kept(retire, store):
+    receipt = '{"payload":"' + "QUJD" * 20 + '","ü":""}'
+    summary = retire(receipt)
+    retire()
+    kept = ArchivedReceipt(
+        digest=summary.digest,
+        job_id=summary.id,
+        context_id=summary.context_id,
+        receipt=receipt,
+    )
+    assert store.archived(summary.id) == store.archived(summary.digest) == (kept,)
+    assert store.archived("11111111-2222-3333-4444-555555555555") == ()
+    assert store.archived(UNKNOWN) == ()
+
+
+def test_the_receipt_of_a_retired_record_belongs_to_its_context(retire, store):
+    mine = retire(context_id="lab")
+    theirs = retire(id=mine.id, context_id="theirs")
+    for name in (mine.id, mine.digest):
+        (kept,) = store.archived(name, contexts=MINE)
+        assert (kept.digest, kept.context_id) == (mine.digest, "lab")
+    assert store.archived(theirs.digest, contexts=MINE) == ()
+    assert store.archived(mine.id, contexts=frozenset()) == ()
+    both = store.archived(mine.id)
+    assert [kept.context_id for kept in both] == ["lab", "theirs"]
+
+
+def test_a_retired_job_that_comes_again_is_a_new_one(retire, store, make, clock):
+    summary = retire('"ran"')
+    facts = {"at": clock.at, "priority": 4, "not_before": None, "queue": "python"}
+    again = store.add(summary, "{}", **facts)
+    assert (again.status, again.attempt, again.receipt) == (Status.QUEUED, 0, None)
+    make(again, Event.REFUSED, receipt='"refused"', reason="claim.replay")
+    store.retire(summary.digest)
+    kept = store.archived(summary.id)
+    assert [each.receipt for each in kept] == ['"ran"', '"refused"']
+
+
 # --- expired -------------------------------------------------------------------
 
 
@@ -469,7 +801,7 @@ def test_the_one_that_waited_longest_is_due_first(record, store, clock):
 
 def test_what_was_rung_is_not_due_any_more(record, store, clock):
     digest = record(not_before=clock.at).summary.digest
-    store.rung(digest, at=clock.at)
+    store.rung(digest, at=clock.at, queue="python")
     assert store.due(at=clock.advance(minutes=1), limit=10) == ()
     assert digests(store.silent(before=clock.at, limit=10)) == [digest]
 
@@ -500,10 +832,34 @@ def test_a_record_is_silent_since_it_was_queued(record, store, clock):
 def test_a_bell_ends_the_silence(record, store, clock):
     digest = record().summary.digest
     rung_at = clock.advance(seconds=5)
-    store.rung(digest, at=rung_at)
+    store.rung(digest, at=rung_at, queue="python")
     assert store.silent(before=rung_at, limit=10) == ()
     (bell,) = store.silent(before=clock.advance(seconds=1), limit=10)
     assert bell.rung_at == rung_at
+
+
+def test_a_bell_says_what_decides_its_queue(record, store, clock):
+    facts = {"runner": "first", "context_id": "lab", "executor": "system"}
+    record(queue="system.at.first", not_before=clock.at, **facts)
+    record(queue="system.at.first", **facts)
+    at = clock.advance(seconds=1)
+    for bell in (*store.due(at=at, limit=9), *store.silent(before=at, limit=9)):
+        said = (bell.runner, bell.context_id, bell.executor, bell.queue)
+        assert said == ("first", "lab", "system", "system.at.first")
+
+
+@pytest.mark.parametrize("queue", ["python.ctx.billing", LONG, "python"])
+def test_a_bell_may_move_a_record_to_another_queue(record, store, clock, queue):
+    moved = record(queue="python.at.gone").summary
+    at = clock.advance(seconds=1)
+    store.rung(moved.digest, at=at, queue=queue)
+    assert store.get(moved.digest).queue == queue
+    assert store.queue_lengths(["python.at.gone", queue]) == {
+        "python.at.gone": 0,
+        queue: 1,
+    }
+    (bell,) = store.silent(before=clock.advance(seconds=1), limit=9)
+    assert (bell.queue, bell.rung_at) == (queue, at)
 
 
 def test_the_longest_silence_comes_first(record, store, clock):
@@ -518,16 +874,17 @@ def test_a_backlog_does_not_hide_the_silence_of_another_queue(record, store, clo
     backlog = [record().summary.digest for _ in range(5)]
     other = record(executor="system").summary.digest
     urgent = record(priority=0).summary.digest
+    named = record(queue="python.at.first").summary.digest
     silent = digests(store.silent(before=clock.advance(seconds=1), limit=2))
-    assert len(silent) == 4
-    assert {other, urgent} < set(silent)
+    assert len(silent) == 5
+    assert {other, urgent, named} < set(silent)
     assert len(set(silent) & set(backlog)) == 2
 
 
 @pytest.mark.parametrize("status", sorted(set(Status) - {"queued"}))
 def test_only_a_queued_record_is_silent(bring, store, clock, status):
     digest = bring(status).summary.digest
-    store.rung(digest, at=clock.at)
+    store.rung(digest, at=clock.at, queue="python")
     assert store.silent(before=clock.advance(hours=1), limit=10) == ()
 
 
@@ -542,5 +899,5 @@ def test_a_record_that_is_queued_again_is_silent_from_then_on(
 
 
 def test_ringing_for_what_is_not_there_changes_nothing(store, clock):
-    store.rung(UNKNOWN, at=clock.at)
+    store.rung(UNKNOWN, at=clock.at, queue="python")
     assert store.silent(before=clock.advance(hours=1), limit=10) == ()

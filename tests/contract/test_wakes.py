@@ -66,7 +66,12 @@ def test_queueing_a_created_record_wakes(record, store, wakes, clock, settled):
     settled()
     with wakes.watch(created.summary.digest) as watch:
         store.add(
-            created.summary, "{}", at=clock.at, priority=4, not_before=None, queue=True
+            created.summary,
+            "{}",
+            at=clock.at,
+            priority=4,
+            not_before=None,
+            queue="python",
         )
         assert watch.wait(SOON)
 

@@ -3,22 +3,28 @@
 from __future__ import annotations
 
 import os
+import re
 import shutil
 import signal
+import socket
 import subprocess
 import sys
 import tempfile
 import threading
 import uuid
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
+import httpx
 import psutil
 import pytest
 
 from horus_celery import wiring
+from horus_celery.crew import runners_of
+from horus_celery.errors import UnavailableError
 from horus_celery.processes.tree import descendants
+from horus_celery.registry import Phase
 from horus_celery.settings import load_settings
 from horus_celery.statedir import StateDirectory
 from horus_celery.statements import dsse
@@ -26,7 +32,9 @@ from horus_celery.statements.job import Limits, make_job
 from horus_celery.statements.keys import read_key_file
 from horus_celery.store.connection import connect
 
+TOP = Path(__file__).parents[2]
 CELERY = Path(sys.executable).with_name("celery")
+_API = ("-c", "python:api.server", "api.wsgi:app")
 EXECUTORS = ("python", "system")
 SOON = timedelta(seconds=20)
 
@@ -46,7 +54,9 @@ class Deployment:
         }
         self.settings = load_settings(env=self.env)
         self.state.initialise(
-            namespace=self.namespace, executors=EXECUTORS, now=datetime.now(UTC)
+            namespace=self.namespace,
+            runners=runners_of(EXECUTORS),
+            now=datetime.now(UTC),
         )
         # One worker serves both, so that a test starts only one.
         self.state.reissue(_each_serves_all, now=datetime.now(UTC))
@@ -54,6 +64,8 @@ class Deployment:
         self.supervisor = wiring.make_supervisor(self.settings)
         self.store = wiring.make_store(self.settings)
         self.registry = wiring.make_registry(self.settings)
+        self.roster = wiring.make_roster(self.settings)
+        self.fleet = wiring.make_fleet(self.settings)
         self.redis = connect(redis_url)
         self.workers = []
 
@@ -77,8 +89,13 @@ class Deployment:
         return worker
 
     def beat_of(self, worker):
-        beats = [beat for beat in self.registry.list() if beat.pid == worker.pid]
-        return beats[0] if beats else None
+        """Return what a worker says once it takes jobs."""
+        # A machine that is busy starting workers may answer too late.
+        with suppress(UnavailableError):
+            for beat in self.roster.list():
+                if (beat.pid, beat.phase) == (worker.pid, Phase.RUNNING):
+                    return beat
+        return None
 
     def log_of(self, worker):
         return Path(worker.log.name).read_text()
@@ -210,3 +227,107 @@ def private_deployment(private_redis):
     """A deployment for one test, which may stop its Redis."""
     with _deployed(private_redis.url) as made:
         yield made
+
+
+class Web:
+    """A process of a deployment that answers over HTTP."""
+
+    def __init__(self, deployment, command, port, **env):
+        self._deployment = deployment
+        self.url = f"http://127.0.0.1:{port}"
+        self._log = deployment.folder / f"{Path(command[0]).name}{port}.log"
+        with self._log.open("wb") as log:
+            self._process = subprocess.Popen(  # noqa: S603 - our own command
+                command,
+                cwd=deployment.state.path,
+                env={**deployment.env, "PYTHONPATH": str(TOP), **env},
+                stdout=log,
+                stderr=log,
+            )
+        self.http = httpx.Client(timeout=SOON.total_seconds() + 5)
+        deployment.until(self._answers)
+
+    def log(self):
+        return self._log.read_text()
+
+    def close(self):
+        self.http.close()
+        self._process.terminate()
+        try:
+            self._process.wait(10)
+        except subprocess.TimeoutExpired:
+            self._process.kill()
+            self._process.wait()
+
+    def call(self, method, *, as_="user", **params):
+        """Call a method of the API and return the whole answer."""
+        secret = self._deployment.state.secret(as_)
+        answer = self.http.post(
+            self.url,
+            json={"jsonrpc": "2.0", "id": 1, "method": method, "params": params},
+            headers={"Authorization": f"Bearer {secret}"},
+        )
+        return answer.json()
+
+    def ask(self, method, **params):
+        """Call a method of the API and return its result."""
+        answer = self.call(method, **params)
+        assert "result" in answer, answer
+        return answer["result"]
+
+    def envelope(self, payload, **facts):
+        """Sign a job."""
+        return self._deployment.envelope(payload, **facts)
+
+    def run(self, payload, **facts):
+        """Have a job run, and return what the caller gets."""
+        job = self.envelope(payload, **facts)
+        return self.ask("job.run", job=job, wait=int(SOON.total_seconds()))
+
+    def _answers(self):
+        assert self._process.poll() is None, self.log()
+        try:
+            self.http.get(f"{self.url}/healthz")
+        except httpx.TransportError:
+            return False
+        return True
+
+
+class Flower(Web):
+    """Flower's pages."""
+
+    def shows(self, queue, messages):
+        """Wait until its page of queues shows that many messages."""
+        row = re.compile(rf"<td>{re.escape(queue)}</td>\s*<td[^>]*>{messages}</td>")
+        self._deployment.until(
+            lambda: row.search(self.http.get(f"{self.url}/broker").text)
+        )
+
+
+@pytest.fixture
+def api_of():
+    """Start the API of a deployment as gunicorn serves it."""
+    yield from _starting(Web, [sys.executable, "-m", "gunicorn", *_API], "HORUS_PORT")
+
+
+@pytest.fixture
+def flower_of():
+    """Start Flower beside a deployment."""
+    command = [str(CELERY), "-A", "horus_celery", "flower"]
+    yield from _starting(Flower, command, "HORUS_FLOWER_PORT")
+
+
+def _starting(kind, command, port_variable):
+    started = []
+
+    def start(deployment, **env):
+        with socket.socket() as free:
+            free.bind(("127.0.0.1", 0))
+            port = free.getsockname()[1]
+        env = {port_variable: str(port), **env}
+        started.append(kind(deployment, command, port, **env))
+        return started[-1]
+
+    yield start
+    for each in started:
+        each.close()

@@ -37,6 +37,16 @@ def test_kombu_takes_and_decodes_our_message(app, dispatcher, priority):
     assert message.properties["priority"] == priority
 
 
+@pytest.mark.parametrize("queue", ["python.at.r:1@x_y-z", "python.ctx." + "c" * 128])
+def test_kombu_takes_our_message_from_every_kind_of_queue(app, dispatcher, queue):
+    for priority in (0, 9):
+        dispatcher.ring(JOB_ID, queue, priority)
+        with app.connection_for_read() as connection:
+            message = connection.default_channel.basic_get(queue, no_ack=True)
+        assert message.decode()[0] == [JOB_ID]
+        assert message.delivery_info["routing_key"] == queue
+
+
 def test_a_message_of_celery_stands_where_ours_stands(app, dispatcher):
     for priority in (0, 3, 9):
         app.send_task("horus.run_job", args=[JOB_ID], queue="python", priority=priority)

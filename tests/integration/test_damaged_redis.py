@@ -12,7 +12,7 @@ from horus_celery.dispatch import RedisDispatcher
 from horus_celery.errors import DamagedError, HorusError, NotFoundError
 from horus_celery.lifecycle import TERMINAL, Event, Status
 from horus_celery.record import LEASE, Change
-from horus_celery.registry import RedisRegistry, RunnerBeat
+from horus_celery.registry import RedisRegistry
 from horus_celery.store.base import Chunk, Filter, Stream
 from horus_celery.store.connection import connect
 from horus_celery.store.redis import RedisLogs, RedisStore
@@ -21,6 +21,7 @@ from horus_celery.sweep import GRACE, Sweep
 pytestmark = pytest.mark.integration
 
 UNKNOWN = "f" * 64
+THEIRS = frozenset({"billing", "theirs"})
 TEXTS = (b"\xffjunk", b"-1", b"9" * 400, b"{}")
 
 
@@ -34,18 +35,19 @@ class World:
         self.logs = RedisLogs(client, namespace)
         self.dispatcher = RedisDispatcher(client, clock)
         self.registry = RedisRegistry(client, namespace)
-        self.sweep = Sweep(self.store, self.dispatcher, clock)
+        self.sweep = Sweep(self.store, self.dispatcher, clock, keep=timedelta(days=7))
         self.namespace = namespace
         self._make_summary = make_summary
 
     def add(self, *, queue=True, not_before=None, **facts):
+        summary = self._make_summary(**facts)
         return self.store.add(
-            self._make_summary(**facts),
+            summary,
             "{}",
             at=self.clock.at,
             priority=4,
             not_before=not_before,
-            queue=queue,
+            queue=(summary.executor if queue is True else queue) or None,
         )
 
     def apply(self, record, event, **facts):
@@ -86,25 +88,20 @@ class Peopled(World):
             self.add(not_before=self.clock.at + timedelta(seconds=1)),
             self.claimed(attempts=3),
             self.apply(self.claimed(), Event.STOP_ASKED),
-            self.apply(self.claimed(), Event.COMPLETED, exit_code=0, result="7"),
+            self.apply(
+                self.claimed(), Event.COMPLETED, exit_code=0, result="7", receipt="{}"
+            ),
+            self.add(runner="named", queue="python.at.named"),
         ]
+        self.retired = self.apply(self.claimed(), Event.COMPLETED, receipt="{}")
+        self.store.retire(self.retired.summary.digest)
         for record in self.others:
             summary = record.summary
             chunk = Chunk(at=self.clock.at, stream=Stream.STDOUT, data=b"line\n")
             self.logs.append(summary.digest, [chunk])
-            self.dispatcher.ring(summary.id, summary.executor, record.priority)
-        self.registry.beat(self.beat())
-
-    def beat(self):
-        return RunnerBeat(
-            name="r",
-            executors=("python",),
-            contexts=("*",),
-            concurrency=1,
-            host="h",
-            pid=1,
-            at=self.clock.at,
-        )
+            self.dispatcher.ring(summary.id, record.queue or "python", record.priority)
+        self.registry.keep("r", b"{}")
+        self.registry.spend("n", at=self.clock.at)
 
     def calls(self):
         """Yield every call of every adapter."""
@@ -114,24 +111,37 @@ class Peopled(World):
             summary = record.summary
             digest = summary.digest
             yield lambda d=digest: store.get(d)
+            yield lambda d=digest: store.get(d, contexts=THEIRS)
             yield lambda s=summary: store.named(s.id)
+            yield lambda s=summary: store.named(s.id, contexts=THEIRS)
             yield lambda d=digest: store.list(Filter(), limit=10, after=d)
             yield lambda d=digest: store.renew(d, attempt=1, lease_until=at + LEASE)
-            yield lambda d=digest: store.rung(d, at=at)
+            yield lambda d=digest: store.rung(d, at=at, queue="python")
             yield lambda d=digest: self.logs.read(d, after=None, limit=10)
             yield lambda d=digest: self.logs.append(d, [chunk])
             yield lambda s=summary: store.add(
-                s, "{}", at=at, priority=4, not_before=None, queue=True
+                s, "{}", at=at, priority=4, not_before=None, queue="python"
             )
             for event in (Event.CLAIMED, Event.REQUEUED, Event.STOP_ASKED):
                 yield lambda r=record, e=event: self.apply(r, e, attempt=2)
             yield lambda d=digest: store.delete(d)
+            yield lambda d=digest: store.retire(d)
         yield self.add
         yield store.counts
+        yield lambda: store.counts(THEIRS)
+        yield lambda: store.queue_lengths(["python", "python.at.named"])
+        yield lambda: store.running_on(["r", "named"])
+        yield store.tally
+        yield lambda: store.count_swept({"due": 1})
+        yield lambda: store.finished(before=at + timedelta(days=1), limit=10)
+        for name in (self.retired.summary.id, self.retired.summary.digest):
+            yield lambda n=name: store.archived(n)
+            yield lambda n=name: store.archived(n, contexts=THEIRS)
         for wanted in (
             Filter(),
             Filter(context_id="billing", caller_id="alice", executor="python"),
             Filter(runner="r", workflow_id="w"),
+            Filter(contexts=THEIRS),
             *(Filter(status=status) for status in Status),
         ):
             yield lambda w=wanted: store.list(w, limit=10)
@@ -142,8 +152,9 @@ class Peopled(World):
         yield lambda: self.dispatcher.queue_lengths(["python"])
         for priority in range(10):
             yield lambda p=priority: self.dispatcher.front("python", p)
-        yield self.registry.list
-        yield lambda: self.registry.beat(self.beat())
+        yield lambda: self.registry.texts(["r"])
+        yield lambda: self.registry.keep("r", b"{}")
+        yield lambda: self.registry.spend("n", at=at)
         yield lambda: self.registry.leave("r")
 
 
@@ -202,10 +213,9 @@ def wrong_contents(world, key):
         yield "members", lambda c: c.sadd(key, b"\xff", b"", b"3:", b"3:system:x")
     elif kind == "list":
         yield "a message", lambda c: (c.rpush(key, b"{}"), c.lpush(key, b"\xff"))
+        yield "a line", lambda c: c.rpush(key, b"o9999999999999999999  x", b"o1 ")
     else:
-        assert kind == "stream"
-        at = {b"at": b"1", b"stream": b"o"}
-        yield "entries", lambda c: (c.xadd(key, {b"a": b"b"}), c.xadd(key, at))
+        pytest.fail(f"{key} is a {kind}")
 
 
 @pytest.fixture
@@ -250,6 +260,7 @@ def needs_of(world, record, *, rings):
         keys |= {world.key("rows"), world.key("bells:3:system"), "system\x06\x163"}
     else:
         keys |= {world.key("leases"), world.key("by:status:failed")}
+        keys.add(world.key(f"by:status:failed:{record.summary.context_id}"))
     return keys
 
 
@@ -299,6 +310,7 @@ def snapshot(world, without):
         "by:context_id:billing",
         "by:executor:python",
         "by:status:queued",
+        "by:status:queued:billing",
         "bells:3:python",
         "rows",
         "expiring",
@@ -315,7 +327,9 @@ def test_a_job_that_cannot_be_recorded_leaves_nothing(world, key):
     assert world.status(world.add()) is Status.QUEUED
 
 
-@pytest.mark.parametrize("key", ["by:status:running", "leases"])
+@pytest.mark.parametrize(
+    "key", ["by:status:running", "by:status:running:billing", "leases"]
+)
 def test_a_job_that_cannot_be_held_stays_queued(world, key):
     record = world.add()
     world.client.set(world.key(key), "junk")
@@ -337,6 +351,23 @@ def test_what_a_job_only_leaves_does_not_hold_it(world, key):
     if key == "leases":
         world.apply(record, Event.STOPPED)
     assert world.status(record) in TERMINAL
+
+
+@pytest.mark.parametrize("kind", WRONG)
+@pytest.mark.parametrize("key", ["held:r", "ended", "tally"])
+def test_what_is_only_counted_or_cleared_by_it_stops_no_job(world, key, kind):
+    WRONG[kind](world.client, world.key(key))
+    record = world.claimed()
+    assert world.store.renew(
+        record.summary.digest, attempt=1, lease_until=world.clock.at + LEASE
+    )
+    assert world.apply(record, Event.COMPLETED).status is Status.COMPLETED
+    world.client.delete(world.key(key))
+    record = world.claimed()
+    assert world.store.running_on(["r"]) == {"r": 1}
+    world.apply(record, Event.COMPLETED)
+    assert world.store.running_on(["r"]) == {"r": 0}
+    assert world.store.tally().ended
 
 
 def test_a_created_job_that_cannot_be_queued_stays_created(world):
@@ -468,11 +499,109 @@ def test_a_held_job_whose_lease_was_lost_is_buried_when_its_runner_is_dead(world
     assert world.status(alive) is Status.RUNNING
 
 
+# --- what runs, what ended, what was counted -----------------------------------------
+
+
+def test_a_runner_holds_no_more_than_records_say(world):
+    world.claimed()
+    others = [world.add(), world.apply(world.claimed(), Event.COMPLETED)]
+    digests = [UNKNOWN, "junk", *(each.summary.digest for each in others)]
+    for runner in ("r", "another"):
+        world.client.zadd(world.key(f"held:{runner}"), dict.fromkeys(digests, 0))
+    assert world.store.running_on(["r", "another"]) == {"r": 1, "another": 0}
+
+
+def test_a_job_whose_runner_was_forgotten_is_counted_when_it_renews(world):
+    digest = world.claimed().summary.digest
+    world.client.delete(world.key("held:r"))
+    assert world.store.running_on(["r"]) == {"r": 0}
+    world.store.renew(digest, attempt=1, lease_until=world.clock.at + LEASE)
+    assert world.store.running_on(["r"]) == {"r": 1}
+
+
+def test_a_job_that_ended_lately_is_not_retired_whatever_stands_in_redis(world):
+    record = world.apply(world.claimed(), Event.COMPLETED)
+    waiting = world.add(expires_at=world.clock.at + timedelta(days=9))
+    digests = [each.summary.digest for each in (record, waiting)]
+    world.client.zadd(world.key("ended"), dict.fromkeys([*digests, UNKNOWN], "-inf"))
+    world.settle(timedelta(seconds=30))
+    assert world.status(record) is Status.COMPLETED
+    assert world.client.zrange(world.key("ended"), 0, -1) == [digests[0].encode()]
+    world.clock.advance(days=7)
+    world.sweep.once()
+    with pytest.raises(NotFoundError):
+        world.status(record)
+    assert world.status(waiting) is Status.QUEUED
+
+
+def test_jobs_whose_end_was_lost_are_retired_all_the_same(world):
+    records = [world.apply(world.claimed(), Event.COMPLETED) for _ in range(700)]
+    records.append(world.apply(world.add(), Event.STOP_ASKED))
+    world.client.delete(world.key("ended"))
+    world.clock.advance(days=7, seconds=1)
+    for _ in range(3):
+        world.sweep.once()
+    assert set(world.store.counts().values()) == {0}
+    assert world.store.tally().swept["retired"] == len(records)
+
+
+def test_names_of_callers_do_not_fill_the_memory(world):
+    fields = {f"ended|x{number}|stopped|": 1 for number in range(10_000)}
+    world.client.hset(world.key("tally"), mapping=fields)
+    for number in range(5):
+        world.apply(world.claimed(executor=f"new-{number}"), Event.FAILED, reason="x|y")
+    world.apply(world.add(executor="x1"), Event.STOP_ASKED)
+    tally = world.store.tally()
+    assert tally.ended["", "failed", ""] == 5
+    assert tally.ended["x1", "stopped", ""] == 2
+    assert tally.waited.keys() == tally.ran.keys() == {""}
+    assert world.client.hlen(world.key("tally")) == 10_000 + 5
+
+
+@pytest.mark.parametrize("reason", ["a|b", "a b", "|", "ü", "x" * 500, "\0\n"])
+def test_no_reason_is_read_as_something_else(world, reason):
+    world.apply(world.claimed(), Event.FAILED, reason=reason)
+    ((executor, status, told),) = world.store.tally().ended
+    assert (executor, status) == ("python", "failed")
+    assert len(told) <= 64
+    assert "|" not in told
+
+
+def test_numbers_that_are_none_are_not_told(world):
+    world.apply(world.add(), Event.STOP_ASKED)
+    junk = {
+        "ended|python|great|": 1,
+        "ended|python|failed": 1,
+        "ended|py thon|failed|": 1,
+        "swept|due": 1,
+        "swept||due|": 1,
+        "ended|python|failed|x": "many",
+        "ended|python|failed|y": "-1",
+        "ended|python|failed|z": "9" * 40,
+        "": 1,
+        b"\xff": 1,
+    }
+    world.client.hset(world.key("tally"), mapping=junk)
+    tally = world.store.tally()
+    assert tally.ended == {("python", "stopped", ""): 1}
+    assert tally.swept == {}
+
+
+def test_a_damaged_receipt_of_a_retired_job_is_not_shown(world):
+    record = world.apply(world.claimed(), Event.COMPLETED, receipt="{}")
+    digest = record.summary.digest
+    world.store.retire(digest)
+    world.client.hset(world.key(f"receipt:{digest}"), "1", b"\x01junk")
+    assert world.store.archived(digest) == ()
+    world.client.hset(world.key(f"receipts:{record.summary.id}"), "junk", "junk")
+    assert world.store.archived(record.summary.id) == ()
+
+
 def test_a_log_with_foreign_entries_shows_every_line(world):
     digest = world.add().summary.digest
     chunk = Chunk(at=world.clock.at, stream=Stream.STDOUT, data=b"line\n")
     for _ in range(5):
-        world.client.xadd(world.key(f"log:{digest}"), {b"a": b"b"})
+        world.client.rpush(world.key(f"log:{digest}"), b"a", b"o1 ", b"x1  line\n")
         world.logs.append(digest, [chunk])
     first = world.logs.read(digest, after=None, limit=3)
     rest = world.logs.read(digest, after=first[-1].cursor, limit=3)

@@ -52,6 +52,12 @@ def speaking():
         server.server_close()
 
 
+def greeting(**told):
+    words = [word.encode() for pair in told.items() for word in pair]
+    lines = b"".join(b"$%d\r\n%s\r\n" % (len(word), word) for word in words)
+    return b"*%d\r\n%s" % (len(words), lines)
+
+
 def refusal(url):
     with pytest.raises(ConfigurationError) as caught:
         require_usable(url, namespace="hero")
@@ -97,8 +103,14 @@ def test_one_whose_user_may_too_little_is_refused(private_redis):
     [("6.2.14", "its version is 6.2"), ("4.0", "its version is 4.0"), ("x", "unknown")],
 )
 def test_one_that_is_too_old_is_refused(speaking, version, said):
-    text = f"# Server\r\nredis_version:{version}\r\n".encode()
-    assert said in refusal(speaking(b"$%d\r\n%s\r\n" % (len(text), text)))
+    assert said in refusal(speaking(greeting(server="redis", version=version)))
+
+
+@pytest.mark.parametrize(
+    ("mode", "said"), [("sentinel", "sentinel://"), ("cluster", "of a cluster")]
+)
+def test_one_that_is_something_else_is_refused(speaking, mode, said):
+    assert said in refusal(speaking(greeting(version="7.2.0", mode=mode)))
 
 
 @pytest.mark.parametrize(
@@ -114,6 +126,21 @@ def test_what_is_no_redis_is_refused_without_its_words(speaking, answer):
     said = refusal(speaking(answer))
     assert "10.0.0.1" not in said
     assert "unknown command" not in said
+
+
+@pytest.mark.parametrize(
+    "answer",
+    [
+        b"HTTP/1.1 400 Bad Request\r\n\r\n",
+        b"-ERR unknown command 'SENTINEL'\r\n",
+        b"+OK\r\n",
+        b"*1\r\n:5\r\n",
+        b"*1\r\n*2\r\n$4\r\nname\r\n$4\r\nmain\r\n",
+    ],
+)
+def test_what_is_no_sentinel_is_refused(speaking, answer):
+    place = speaking(answer).rpartition("@")[2].removesuffix("/0")
+    assert "is no sentinel" in refusal(f"sentinel://{place}/main")
 
 
 def test_one_that_is_not_there_is_refused():

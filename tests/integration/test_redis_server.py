@@ -13,6 +13,7 @@ import pytest
 import redis
 
 from horus_celery import redis_server
+from horus_celery.crew import runners_of
 from horus_celery.errors import ConfigurationError
 from horus_celery.redis_server import find_server
 from horus_celery.statedir import StateDirectory
@@ -28,7 +29,9 @@ def state():
     # may hold that a configuration file has to quote.
     with tempfile.TemporaryDirectory(prefix="hs ") as folder:
         state = StateDirectory(Path(folder) / 'it\'s "1"')
-        state.initialise(namespace="hero", executors=["python"], now=datetime.now(UTC))
+        state.initialise(
+            namespace="hero", runners=runners_of(["python"]), now=datetime.now(UTC)
+        )
         yield state
 
 

@@ -2,11 +2,14 @@ from __future__ import annotations
 
 import socket
 import socketserver
+import string
 import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from datetime import timedelta
 from pathlib import Path
+from random import Random
 
 import pytest
 
@@ -14,14 +17,19 @@ from horus_celery.dispatch import RedisDispatcher
 from horus_celery.errors import NotFoundError, UnavailableError
 from horus_celery.lifecycle import Event, Status
 from horus_celery.record import LEASE, Change
-from horus_celery.registry import RedisRegistry, RunnerBeat
+from horus_celery.registry import RedisRegistry
+from horus_celery.statements import dsse
+from horus_celery.statements.job import make_job
+from horus_celery.statements.keys import KeyPair
 from horus_celery.store.base import Chunk, Filter, Stream
 from horus_celery.store.connection import connect, connect_blocking
 from horus_celery.store.redis import RedisLogs, RedisStore, RedisWakes
+from horus_celery.sweep import Sweep
 
 pytestmark = pytest.mark.integration
 
 SOON = timedelta(seconds=10)
+THEIRS = frozenset({"billing", "lab"})
 
 
 class World:
@@ -45,7 +53,7 @@ class World:
             at=self.clock.at,
             priority=4,
             not_before=None,
-            queue=True,
+            queue="python",
         )
 
     def chunk(self, data=b"line\n"):
@@ -55,31 +63,38 @@ class World:
         """Return one call of every method, by name."""
         digest, at = "a" * 64, self.clock.at
         claim = Change(event=Event.CLAIMED, at=at, attempt=1)
-        beat = RunnerBeat(
-            name="r", executors=(), contexts=(), concurrency=1, host="", pid=1, at=at
-        )
         return {
             "add": self.add,
             "get": lambda: self.store.get(digest),
+            "get theirs": lambda: self.store.get(digest, contexts=THEIRS),
             "named": lambda: self.store.named("id"),
             "apply": lambda: self.store.apply(digest, claim),
             "delete": lambda: self.store.delete(digest),
             "list": lambda: self.store.list(Filter(), limit=10),
             "list after": lambda: self.store.list(Filter(), limit=10, after=digest),
             "counts": self.store.counts,
+            "counts of some": lambda: self.store.counts(THEIRS),
+            "queues": lambda: self.store.queue_lengths(["python"]),
+            "running": lambda: self.store.running_on(["r"]),
+            "tally": self.store.tally,
+            "swept": lambda: self.store.count_swept({"due": 1}),
+            "finished": lambda: self.store.finished(before=at, limit=10),
+            "retire": lambda: self.store.retire(digest),
+            "archived": lambda: self.store.archived("id"),
             "renew": lambda: self.store.renew(digest, attempt=1, lease_until=at),
             "abandoned": lambda: self.store.abandoned(at=at, limit=10),
             "expired": lambda: self.store.expired(at=at, limit=10),
             "due": lambda: self.store.due(at=at, limit=10),
-            "rung": lambda: self.store.rung(digest, at=at),
+            "rung": lambda: self.store.rung(digest, at=at, queue="python"),
             "silent": lambda: self.store.silent(before=at, limit=10),
             "append": lambda: self.logs.append(digest, [self.chunk()]),
             "read": lambda: self.logs.read(digest, after=None, limit=10),
             "ring": lambda: self.dispatcher.ring("id", "python", 4),
             "lengths": lambda: self.dispatcher.queue_lengths(["python"]),
             "front": lambda: self.dispatcher.front("python", 4),
-            "beat": lambda: self.registry.beat(beat),
-            "runners": self.registry.list,
+            "keep": lambda: self.registry.keep("r", b"{}"),
+            "texts": lambda: self.registry.texts(["r"]),
+            "spend": lambda: self.registry.spend("n", at=at),
             "leave": lambda: self.registry.leave("r"),
         }
 
@@ -398,12 +413,6 @@ def test_a_message_that_somebody_else_wrote_has_no_time(world):
         world.client.delete("python")
 
 
-def test_a_beat_that_nobody_understands_shows_no_runner(world, namespace):
-    for text in ("", "[]", "{}", '{"name": 1, "executors": 2}'):
-        world.client.hset(f"{namespace}:runners", "forged", text)
-        assert world.registry.list() == ()
-
-
 def test_namespaces_do_not_see_each_other(redis_url, world, namespace):
     record = world.add()
     other = RedisStore(world.client, f"{namespace}-other")
@@ -420,15 +429,134 @@ def test_a_deleted_record_leaves_no_key_behind(world, namespace):
     world.store.delete(digest)
     world.store.silent(before=world.clock.at, limit=1)
     left = set(world.client.scan_iter(f"{namespace}:*"))
-    assert left == {f"{namespace}:sequence".encode()}
+    assert left == {f"{namespace}:{name}".encode() for name in ("sequence", "tally")}
 
 
 def test_a_long_log_is_capped(world, namespace, monkeypatch):
     monkeypatch.setattr("horus_celery.store.redis._LOG_CAP", 1000)
     world.logs.append("a" * 64, [world.chunk(b"%d\n" % n) for n in range(5000)])
     lines = world.logs.read("a" * 64, after=None, limit=10_000)
-    assert 1000 <= len(lines) < 1500
-    assert lines[-1].text == "4999"
+    assert [line.text for line in lines] == [str(number) for number in range(1000)]
+
+
+def commands_of(world, call):
+    """Return how many commands a call gives, scripts counting as one."""
+    stats = world.client.info("commandstats")
+    with suppress(NotFoundError):
+        call()
+    after = world.client.info("commandstats")
+    given = {
+        name: after[name]["calls"] - stats.get(name, {"calls": 0})["calls"]
+        for name in after
+    }
+    return {name: count for name, count in given.items() if count}
+
+
+def test_a_foreign_record_costs_no_more_ways_to_redis_than_none(world):
+    foreign = world.add()
+    mine = frozenset({"lab"})
+    unknown = "f" * 64
+    ways = []
+    for digest, job_id in [
+        (foreign.summary.digest, foreign.summary.id),
+        (unknown, "11111111-2222-3333-4444-555555555555"),
+    ]:
+        for call in (
+            lambda d=digest: world.store.get(d, contexts=mine),
+            lambda i=job_id: world.store.named(i, contexts=mine),
+            lambda d=digest: world.store.list(Filter(contexts=mine), limit=9, after=d),
+            lambda i=job_id: world.store.archived(i, contexts=mine),
+        ):
+            commands_of(world, call)  # the server has the script now
+            ways.append(commands_of(world, call).get("cmdstat_evalsha"))
+    assert ways == [1] * 8
+
+
+def fill(world, make_summary, count, **facts):
+    for number in range(count):
+        each = {name: value(number) for name, value in facts.items()}
+        yield world.store.add(
+            make_summary(**each),
+            "{}",
+            at=world.clock.at,
+            priority=4,
+            not_before=None,
+            queue=None,
+        )
+
+
+@pytest.mark.parametrize("count", [1, 2, 40])
+def test_a_list_of_many_contexts_is_what_it_should_be(world, make_summary, count):
+    records = list(
+        fill(
+            world,
+            make_summary,
+            3000,
+            context_id=lambda number: f"c{number % 97 if number % 3 else number % 5}",
+            executor=lambda number: "rare" if number % 50 == 0 else "python",
+        )
+    )
+    contexts = frozenset(f"c{number}" for number in range(count))
+    mine = [each for each in records if each.summary.context_id in contexts][::-1]
+    assert list(world.store.list(Filter(contexts=contexts), limit=5000)) == mine
+    rare = Filter(contexts=contexts, executor="rare")
+    wanted = [each for each in mine if each.summary.executor == "rare"]
+    assert list(world.store.list(rare, limit=5000)) == wanted
+    middle = mine[len(mine) // 2].summary.digest
+    page = world.store.list(Filter(contexts=contexts), limit=100, after=middle)
+    assert list(page) == mine[len(mine) // 2 + 1 :][:100]
+    assert world.store.counts(contexts)[Status.CREATED] == len(mine)
+
+
+def test_old_records_are_retired_without_a_scan(world, namespace):
+    sweep = Sweep(
+        world.store, world.dispatcher, world.clock, keep=timedelta(seconds=60)
+    )
+    for _ in range(300):
+        digest = world.add().summary.digest
+        world.store.apply(digest, Change(event=Event.STOP_ASKED, at=world.clock.at))
+    world.clock.advance(seconds=61)
+    commands = commands_of(world, sweep.once)
+    assert sum(world.store.counts().values()) == 0
+    assert not {"cmdstat_scan", "cmdstat_keys", "cmdstat_sort"} & commands.keys()
+    left = set(world.client.scan_iter(f"{namespace}:*"))
+    assert left == {f"{namespace}:{name}".encode() for name in ("sequence", "tally")}
+
+
+def test_a_finished_job_takes_little_memory(world, namespace, make_summary):
+    count, key = 200, KeyPair.generate()
+    random = Random(7)  # noqa: S311 - a payload that cannot be compressed well
+    for _ in range(count):
+        payload = "".join(random.choices(string.printable, k=1024))
+        job = make_job(
+            aud="hero",
+            caller_id="alice",
+            context_id="billing",
+            executor="python",
+            payload=payload,
+            now=world.clock.at,
+        )
+        envelope = dsse.sign(dsse.JOB, job.body(), [key])
+        receipt = dsse.sign(dsse.RECEIPT, random.randbytes(700), [key])
+        summary = make_summary(id=job.id, digest=envelope.digest)
+        text = dsse.to_json(envelope)
+        facts = {"at": world.clock.at, "priority": 4, "not_before": None}
+        world.store.add(summary, text, queue="python", **facts)
+        claim = Change(event=Event.CLAIMED, at=world.clock.at, attempt=1, ran_on="r")
+        world.store.apply(envelope.digest, claim)
+        world.logs.append(envelope.digest, [world.chunk()])
+        end = Change(
+            event=Event.COMPLETED,
+            at=world.clock.at,
+            result="line\n",
+            receipt=dsse.to_json(receipt),
+            exit_code=0,
+        )
+        record = world.store.apply(envelope.digest, end)
+        assert (record.envelope, record.receipt) == (text, dsse.to_json(receipt))
+    keys = list(world.client.scan_iter(f"{namespace}:*"))
+    used = sum(world.client.memory_usage(key, samples=0) for key in keys)
+    assert used / count < 6 * 1024
 
 
 def test_a_list_finds_a_rare_record_among_many(world, make_summary):
@@ -443,7 +571,7 @@ def test_a_list_finds_a_rare_record_among_many(world, make_summary):
             at=world.clock.at,
             priority=4,
             not_before=None,
-            queue=False,
+            queue=None,
         )
         rare = record if number == 7 else rare
     wanted = Filter(caller_id="rare", executor="python", context_id="billing")

@@ -4,13 +4,17 @@ import signal
 import socket
 import subprocess
 import sys
+from datetime import UTC, datetime, timedelta
 
 import httpx
 import psutil
 import pytest
 
+from horus_celery import wiring
 from horus_celery.journal import Journal
-from horus_celery.lifecycle import Status
+from horus_celery.lifecycle import TERMINAL, Status
+from horus_celery.record import LEASE
+from horus_celery.registry import PATIENCE
 from horus_celery.statements import canonical, dsse
 from horus_celery.statements.keys import read_key_file
 
@@ -98,16 +102,43 @@ def test_modules_in_the_working_directory_do_not_take_the_place_of_ours(
     assert worker.returncode == 0
 
 
-def test_a_worker_that_ends_is_no_longer_listed(deployment):
+def test_a_worker_that_ends_in_order_says_so(deployment):
     worker = deployment.start_worker("-Q", "python", "-c1", "-n", "system_runner_1@%h")
-    beat = deployment.beat_of(worker)
-    assert (beat.name, beat.executors, beat.concurrency) == (
-        "system_runner_1",
-        ("python",),
-        1,
-    )
+    view = deployment.fleet.get("system_runner_1")
+    assert (view.executor, view.concurrency, view.status) == ("python", 1, "running")
     deployment.end(worker)
-    assert deployment.beat_of(worker) is None
+    assert deployment.fleet.get("system_runner_1").status == "stopped"
+
+
+class Ahead:
+    """The machine's clock, and what a test adds to it."""
+
+    def __init__(self):
+        self.by = timedelta(0)
+
+    def now(self):
+        return datetime.now(UTC) + self.by
+
+
+def test_a_runner_that_dies_while_busy_is_lost_and_its_job_is_found(deployment):
+    worker = deployment.start_worker("-Q", "python", "-c1", "-n", "system_runner_1@%h")
+    record = deployment.submit("print('on', flush=True); import time; time.sleep(600)")
+    deployment.until_it_says(record, "on")
+    assert deployment.fleet.get("system_runner_1").running == 1
+    deployment.end(worker, signal.SIGKILL)
+    last = deployment.fleet.get("system_runner_1").last_seen
+    deployment.until(lambda: deployment.fleet.get("system_runner_1").status == "lost")
+    assert PATIENCE < datetime.now(UTC) - last < timedelta(seconds=10)
+    # Any process may sweep. This one sees the leases end in a few moments.
+    clock = Ahead()
+    sweep = wiring.make_sweep(deployment.settings, clock=clock)
+    while deployment.status(record) not in TERMINAL:
+        assert clock.by < 3 * LEASE
+        sweep.once()
+        clock.by += timedelta(seconds=3)
+    over = deployment.over(record)
+    assert (over.status, over.reason) == (Status.FAILED, "worker_lost")
+    assert deployment.fleet.get("system_runner_1").running == 0
 
 
 def test_a_worker_without_a_queue_or_a_name_serves_all(deployment):
@@ -172,7 +203,7 @@ def told_by(deployment, code, **env):
 
 def test_flower_listens_beyond_loopback_only_behind_a_password(deployment):
     code = "import os; print(os.environ['FLOWER_ADDRESS'])"
-    beyond = {"HORUS_BIND_ADDRESS": EVERYWHERE}
+    beyond = {"HORUS_BIND_ADDRESS": EVERYWHERE, "HORUS_INSECURE_HTTP": "true"}
     assert told_by(deployment, code) == "127.0.0.1"
     assert told_by(deployment, code, **beyond) == "127.0.0.1"
     login = {"HORUS_FLOWER_BASIC_AUTH": "user:password"}
@@ -198,7 +229,11 @@ def test_flower_is_read_only_and_on_loopback_and_shows_the_queues(deployment):
         port = free.getsockname()[1]
     flower = deployment.celery(
         "flower",
-        env={"HORUS_FLOWER_PORT": str(port), "HORUS_BIND_ADDRESS": EVERYWHERE},
+        env={
+            "HORUS_FLOWER_PORT": str(port),
+            "HORUS_BIND_ADDRESS": EVERYWHERE,
+            "HORUS_INSECURE_HTTP": "true",
+        },
         stderr=subprocess.DEVNULL,
     )
     try:
@@ -219,7 +254,8 @@ def test_flower_is_read_only_and_on_loopback_and_shows_the_queues(deployment):
         )
         assert "args" in httpx.get(f"{url}/tasks").text
         queues = httpx.get(f"{url}/broker").text
-        assert all(name in queues for name in ("python", "system"))
+        named = ("python", "system", "python.at.python_runner_1")
+        assert all(name in queues for name in named)
         refused = httpx.post(f"{url}/api/worker/shutdown/{worker.pid}")
         assert refused.status_code in (401, 403)
         deployment.end(worker)

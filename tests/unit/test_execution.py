@@ -152,7 +152,7 @@ class World:
             at=self.clock.at,
             priority=priority,
             not_before=not_before,
-            queue=True,
+            queue="python",
         )
 
     def ring(self, record):
@@ -384,7 +384,7 @@ def test_altered_bytes_under_an_old_signature_are_rejected(world):
         at=world.clock.at,
         priority=4,
         not_before=None,
-        queue=True,
+        queue="python",
     )
     assert world.ring(record).reason == "sig.none"
     assert world.executor.ran == []
@@ -426,7 +426,7 @@ def test_what_the_journal_knows_counts_when_the_store_has_forgotten(world):
         at=world.clock.at,
         priority=4,
         not_before=None,
-        queue=True,
+        queue="python",
     )
     assert world.ring(record).reason == "claim.replay"
     assert len(world.executor.ran) == 1
@@ -473,7 +473,7 @@ def test_a_job_that_was_stopped_never_starts_again(world):
         at=world.clock.at,
         priority=4,
         not_before=None,
-        queue=True,
+        queue="python",
     )
     assert world.ring(again).reason == "claim.stopped"
 
@@ -500,7 +500,7 @@ def test_a_race_that_is_lost_costs_no_attempt(world):
         at=world.clock.at,
         priority=4,
         not_before=None,
-        queue=True,
+        queue="python",
     )
     execute(queued.summary.id, world.node)
     assert winner.get(queued.summary.digest).status is Status.COMPLETED

@@ -7,6 +7,7 @@ from datetime import UTC, datetime
 
 import pytest
 
+from horus_celery.crew import runners_of
 from horus_celery.errors import ConfigurationError
 from horus_celery.journal import Journal
 from horus_celery.statedir import SCOPES, StateDirectory
@@ -30,7 +31,7 @@ def state(tmp_path_factory):
 
 
 def initialise(state, executors=EXECUTORS):
-    return state.initialise(namespace="hero", executors=executors, now=NOW)
+    return state.initialise(namespace="hero", runners=runners_of(executors), now=NOW)
 
 
 def refusal(state, executors=EXECUTORS):
@@ -39,7 +40,7 @@ def refusal(state, executors=EXECUTORS):
     with pytest.raises(ConfigurationError) as caught:
         initialise(state, executors)
     assert sorted(state.path.rglob("*")) == before
-    assert caught.value.detail in state.faults(executors)
+    assert caught.value.detail in state.faults(runners_of(executors))
     return caught.value.detail
 
 
@@ -57,7 +58,7 @@ def spoil(path, how):
 
 
 def test_a_whole_state_directory_has_no_fault(state):
-    assert not list(state.faults(EXECUTORS))
+    assert not list(state.faults(runners_of(EXECUTORS)))
 
 
 @pytest.mark.parametrize("name", PRIVATE)
@@ -134,7 +135,7 @@ def test_a_listed_runner_gets_a_new_key_as_told(state):
     assert f"horus trust revoke {name}" in refusal(state)
     state.revoke(name, now=NOW)
     initialise(state)
-    assert not list(state.faults(EXECUTORS))
+    assert not list(state.faults(runners_of(EXECUTORS)))
 
 
 def test_a_new_executor_where_the_root_key_is_not_makes_nothing(state):
@@ -166,13 +167,13 @@ def test_every_fault_is_told_at_once_to_who_asks(state):
     for scope in SCOPES:
         spoil(state.secret_file(scope), "binary")
     spoil(state.key_file("default"), "empty")
-    assert len(list(state.faults(EXECUTORS))) == 4
+    assert len(list(state.faults(runners_of(EXECUTORS)))) == 4
 
 
 def test_no_fault_repeats_what_stands_in_a_file(state):
     for name in [*PRIVATE, "root.pub", "trust.json"]:
         (state.path / name).write_text("hidden words")
-    assert all("hidden" not in fault for fault in state.faults(EXECUTORS))
+    assert all("hidden" not in fault for fault in state.faults(runners_of(EXECUTORS)))
 
 
 # --- where it lies -----------------------------------------------------------------

@@ -7,6 +7,7 @@ from datetime import UTC, datetime
 
 import pytest
 
+from horus_celery.crew import runners_of
 from horus_celery.errors import ConfigurationError
 from horus_celery.statedir import StateDirectory
 
@@ -20,7 +21,9 @@ def make(tmp_path):
 
 
 def initialise(state):
-    state.initialise(namespace="hero", executors=["python"], now=datetime.now(UTC))
+    state.initialise(
+        namespace="hero", runners=runners_of(["python"]), now=datetime.now(UTC)
+    )
 
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root can give a folder away")

@@ -11,7 +11,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from horus_celery.errors import ConfigurationError
-from horus_celery.settings import OTHER_VARIABLES, Settings, load_settings
+from horus_celery.settings import (
+    OTHER_VARIABLES,
+    Origin,
+    Settings,
+    Source,
+    load_settings,
+    load_with_origins,
+)
 
 SECRET = "an0ther-secret-that-nobody-guesses"  # noqa: S105 - opens nothing
 WRONG = [
@@ -32,6 +39,79 @@ WRONG = [
     ("executors", "[" * 100_000, 'write ["A", "B"], or A,B'),
     ("executors", "[1]", "a list of at least one name"),
     ("executors", '{"a": 1}', "a list of at least one name"),
+    ("concurrency", "1.0", "must be a whole number from 1 to 1024"),
+    ("insecure_http", "maybe", "must be true or false"),
+    ("result_ttl", "59", "must be a whole number that is 60 or more (seconds)"),
+    ("rate_limit", "0", "must be a whole number that is 1 or more"),
+    ("redis_url", "redis://[", "redis"),
+    ("tls_cert", "cert.pem", "cannot be without tls_key"),
+    ("tls_key", "key.pem", "cannot be without tls_cert"),
+    ("bind_address", "0.0.0.0", "insecure_http = true"),  # noqa: S104 - it is refused
+    ("bind_address", "horus.lan", "tls_cert and tls_key"),
+    ("allowed_hosts", "https://example.org", "without scheme and port"),
+    ("allowed_hosts", "*", "without scheme and port"),
+    ("allowed_origins", "*", "and not *"),
+    ("allowed_origins", "example.org", "such as https://example.org"),
+    ("allowed_origins", "https://example.org/path", "such as https://example.org"),
+    ("allowed_origins", "ftp://example.org", "such as https://example.org"),
+    ("trusted_proxies", "proxy.lan", "an address or a network"),
+    ("trusted_proxies", "10.0.0.0/33", "an address or a network"),
+    ("actors", "a,b", "must be tables under [[actors]]"),
+    ("user_secrets", '[{"contexts": ["a"]}]', "user_secrets[0] is missing"),
+    ("user_secrets", f'[{{"secret": "{SECRET}", "contexts": []}}]', "list of names"),
+    (
+        "admin_secrets",
+        f'[{{"secret": "{SECRET}", "contexts": ["a"]}}]',
+        "only user_secrets may have contexts",
+    ),
+]
+#: A text, the line that is named, and what is said of it.
+WRONG_LINES = [
+    ("# a comment\n\nport = 70000", 3, "port must be a whole number from 0 to 65535"),
+    ('port = "3030"', 1, "port must be a whole number"),
+    ("port = true", 1, "port must be a whole number"),
+    ('insecure_http = "true"', 1, "insecure_http must be true or false"),
+    ("insecure_http = 1", 1, "insecure_http must be true or false"),
+    ("namespace = 2020-01-01", 1, "namespace must be 1 to 128 letters"),
+    ('port = 1\nnamspace = "a"', 2, "'namspace' is no setting (did you mean namesp"),
+    ("port = 1\n[jobs]\nport = 1", 2, "'jobs' is no setting"),
+    ("executors = [\n 'python',\n 'a b']", 3, "executors must be a list"),
+    ("allowed_origins = [\n 'https://a.org',\n '*']", 3, "allowed_origins[1] must be"),
+    ("[actors]\nid = 'a'", 1, "actors must be tables under [[actors]]"),
+    ("[[actors]]\nid = 'a'", 1, "actors[0].executor is missing: it must be 1 to"),
+    ("[[actors]]\n\nid = 'a b'\nexecutor='x'", 3, "actors[0].id must be 1 to 128"),
+    ("user_secrets = [\n 'short',\n]", 2, "user_secrets[0] is too easy to guess"),
+    (
+        f"user_secrets = [\n '{SECRET}',\n {{secret = '{SECRET}2', context = ['a']}}]",
+        3,
+        "user_secrets[1].context is no setting (did you mean contexts?)",
+    ),
+    (
+        f"admin_secrets = ['{SECRET}']\nuser_secrets = ['{SECRET}']",
+        2,
+        "user_secrets[0] stands twice",
+    ),
+    ("tls_key = 'key.pem'", 1, "tls_key cannot be without tls_cert"),
+    ("port = 1\nbind_address = '0.0.0.0'", 2, "bind_address would let other"),
+]
+ACTOR = "[[actors]]\nid = '{}'\nexecutor = 'python'\n"
+#: What follows the table of an actor on line 4, and what is said of it.
+WRONG_ACTORS = [
+    ("concurrency = 0", "concurrency must be a whole number from 1 to 1024"),
+    ("concurrency = '4'", "concurrency must be a whole number from 1 to 1024"),
+    ("concurency = 4", "concurency is no setting (did you mean concurrency?)"),
+    ("contexts = []", 'contexts must be a list of names, or ["*"]'),
+    ("contexts = ['a', 'a']", "contexts names one twice"),
+    ("contexts = ['a b']", 'contexts must be a list of names, or ["*"]'),
+    ("process_manager = 'zinit'", 'cannot be "zinit", which is not there yet'),
+    ("process_manager = 'tmux'", 'process_manager must be "simple" or "tmux:SESSION"'),
+    ("process_manager = 'tmux:a b'", 'must be "simple" or "tmux:SESSION"'),
+    ("process_manager = 5", 'must be "simple" or "tmux:SESSION"'),
+    ("stop_timeout = 0", "stop_timeout must be a whole number from 1 to 86400"),
+    ("binary_path = 'nothing'", "nothing, which is no file that this user may execute"),
+    ("binary_path = '/etc'", "names /etc, which is no file"),
+    ("binary_path = '/etc/passwd'", "names /etc/passwd, which is no file"),
+    ("db_path = 5", "db_path must be a path"),
 ]
 
 
@@ -116,11 +196,139 @@ def test_a_wrong_value_is_named_with_where_it_stands(name, value, said):
     assert said in caught.value.detail
 
 
+@pytest.mark.parametrize(("text", "line", "said"), WRONG_LINES)
+def test_what_is_wrong_in_the_file_is_named_with_its_line(text, line, said):
+    with pytest.raises(ConfigurationError) as caught:
+        load(text)
+    path = Path("horus.toml").absolute()
+    assert caught.value.detail.startswith(f"{path} line {line}: {said}")
+
+
+@pytest.mark.parametrize(("text", "said"), WRONG_ACTORS)
+def test_what_is_wrong_with_an_actor_is_named_with_its_line(text, said):
+    with pytest.raises(ConfigurationError) as caught:
+        load(ACTOR.format("a") + ACTOR.format("b") + text)
+    path = Path("horus.toml").absolute()
+    assert caught.value.detail.startswith(f"{path} line 7: actors[1].")
+    assert said in caught.value.detail
+
+
+@pytest.mark.parametrize("field", ["id", "name"])
+def test_no_two_actors_are_called_alike(field):
+    text = (
+        ACTOR.format("a") + "name = 'b'\n" + ACTOR.format("a" if field == "id" else "b")
+    )
+    with pytest.raises(
+        ConfigurationError, match="is another actor's as well"
+    ) as caught:
+        load(text)
+    assert f"actors[1].{field}" in caught.value.detail
+
+
+def test_an_actor_is_what_the_protocol_shows():
+    program = Path("runner")
+    program.touch(0o700)
+    actor = load(
+        "[[actors]]\nid = 'osis_1'\nexecutor = 'osis'\nconcurrency = 4\n"
+        "contexts = ['a', 'b']\nprocess_manager = 'tmux:horus'\n"
+        "binary_path = 'runner'\ndb_path = '/var/lib/horus/osis'"
+    ).actors[0]
+    assert (actor.id, actor.name, actor.executor) == ("osis_1", "osis_1", "osis")
+    assert actor.concurrency == 4
+    assert actor.contexts == ("a", "b")
+    assert actor.process_manager == "tmux:horus"
+    assert actor.binary_path == program.absolute()
+    assert actor.db_path == Path("/var/lib/horus/osis")
+
+
+def test_an_actor_needs_little():
+    (actor,) = load(ACTOR.format("a")).actors
+    assert actor.name == "a"
+    assert actor.contexts == ("*",)
+    assert actor.process_manager == "simple"
+    assert (actor.concurrency, actor.stop_timeout) == (1, 60)
+
+
+def test_actors_may_come_by_a_variable():
+    env = {"HORUS_ACTORS": '[{"id": "a", "executor": "python"}]'}
+    assert load(env=env).actors[0].name == "a"
+
+
+@pytest.mark.parametrize("name", ["tls_cert", "tls_key"])
+def test_a_file_of_tls_that_cannot_be_read_is_named_with_its_line(name):
+    Path("there").touch()
+    paths = {"tls_cert": "there", "tls_key": "there", name: "nowhere"}
+    text = "\n".join(f"{key} = '{path}'" for key, path in paths.items())
+    with pytest.raises(ConfigurationError) as caught:
+        load(text)
+    line = list(paths).index(name) + 1
+    assert f"line {line}: {name} names {Path.cwd()}/nowhere" in caught.value.detail
+    assert "No such file" in caught.value.detail
+
+
+def test_with_tls_others_are_let_in_and_the_address_is_https():
+    Path("there").touch()
+    settings = load("bind_address = '0.0.0.0'\ntls_cert = 'there'\ntls_key = 'there'")
+    assert settings.api_url == "https://127.0.0.1:3030"
+
+
+def test_without_tls_others_are_let_in_where_somebody_says_so():
+    assert load("bind_address = '::'\ninsecure_http = true").insecure_http
+    env = {"HORUS_BIND_ADDRESS": "horus.lan", "HORUS_INSECURE_HTTP": "1"}
+    assert load(env=env).api_url == "http://horus.lan:3030"
+
+
+@pytest.mark.parametrize("address", ["127.0.0.1", "127.9.9.9", "::1", "[::1]"])
+def test_this_machine_needs_no_tls(address):
+    assert load(bind_address=address).bind_address == address
+
+
+def test_a_user_s_secret_may_be_bound_to_contexts():
+    bare, bound = load(
+        f"user_secrets = ['{SECRET}', {{secret = '{SECRET}2', contexts = ['a']}}]"
+    ).user_secrets
+    assert bare.contexts == ("*",)
+    assert bound.contexts == ("a",)
+    assert bound.secret.get_secret_value() == f"{SECRET}2"
+
+
+@pytest.mark.parametrize(
+    ("written", "meant"),
+    [
+        ("https://example.org", "https://example.org"),
+        ("https://Example.ORG/", "https://example.org"),
+        ("https://example.org:443", "https://example.org"),
+        ("http://localhost:080", "http://localhost"),
+        ("http://localhost:8080", "http://localhost:8080"),
+        ("http://[::1]:8080", "http://[::1]:8080"),
+    ],
+)
+def test_an_origin_is_read_as_browsers_write_it(written, meant):
+    assert load(allowed_origins=written).allowed_origins == (meant,)
+
+
+def test_every_value_has_its_origin():
+    Path("horus.toml").write_text('\nport = 1\nnamespace = "a"\nmax_batch = 5')
+    env = {"HORUS_NAMESPACE": "b", "HORUS_MAX_BATCH": "6"}
+    settings, origins = load_with_origins(env=env, max_batch=7, state_dir="state")
+    path = str(Path("horus.toml").absolute())
+    assert origins.keys() == Settings.model_fields.keys()
+    assert origins["port"] == Origin(source=Source.FILE, name=path, line=2)
+    assert str(origins["port"]) == f"{path} line 2"
+    assert origins["namespace"] == Origin(
+        source=Source.VARIABLE, name="HORUS_NAMESPACE"
+    )
+    assert str(origins["max_batch"]) == "--max-batch"
+    assert str(origins["executors"]) == "default"
+    assert (settings.port, settings.namespace, settings.max_batch) == (1, "b", 7)
+
+
 @pytest.mark.parametrize("name", Settings.model_fields)
 def test_what_has_the_wrong_type_is_told_in_words_for_people(name):
     with pytest.raises(ConfigurationError) as caught:
         load(**{name: object()})
-    assert caught.value.detail.startswith(f"{name} (from the command line): must be ")
+    option = "--" + name.replace("_", "-")
+    assert caught.value.detail.startswith(f"{option}: {name} must be ")
     assert "None" not in caught.value.detail
 
 
@@ -136,7 +344,7 @@ def test_what_has_the_wrong_type_is_told_in_words_for_people(name):
 def test_a_path_that_nothing_can_be_made_of_is_named_with_where_it_stands(path, said):
     with pytest.raises(ConfigurationError) as caught:
         load(state_dir=path)
-    assert caught.value.detail.startswith("state_dir (from the command line): ")
+    assert caught.value.detail.startswith("--state-dir: state_dir ")
     assert said in caught.value.detail
 
 
@@ -208,7 +416,7 @@ def test_a_secret_is_never_shown():
         redis_url=f"redis://:{SECRET}@127.0.0.1",
     )
     assert SECRET not in repr(settings)
-    assert settings.admin_secrets[0].get_secret_value() == SECRET
+    assert settings.admin_secrets[0].secret.get_secret_value() == SECRET
 
 
 @given(st.sampled_from(sorted(Settings.model_fields)), st.text())

@@ -9,7 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from horus_celery.bundle import Body, with_grant, without
+from horus_celery.bundle import Body, WantedRunner, with_grant, without
+from horus_celery.crew import runners_of
 from horus_celery.errors import ConfigurationError
 from horus_celery.journal import Journal
 from horus_celery.statedir import SCOPES, TRUST_LIFETIME, StateDirectory
@@ -26,7 +27,7 @@ def state(tmp_path_factory):
 
 
 def initialise(state, *, executors=("python", "system"), namespace="hero", now=NOW):
-    return state.initialise(namespace=namespace, executors=executors, now=now)
+    return state.initialise(namespace=namespace, runners=runners_of(executors), now=now)
 
 
 def contents(state):
@@ -41,6 +42,7 @@ def test_it_has_the_layout_of_the_protocol(state):
         *("keys", "keys/default.key", "runners", "run/changes.lock"),
         *("runners/python_runner_1.key", "runners/system_runner_1.key"),
         *("secrets", "secrets/admin", "secrets/user", "secrets/register"),
+        "secrets/seal",
     }
 
 
@@ -120,6 +122,83 @@ def test_a_new_executor_gets_a_key_and_a_newer_bundle(state):
     assert state.trust().version == 2
     assert state.trust().runner("osis_runner_1") is not None
     assert state.trust().runner("system_runner_1") is not None
+
+
+# --- what the settings say of runners ---------------------------------------------
+
+
+def want(state, *runners, now=NOW):
+    return state.initialise(namespace="hero", runners=runners, now=now)
+
+
+def wanted(name="a", executors=("python",), contexts=("one", "two")):
+    return WantedRunner(name=name, executors=executors, contexts=contexts)
+
+
+def entry_of(state, name="a"):
+    entry = state.trust().runner(name)
+    return entry.executors, entry.contexts
+
+
+def test_an_actor_gets_a_key_and_an_entry_with_its_contexts(state):
+    want(state, wanted())
+    assert entry_of(state) == (("python",), ("one", "two"))
+    key = read_key_file(state.runner_key_file("a"))
+    assert state.trust().runner("a").key == key.keyid
+
+
+@pytest.mark.parametrize(
+    "change", [{"contexts": ("one",)}, {"contexts": ("*",)}, {"executors": ("system",)}]
+)
+def test_an_entry_that_the_settings_no_longer_bear_out_is_signed_anew(state, change):
+    want(state, wanted())
+    before = state.trust().runner("a")
+    (note,) = want(state, wanted(**change))
+    assert "now lists the runner a for" in note
+    after = wanted(**change)
+    assert entry_of(state) == (after.executors, after.contexts)
+    assert state.trust().runner("a").key == before.key
+    assert state.trust().version == 2
+    assert want(state, wanted(**change)) == ()
+
+
+def test_the_order_of_contexts_is_no_change(state):
+    want(state, wanted())
+    assert want(state, wanted(contexts=("two", "one"))) == ()
+
+
+def test_without_the_root_key_the_difference_is_named_with_the_remedy(state):
+    want(state, wanted())
+    state.root_key.unlink()
+    before = contents(state)
+    assert want(state, wanted()) == ()
+    with pytest.raises(ConfigurationError) as caught:
+        want(state, wanted(contexts=("*",)))
+    told = str(caught.value)
+    assert "lists the runner a for python in one, two" in told
+    assert "`horus init`" in told
+    assert contents(state) == before
+
+
+def test_the_runner_of_an_executor_keeps_what_its_entry_says_beyond_it(state):
+    want(state, wanted("python_runner_1", executors=("python", "system")))
+    assert initialise(state, executors=["python"]) == ()
+    bound = wanted("python_runner_1", contexts=("one",))
+    want(state, bound)
+    assert initialise(state, executors=["python"]) == ()
+    assert entry_of(state, "python_runner_1") == (("python",), ("one",))
+
+
+def test_one_that_is_to_serve_another_executor_as_well_keeps_its_contexts(state):
+    want(state, wanted())
+    want(state, wanted(executors=("system",), contexts=None))
+    assert entry_of(state) == (("python", "system"), ("one", "two"))
+
+
+def test_without_runners_there_is_a_bundle_all_the_same(state):
+    want(state)
+    assert state.trust().runners == ()
+    assert want(state) == ()
 
 
 def test_a_bundle_that_ends_soon_is_signed_again_where_the_root_key_lies(state):

@@ -1,18 +1,20 @@
 from __future__ import annotations
 
 import threading
+from dataclasses import fields
 from datetime import timedelta
 
 import pytest
 
 from horus_celery.dispatch import MemoryDispatcher
-from horus_celery.errors import UnavailableError
+from horus_celery.errors import DamagedError, NotFoundError, UnavailableError
 from horus_celery.lifecycle import Event, Status
 from horus_celery.record import LEASE, LEASE_BEAT, Change
 from horus_celery.store.memory import MemoryStore
-from horus_celery.sweep import GRACE, Sweep, SweepReport, SweepThread
+from horus_celery.sweep import GRACE, SETTLED, Sweep, SweepReport, SweepThread
 
 NOTHING = SweepReport()
+KINDS = [field.name for field in fields(SweepReport)]
 SECOND = timedelta(seconds=1)
 
 
@@ -23,10 +25,20 @@ class World:
         self.clock = clock
         self.store = MemoryStore()
         self.dispatcher = MemoryDispatcher(clock)
-        self.sweep = Sweep(self.store, self.dispatcher, clock)
+        #: Where a bell of a queue goes now, if not there.
+        self.moved: dict[str, str] = {}
+        self.sweep = self.make_sweep()
         self._make_summary = make_summary
 
-    def add(self, *, ring=True, not_before=None, priority=4, **facts):
+    def make_sweep(self, *, keep=None):
+        return Sweep(
+            self.store, self.dispatcher, self.clock, route=self.route, keep=keep
+        )
+
+    def route(self, bell):
+        return self.moved.get(bell.queue, bell.queue)
+
+    def add(self, *, ring=True, queue=None, not_before=None, priority=4, **facts):
         summary = self._make_summary(**facts)
         record = self.store.add(
             summary,
@@ -34,10 +46,10 @@ class World:
             at=self.clock.at,
             priority=priority,
             not_before=not_before,
-            queue=True,
+            queue=summary.executor if queue is None else queue,
         )
         if ring:
-            self.dispatcher.ring(summary.id, summary.executor, priority)
+            self.dispatcher.ring(summary.id, record.queue or "", priority)
         return record
 
     def apply(self, record, event, **facts):
@@ -45,7 +57,7 @@ class World:
         return self.store.apply(record.summary.digest, change)
 
     def claim(self, record, attempt=1):
-        self.dispatcher.take(record.summary.executor)
+        self.dispatcher.take(record.queue)
         return self.apply(record, Event.CLAIMED, attempt=attempt, ran_on="python_1")
 
     def status(self, record):
@@ -65,10 +77,7 @@ class World:
                 )
             reports.append(self.sweep.once())
         return SweepReport(
-            **{
-                name: sum(getattr(report, name) for report in reports)
-                for name in ("due", "rung_again", "requeued", "buried", "expired")
-            }
+            **{name: sum(getattr(report, name) for report in reports) for name in KINDS}
         )
 
 
@@ -166,8 +175,8 @@ def test_two_sweeps_beside_each_other_ring_once(world):
 
 def test_a_message_that_does_not_say_its_time_proves_nothing_lost(world):
     class Foreign(MemoryDispatcher):
-        def front(self, executor, priority):
-            front = super().front(executor, priority)
+        def front(self, queue, priority):
+            front = super().front(queue, priority)
             return front and type(front)(rung_at=None)
 
     dispatcher = Foreign(world.clock)
@@ -194,6 +203,151 @@ def test_a_bell_keeps_its_priority(world):
     world.clock.advance(seconds=6)
     world.sweep.once()
     assert world.dispatcher.bells[0][2] == 9
+
+
+# --- routes ----------------------------------------------------------------------
+
+
+def test_a_bell_is_rung_in_the_queue_that_is_its_own_now(world):
+    later = world.clock.at + timedelta(seconds=1)
+    world.moved["python.ctx.lab"] = "python"
+    due = world.add(ring=False, queue="python.ctx.lab", not_before=later)
+    lost = world.add(ring=False, queue="python.ctx.lab")
+    world.clock.advance(seconds=6)
+    assert world.sweep.once() == SweepReport(due=1, rung_again=1)
+    for record in (due, lost):
+        assert world.dispatcher.take("python") == record.summary.id
+        assert world.store.get(record.summary.digest).queue == "python"
+
+
+def test_a_job_whose_runner_died_is_queued_where_it_belongs_now(world):
+    world.pass_time(LEASE)
+    record = world.claim(world.add(attempts=2, queue="python.ctx.lab"))
+    world.moved["python.ctx.lab"] = "python"
+    assert world.pass_time(LEASE + SECOND) == SweepReport(requeued=1)
+    assert world.dispatcher.take("python") == record.summary.id
+    assert world.store.queue_lengths(["python"]) == {"python": 1}
+
+
+def test_a_bell_is_looked_for_in_the_queue_where_it_stood(world):
+    world.add(queue="python.at.first")
+    world.add(ring=False, queue="python.at.second")
+    assert world.pass_time(timedelta(minutes=1)) == SweepReport(rung_again=1)
+    assert world.dispatcher.bells[-1][1] == "python.at.second"
+    # That messages wait in the queue of the executor says nothing of the others.
+    world.add()
+    world.add(ring=False, queue="python.at.third")
+    assert world.pass_time(timedelta(minutes=1)) == SweepReport(rung_again=1)
+
+
+def test_a_backlog_of_many_queues_is_left_alone(world):
+    for number in range(300):
+        world.add(queue=f"python.at.{number % 7}", priority=number % 10)
+    assert world.pass_time(timedelta(minutes=10)) == NOTHING
+    assert len(world.dispatcher.bells) == 300
+
+
+def test_bells_of_a_queue_that_nobody_serves_any_more_are_moved_once(world):
+    for _ in range(250):
+        world.add(queue="python.ctx.lab")
+    world.moved["python.ctx.lab"] = "python"
+    # Nodes that do not have the new bundle yet would move them back.
+    assert world.pass_time(SETTLED) == NOTHING
+    assert world.pass_time(timedelta(minutes=10)) == SweepReport(rung_again=250)
+    lengths = {"python": 250, "python.ctx.lab": 0}
+    assert world.store.queue_lengths(list(lengths)) == lengths
+
+
+# --- retention -------------------------------------------------------------------
+
+
+def test_what_ended_long_ago_is_retired(world):
+    world.sweep = world.make_sweep(keep=timedelta(hours=1))
+    old = [world.apply(world.add(), Event.STOP_ASKED) for _ in range(250)]
+    waits = world.add(expires_at=world.clock.at + timedelta(days=9))
+    world.clock.advance(minutes=30)
+    young = world.apply(world.add(), Event.STOP_ASKED)
+    world.clock.advance(minutes=30)
+    assert world.sweep.once() == NOTHING
+    world.clock.advance(seconds=1)
+    assert world.sweep.once() == SweepReport(retired=250)
+    for record in old:
+        with pytest.raises(NotFoundError):
+            world.store.get(record.summary.digest)
+    assert world.status(young) is Status.STOPPED
+    assert world.status(waits) is Status.QUEUED
+
+
+def test_the_receipt_of_what_is_retired_is_kept(world):
+    world.sweep = world.make_sweep(keep=timedelta(hours=1))
+    record = world.claim(world.add())
+    world.apply(record, Event.COMPLETED, receipt="signed")
+    world.clock.advance(hours=2)
+    assert world.sweep.once().retired == 1
+    (kept,) = world.store.archived(record.summary.id)
+    assert kept.receipt == "signed"
+
+
+def test_records_are_kept_for_ever_if_nobody_says_otherwise(world):
+    record = world.apply(world.add(), Event.STOP_ASKED)
+    world.clock.advance(days=3650)
+    assert world.sweep.once() == NOTHING
+    assert world.status(record) is Status.STOPPED
+
+
+def test_a_record_that_cannot_be_retired_hides_no_other(world, monkeypatch):
+    stuck = {
+        world.apply(world.add(), Event.STOP_ASKED).summary.digest for _ in range(150)
+    }
+    world.clock.advance(seconds=1)
+    free = world.apply(world.add(), Event.STOP_ASKED)
+
+    def retire(digest):
+        if digest in stuck:
+            raise DamagedError(digest)
+        return MemoryStore.retire(world.store, digest)
+
+    monkeypatch.setattr(world.store, "retire", retire)
+    world.sweep = world.make_sweep(keep=timedelta(hours=1))
+    world.clock.advance(hours=2)
+    assert world.sweep.once() == SweepReport(retired=1)
+    with pytest.raises(NotFoundError):
+        world.store.get(free.summary.digest)
+
+
+# --- findings --------------------------------------------------------------------
+
+
+def test_findings_are_tallied_and_nothing_is_said_of_nothing(world):
+    later = world.clock.at + timedelta(seconds=1)
+    world.sweep.once()
+    assert world.store.tally().swept == {}
+    for _ in range(2):
+        world.add(ring=False)
+    world.add(ring=False, not_before=later)
+    world.clock.advance(seconds=6)
+    world.sweep.once()
+    assert world.store.tally().swept == {"due": 1, "rung_again": 2}
+
+
+def test_findings_of_all_sweeps_are_tallied_once(world):
+    sweeps = [world.make_sweep(keep=timedelta(hours=1)) for _ in range(3)]
+    world.add(expires_at=world.clock.at + SECOND)
+    for hours in (1, 2):
+        world.clock.advance(hours=hours)
+        for sweep in sweeps:
+            sweep.once()
+    assert world.store.tally().swept == {"expired": 1, "retired": 1}
+
+
+def test_findings_that_cannot_be_tallied_stop_no_sweep(world, monkeypatch):
+    def damaged(found):
+        raise DamagedError("the tally")
+
+    monkeypatch.setattr(world.store, "count_swept", damaged)
+    world.add(ring=False)
+    world.clock.advance(seconds=6)
+    assert world.sweep.once() == SweepReport(rung_again=1)
 
 
 # --- ends ----------------------------------------------------------------------

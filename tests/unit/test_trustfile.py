@@ -1,9 +1,16 @@
 import os
 import threading
+from contextlib import contextmanager, suppress
 
 import pytest
 
-from horus_celery.errors import ConfigurationError
+from horus_celery.errors import (
+    ConfigurationError,
+    ConflictError,
+    NotCoveredError,
+    RefusedError,
+    SignatureError,
+)
 from horus_celery.journal import Journal
 from horus_celery.statements import canonical, dsse
 from horus_celery.statements.keys import KeyPair, write_public_key_file
@@ -185,3 +192,102 @@ def test_many_threads_read_the_bundle_at_once(trust_file, trust_path):
     for thread in threads:
         thread.join(10)
     assert seen == [3] * 8
+
+
+class Folder:
+    """Lets a file be replaced by whoever holds its lock."""
+
+    def __init__(self, path):
+        self._path = path
+        self._lock = threading.Lock()
+
+    @contextmanager
+    def locked(self):
+        with self._lock:
+            yield
+
+    def put_trust(self, text):
+        assert self._lock.locked()
+        install(self._path, text)
+
+
+@pytest.fixture
+def open_file(trust_path, root_path, journal):
+    """Return the file as a node has it that installs bundles."""
+    return lambda: TrustFile(trust_path, root_path, journal, Folder(trust_path))
+
+
+class TestInstall:
+    def test_a_newer_bundle_is_believed_from_now_on(
+        self, open_file, trust_path, journal
+    ):
+        install(trust_path, sealed(3))
+        file = open_file()
+        assert file.install(sealed(5), aud="hero").version == 5
+        assert file.current().version == 5
+        assert open_file().envelope() == sealed(5)
+        assert journal.highest_trust_version() == 5
+
+    @pytest.mark.parametrize(
+        ("text", "error", "reason"),
+        [
+            (sealed(9, ALICE), SignatureError, "sig.none"),
+            (sealed(9, aud="acme"), NotCoveredError, "bind.aud"),
+            (sealed(9, v=2), RefusedError, "schema.v"),
+            ("{}", RefusedError, "env.fields"),
+            ("", RefusedError, "json.syntax"),
+            (sealed(3), ConflictError, "trust_version"),
+            (sealed(2), ConflictError, "trust_version"),
+        ],
+    )
+    def test_what_is_not_better_than_what_is_there_changes_nothing(
+        self, open_file, trust_path, journal, text, error, reason
+    ):
+        install(trust_path, sealed(3))
+        file = open_file()
+        with pytest.raises(error) as refused:
+            file.install(text, aud="hero")
+        assert refused.value.reason == reason
+        assert trust_path.read_text() == sealed(3)
+        assert file.current().version == 3
+        assert journal.highest_trust_version() == 3
+
+    def test_a_conflict_names_both_versions(self, open_file, trust_path):
+        install(trust_path, sealed(7))
+        with pytest.raises(ConflictError, match=r"version 4, .* version 7"):
+            open_file().install(sealed(4), aud="hero")
+
+    def test_what_was_believed_once_is_not_undercut(self, open_file, trust_path):
+        """Also not while the file is broken or away: the journal remembers."""
+        install(trust_path, sealed(7))
+        assert open_file().current().version == 7
+        for broken in ("", sealed(2)):
+            install(trust_path, broken)
+            with pytest.raises(ConflictError, match="version 7"):
+                open_file().install(sealed(6), aud="hero")
+        trust_path.unlink()
+        with pytest.raises(ConflictError, match="version 7"):
+            open_file().install(sealed(7), aud="hero")
+        assert open_file().install(sealed(8), aud="hero").version == 8
+
+    def test_of_many_at_once_the_newest_stays(self, open_file, trust_path):
+        install(trust_path, sealed(1))
+        file = open_file()
+        start = threading.Barrier(8)
+
+        def put(version):
+            start.wait(10)
+            with suppress(ConflictError):
+                file.install(sealed(version), aud="hero")
+
+        threads = [threading.Thread(target=put, args=(one,)) for one in range(2, 10)]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join(10)
+        assert file.current().version == 9
+
+    def test_where_it_is_only_read_nothing_is_installed(self, trust_file, trust_path):
+        install(trust_path, sealed(3))
+        with pytest.raises(ConfigurationError, match="only read"):
+            trust_file.install(sealed(4), aud="hero")

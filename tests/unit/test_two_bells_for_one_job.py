@@ -73,8 +73,8 @@ class Store(MemoryStore):
     stale: tuple[Record, ...] = ()
     is_away_for_claims = False
 
-    def named(self, job_id):
-        return self.stale or super().named(job_id)
+    def named(self, job_id, *, contexts=None):
+        return self.stale or super().named(job_id, contexts=contexts)
 
     def apply(self, digest, change):
         if self.is_away_for_claims and change.event is Event.CLAIMED:
@@ -131,7 +131,7 @@ def queue(clock, store):
             at=clock.at,
             priority=4,
             not_before=None,
-            queue=True,
+            queue="python",
         )
 
     return add

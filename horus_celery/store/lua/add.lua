@@ -8,16 +8,18 @@ if taken and taken ~= digest then return { 'taken' } end
 
 if redis.call('EXISTS', key) == 1 then
   local old = find(digest) or damaged(key)
-  local to = queue == '1' and old.status == 'created' and NEXT['created']['queued']
+  local to = queue ~= '' and old.status == 'created' and NEXT['created']['queued']
   if to then
-    move(digest, old, to, at)
+    old.queue = queue
+    move(digest, old, to, at, {})
+    note_queue(digest, old)
     redis.call('HSET', key, 'status', to, 'queued_at', at)
     redis.call('PUBLISH', KEY.wakes, digest)
   end
   return { 'had', read(digest) }
 end
 
-local status = queue == '1' and NEXT['created']['queued'] or 'created'
+local status = queue ~= '' and NEXT['created']['queued'] or 'created'
 local seq = ask('INCR', KEY.sequence)
 if seq == 1 then
   -- The numbers may be lost while there are records: then go on behind them.
@@ -28,12 +30,15 @@ if seq < 1 or seq > MAX_MS then damaged(KEY.sequence) end
 
 local new = {
   executor = summary.executor,
+  queue = queue,
   priority = tonumber(priority),
   not_before = not_before ~= '' and not_before,
 }
-local places = { KEY.expiring, summary.expires_at, KEY.by .. 'status:' .. status, seq }
-for _, index in ipairs(indexes(summary)) do
-  places[#places + 1], places[#places + 2] = index, seq
+local places = { KEY.expiring, summary.expires_at }
+for _, kind in ipairs({ indexes(summary), indexes_by_status(summary, status) }) do
+  for _, index in ipairs(kind) do
+    places[#places + 1], places[#places + 2] = index, seq
+  end
 end
 if status == 'queued' then add_queue(places, new, at) end
 enter(digest, places)
@@ -42,6 +47,9 @@ redis.call('HSET', ids, summary.context_id, digest)
 redis.call('HSET', key, 'summary', summary_json, 'envelope', envelope, 'status', status,
   'priority', priority, 'created_at', at, 'seq', seq)
 if new.not_before then redis.call('HSET', key, 'not_before', not_before) end
-if status == 'queued' then redis.call('HSET', key, 'queued_at', at) end
+if status == 'queued' then
+  redis.call('HSET', key, 'queued_at', at)
+  note_queue(digest, new)
+end
 redis.call('PUBLISH', KEY.wakes, digest)
 return { 'new' }

@@ -1,6 +1,6 @@
 -- Makes one change if the table allows it. Answers 'done' and the record, 'missing', or
--- 'illegal' and the status. ARGV from the seventh on: the facts, field by field.
-local digest, token, event, at, if_attempt, lease = unpack(ARGV, 1, 6)
+-- 'illegal' and the status. ARGV from the eighth on: the facts, field by field.
+local digest, token, event, at, if_attempt, lease, queue = unpack(ARGV, 1, 7)
 local had = find(digest)
 if not had then return { 'missing' } end
 local status, tokens = had.status, had.tokens
@@ -12,15 +12,21 @@ if not to or is_stale then
   return { 'illegal', status }
 end
 
--- Once it ran it has waited long enough.
-had.not_before = status == 'created' and had.not_before
 -- The four latest tokens are enough: what is sent again is sent again at once.
 local set = { 'status', to, 'tokens', string.sub(token .. ' ' .. tokens, 1, 4 * (#token + 1)) }
 if OVER[to] then
   set[5], set[6] = 'ended_at', at
 end
-for i = 7, #ARGV do set[#set + 1] = ARGV[i] end
-move(digest, had, to, at, HELD[to] and lease ~= '' and lease)
+local facts = { lease = lease ~= '' and lease }
+for i = 8, #ARGV do set[#set + 1] = ARGV[i] end
+for i = 8, #ARGV, 2 do facts[ARGV[i]] = ARGV[i + 1] end
+local moved = to == 'queued' and queue ~= '' and queue ~= had.queue
+if moved then had.queue = queue end
+-- Once it ran it has waited long enough.
+if to == 'queued' and status ~= 'created' then had.not_before = false end
+move(digest, had, to, at, facts)
+tell(had, to, at, facts)
 redis.call('HSET', KEY.record .. digest, unpack(set))
+if moved then note_queue(digest, had) end
 redis.call('PUBLISH', KEY.wakes, digest)
 return { 'done', read(digest) }

@@ -1,33 +1,70 @@
--- Answers records that stand in every index of KEYS, newest first, each behind its
--- digest, and the sequence to go on below, or '' at the end.
+-- Answers records that stand in an index of every group, newest first, each behind its
+-- digest, and the sequence to go on below, or '' at the end. KEYS: the groups one behind
+-- the other; ARGV from the fourth on: their sizes.
 local limit, below, budget = tonumber(ARGV[1]), ARGV[2], tonumber(ARGV[3])
 
--- The smallest index leads, so that the others are asked as seldom as possible.
-local smallest, least = nil, math.huge
-for _, index in ipairs(KEYS) do
-  local size = ask('ZCARD', index)
-  if size < least then smallest, least = index, size end
+-- The smallest group leads, so that the others are asked as seldom as possible.
+local groups, lead, least, at = {}, nil, math.huge, 0
+for i = 4, #ARGV do
+  local group, size = {}, 0
+  for _ = 1, tonumber(ARGV[i]) do
+    at = at + 1
+    group[#group + 1] = KEYS[at]
+    size = size + ask('ZCARD', KEYS[at])
+  end
+  groups[#groups + 1] = group
+  if size < least then lead, least = group, size end
+end
+
+local function stands_in(group, digest)
+  for _, index in ipairs(group) do
+    budget = budget - 1
+    if redis.call('ZSCORE', index, digest) then return true end
+  end
+  return false
 end
 
 local function stands_in_all(digest)
-  for _, index in ipairs(KEYS) do
-    if index ~= smallest and not redis.call('ZSCORE', index, digest) then return false end
+  for _, group in ipairs(groups) do
+    if group ~= lead and not stands_in(group, digest) then return false end
   end
   return true
 end
 
-local found, size = {}, #KEYS == 1 and limit or 200
+-- Answers entries of the leading group below a sequence, newest first, and whether there
+-- may be more. What one index has below the last one of another comes with a later page.
+local function page(size)
+  local entries, bound = {}, -math.huge
+  for _, index in ipairs(lead) do
+    local part = redis.call('ZREVRANGEBYSCORE', index, '(' .. below, '-inf', 'WITHSCORES',
+      'LIMIT', 0, size)
+    for i = 1, #part, 2 do
+      entries[#entries + 1] = { digest = part[i], seq = part[i + 1] }
+    end
+    if #part == 2 * size then bound = math.max(bound, tonumber(part[#part])) end
+  end
+  if #lead > 1 then
+    table.sort(entries, function(a, b) return tonumber(a.seq) > tonumber(b.seq) end)
+  end
+  while #entries > 0 and tonumber(entries[#entries].seq) < bound do
+    entries[#entries] = nil
+  end
+  return entries, bound > -math.huge
+end
+
+local size = #groups == 1 and limit or 200
+size = math.max(math.ceil(size / #lead), math.min(size, 10))
+local found = {}
 while budget > 0 do
-  local page = redis.call('ZREVRANGEBYSCORE', smallest, '(' .. below, '-inf', 'WITHSCORES',
-    'LIMIT', 0, size)
-  for i = 1, #page, 2 do
-    below = page[i + 1]
-    if stands_in_all(page[i]) then
-      found[#found + 1] = { page[i], read(page[i]) }
+  local entries, has_more = page(size)
+  budget = budget - size * #lead
+  for _, entry in ipairs(entries) do
+    below = entry.seq
+    if stands_in_all(entry.digest) then
+      found[#found + 1] = { entry.digest, read(entry.digest) }
       if #found == limit then return { found, below } end
     end
   end
-  if #page < 2 * size then return { found, '' } end
-  budget = budget - size
+  if not has_more then return { found, '' } end
 end
 return { found, below }

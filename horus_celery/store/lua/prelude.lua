@@ -1,5 +1,6 @@
 -- What every script stands on. In front of it the store writes KEY (keys.py), FIELDS,
--- and from the one table of transitions: NEXT[status][event], OVER and HELD.
+-- BUCKETS (base.py, in ms), and from the one table of transitions: NEXT[status][event],
+-- OVER and HELD.
 
 -- Nothing that a script has written is taken back when it breaks. So what may break comes
 -- first (a command on a key that holds something else), and the record's hash comes last.
@@ -11,9 +12,9 @@ end
 local function ask(command, key, ...)
   local answer = redis.pcall(command, key, ...)
   if type(answer) == 'table' and answer.err then
-    if string.find(answer.err, '^-?WRONGTYPE') or string.find(answer.err, '^-?ERR') then
-      damaged(key)
-    end
+    local is_damaged = string.find(answer.err, '^-?WRONGTYPE')
+      or string.find(answer.err, '^-?ERR') and not string.find(answer.err, 'ACL failure')
+    if is_damaged then damaged(key) end
     -- The server has reasons of its own: it shall say them.
     redis.call(command, key, ...)
   end
@@ -28,6 +29,12 @@ end
 
 local function is_name(value)
   return type(value) == 'string' and #value <= 128
+    and string.find(value, '^[A-Za-z0-9][A-Za-z0-9._@:-]*$') ~= nil
+end
+
+-- A queue's name is made of two names, or it is an executor's.
+local function is_queue(value)
+  return type(value) == 'string' and #value <= 400
     and string.find(value, '^[A-Za-z0-9][A-Za-z0-9._@:-]*$') ~= nil
 end
 
@@ -63,7 +70,7 @@ end
 local function examine(digest)
   local old = redis.pcall('HMGET', KEY.record .. digest, 'status', 'summary', 'seq',
     'priority', 'not_before', 'attempt', 'tokens', 'created_at', 'queued_at', 'started_at',
-    'ended_at')
+    'ended_at', 'queue', 'ran_on', 'reason')
   if old.err then return false end
   if not old[1] then return nil end
   local is_json, summary = pcall(cjson.decode, old[2])
@@ -77,11 +84,17 @@ local function examine(digest)
     summary = summary,
     seq = old[3],
     executor = summary.executor,
+    queue = is_queue(old[12]) and old[12] or summary.executor,
     priority = tonumber(old[4]),
     not_before = old[5],
     expires_at = summary.expires_at,
     attempt = old[6],
     tokens = old[7] or '',
+    queued_at = old[9],
+    started_at = old[10],
+    ended_at = old[11] or old[8],
+    ran_on = is_name(old[13]) and old[13],
+    reason = old[14] or '',
   }
 end
 
@@ -94,7 +107,7 @@ end
 
 -- The row of bells that a queued record stands in; the same steps as keys.step().
 local function row(had)
-  return (had.priority - had.priority % 3) .. ':' .. had.executor
+  return (had.priority - had.priority % 3) .. ':' .. had.queue
 end
 
 -- What no runner has taken yet may expire.
@@ -117,7 +130,7 @@ local function leave(digest, set)
   redis.pcall('ZREM', set, digest)
 end
 
--- `had`: seq, executor, priority, not_before (or false), expires_at.
+-- `had`: seq, queue, priority, not_before (or false), expires_at.
 local function add_queue(places, had, at)
   if had.not_before then
     places[#places + 1], places[#places + 2] = KEY.due, had.not_before
@@ -128,24 +141,97 @@ local function add_queue(places, had, at)
   end
 end
 
--- Moves a record to another place in the indexes; its hash is the caller's.
-local function move(digest, had, to, at, lease)
+-- What is only counted or cleared away by it stops nobody when it is damaged.
+local function note(digest, set, score)
+  redis.pcall('ZADD', set, score, digest)
+end
+
+-- The indexes that a record stands in while it has a status.
+local function indexes_by_status(summary, status)
+  local index = KEY.by .. 'status:' .. status
+  return { index, index .. ':' .. summary.context_id }
+end
+
+-- Moves a record to another place in the indexes; its hash is the caller's. `facts` are
+-- those that come with the change.
+local function move(digest, had, to, at, facts)
   local from = had.status
-  if from == to then return end
-  local places = { KEY.by .. 'status:' .. to, had.seq }
-  if to == 'queued' then add_queue(places, had, at) end
-  if EXPIRES[to] and not EXPIRES[from] then
-    places[#places + 1], places[#places + 2] = KEY.expiring, had.expires_at
+  local ran_on = is_name(facts.ran_on) and facts.ran_on or had.ran_on
+  if from ~= to then
+    local places = {}
+    for _, index in ipairs(indexes_by_status(had.summary, to)) do
+      places[#places + 1], places[#places + 2] = index, had.seq
+    end
+    if to == 'queued' then add_queue(places, had, at) end
+    if EXPIRES[to] and not EXPIRES[from] then
+      places[#places + 1], places[#places + 2] = KEY.expiring, had.expires_at
+    end
+    if HELD[to] and facts.lease then
+      places[#places + 1], places[#places + 2] = KEY.leases, facts.lease
+    end
+    enter(digest, places)
+    for _, index in ipairs(indexes_by_status(had.summary, from)) do leave(digest, index) end
   end
-  if lease then places[#places + 1], places[#places + 2] = KEY.leases, lease end
-  enter(digest, places)
-  leave(digest, KEY.by .. 'status:' .. from)
   if from == 'queued' then
     leave(digest, KEY.bells .. row(had))
     leave(digest, KEY.due)
   end
   if EXPIRES[from] and not EXPIRES[to] then leave(digest, KEY.expiring) end
-  if HELD[from] and not HELD[to] then leave(digest, KEY.leases) end
+  if HELD[from] then
+    if not HELD[to] then leave(digest, KEY.leases) end
+    if had.ran_on then leave(digest, KEY.held .. had.ran_on) end
+  end
+  if HELD[to] and ran_on then note(digest, KEY.held .. ran_on, had.seq) end
+  if OVER[to] then note(digest, KEY.ended, at) end
+end
+
+-- Notes the queue of a record in its hash, which names it only if it is not the executor's.
+local function note_queue(digest, had)
+  if had.queue == had.executor then
+    redis.call('HDEL', KEY.record .. digest, 'queue')
+  else
+    redis.call('HSET', KEY.record .. digest, 'queue', had.queue)
+  end
+end
+
+-- Callers name executors, and runners reasons: so many are told apart in the tally, what
+-- comes later is counted without its name.
+local MAX_TALLY = 10000
+
+-- Adds to a number of the tally: kind, executor, rest of its name. Names hold no bar.
+local function count(by, kind, executor, rest, rest_without_name)
+  local field = kind .. '|' .. executor .. '|' .. rest
+  local size = redis.pcall('HLEN', KEY.tally)
+  if type(size) == 'number' and size >= MAX_TALLY
+    and redis.call('HEXISTS', KEY.tally, field) == 0 then
+    field = kind .. '||' .. (rest_without_name or rest)
+  end
+  redis.pcall('HINCRBY', KEY.tally, field, by)
+end
+
+local function count_time(kind, executor, from, to)
+  local took = math.max(0, to - from)
+  local bucket = 'more'
+  for i = #BUCKETS, 1, -1 do
+    if took <= BUCKETS[i] then bucket = BUCKETS[i] end
+  end
+  count(1, kind, executor, bucket)
+  count(took, kind, executor, 'total')
+end
+
+-- Counts what a change says of waiting, running and ending.
+local function tell(had, to, at, facts)
+  at = tonumber(at)
+  if to == 'running' and had.queued_at then
+    local ready = math.max(tonumber(had.queued_at), tonumber(had.not_before or 0))
+    count_time('waited', had.executor, ready, at)
+  elseif OVER[to] then
+    if HELD[had.status] and had.started_at then
+      count_time('ran', had.executor, tonumber(had.started_at), at)
+    end
+    local reason = string.gsub(facts.reason or had.reason, '[^%w._:@-]', '_')
+    count(1, 'ended', had.executor, to .. '|' .. string.sub(reason, 1, 64), to .. '|')
+  end
 end
 
 -- The indexes that a record stays in for its whole life.
@@ -188,19 +274,57 @@ local function sift(set, to, limit, wanted)
   return kept
 end
 
+-- As sift(), of a set whose score is a time of the record: `time_of` answers it, or nil
+-- where the record has no place here. What stands there too early is put where it should.
+local function sift_by_time(set, to, limit, time_of)
+  local early = {}
+  local found = sift(set, to, limit, function(had, digest)
+    local time = time_of(had)
+    if time and time > tonumber(to) then early[digest] = time end
+    return time and time <= tonumber(to)
+  end)
+  for digest, time in pairs(early) do redis.call('ZADD', set, time, digest) end
+  return found
+end
+
 local function digests(sifted)
   local found = {}
   for i, each in ipairs(sifted) do found[i] = each[1] end
   return found
 end
 
--- Adds what is needed to ring for queued records: digest, time, id, executor, priority.
+-- Answers whether a record may be shown to whoever may see these contexts (all if none).
+local function is_of(contexts, digest)
+  if #contexts == 0 then return true end
+  local summary = redis.pcall('HGET', KEY.record .. digest, 'summary')
+  local is_json, said = pcall(cjson.decode, summary)
+  if not is_json or type(said) ~= 'table' then return false end
+  for _, context in ipairs(contexts) do
+    if said.context_id == context then return true end
+  end
+  return false
+end
+
+-- Forgets a record with its log; `had` is what examine() said.
+local function forget(digest, had)
+  local summary = had.summary
+  for _, index in ipairs(indexes(summary)) do leave(digest, index) end
+  for _, index in ipairs(indexes_by_status(summary, had.status)) do leave(digest, index) end
+  leave(digest, KEY.ended)
+  redis.pcall('HDEL', KEY.named .. summary.id, summary.context_id)
+  redis.call('DEL', KEY.record .. digest)
+end
+
+-- Adds what is needed to ring for queued records: digest, time, id, executor, runner,
+-- context, queue, priority.
 local function bells(sifted, into)
   for _, each in ipairs(sifted) do
     local digest, at, had = unpack(each)
     -- A time that we did not write says nothing of a bell.
+    local summary, runner = had.summary, had.summary.runner
     into[#into + 1] = {
-      digest, is_whole(at) and at or '0', had.summary.id, had.executor, had.priority,
+      digest, is_whole(at) and at or '0', summary.id, summary.executor,
+      runner == cjson.null and '' or runner, summary.context_id, had.queue, had.priority,
     }
   end
 end

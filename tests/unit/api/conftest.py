@@ -10,19 +10,27 @@ from typing import Any
 
 import pytest
 
-from api import create_app
+from api import RequestLimits, create_app
+from api.session import Services
+from horus_celery.api_secrets.book import SecretBook
+from horus_celery.api_secrets.seal import Seal
+from horus_celery.api_secrets.secret import Given
+from horus_celery.api_secrets.shelf import MemoryShelf
 from horus_celery.dispatch import MemoryDispatcher
+from horus_celery.errors import ConflictError, NotCoveredError
+from horus_celery.fleet import Fleet
 from horus_celery.instants import to_ms
 from horus_celery.lifecycle import Event
 from horus_celery.record import Change, Record
-from horus_celery.registry import MemoryRegistry, RunnerBeat
+from horus_celery.registry import MemoryRegistry, Phase, RunnerBeat, write_beat
 from horus_celery.statements import canonical, dsse
 from horus_celery.statements.job import make_job
 from horus_celery.statements.keys import KeyPair
-from horus_celery.statements.trust import Trust
+from horus_celery.statements.trust import Trust, read_trust
 from horus_celery.store.base import Chunk, Stream
 from horus_celery.store.memory import MemoryLogs, MemoryStore, MemoryWakes
 from horus_celery.supervisor import Limits, Supervisor
+from horus_celery.trustpost import MemoryNoticeboard, TrustPost
 
 PROTOCOL = Path(__file__).parents[3] / "docs" / "protocol.md"
 NOW = datetime(2026, 1, 1, tzinfo=UTC)
@@ -54,6 +62,17 @@ class GivenTrust:
         if self.error is not None:
             raise self.error
         return self.trust
+
+    def install(self, text: str | bytes, *, aud: str) -> Trust:
+        trust = read_trust(text, self._root.public)
+        if trust.aud != aud:
+            raise NotCoveredError("bind.aud", "it is for another deployment")
+        if trust.version <= self.trust.version:
+            raise ConflictError(
+                f"{trust.version} <= {self.trust.version}", reason="trust_version"
+            )
+        self.trust = trust
+        return trust
 
     def envelope(self) -> str:
         signed = dsse.sign(dsse.TRUST, self.current().body(), [self._root])
@@ -87,6 +106,40 @@ class World:
             namespace="hero",
             limits=limits,
         )
+        self.fleet = Fleet(
+            registry=self.registry,
+            trust=self.trust,
+            store=self.store,
+            clock=self.clock,
+            namespace="hero",
+        )
+        self.shelf = MemoryShelf()
+        self.book = SecretBook(
+            [
+                Given(scope=scope, secret=secret, place=f"{scope}_secrets")
+                for scope, secrets in SECRETS.items()
+                for secret in secrets
+            ],
+            self.shelf,
+            Seal(bytes(32), "hero"),
+            now=self.monotonic,
+        )
+        self.board = MemoryNoticeboard()
+        self.services = Services(
+            supervisor=self.supervisor,
+            fleet=self.fleet,
+            secrets=self.book,
+            trust=TrustPost(self.trust, self.board, aud="hero"),
+        )
+
+    def monotonic(self) -> float:
+        """Tell the seconds of the world's clock."""
+        return (self.clock.at - NOW).total_seconds()
+
+    def bound_secret(self, *contexts: str) -> str:
+        """Return a user secret that is bound to contexts."""
+        _, secret = self.book.add(scope="user", contexts=contexts, secret=None)
+        return secret
 
     def trust_body(self) -> dict[str, Any]:
         grant = {
@@ -217,18 +270,24 @@ class World:
             "executors": ("python",),
             "contexts": ("*",),
             "concurrency": 2,
+            "phase": Phase.RUNNING,
             "host": "here",
             "pid": 1,
             **changes,
         }
-        self.registry.beat(RunnerBeat(at=at or self.clock.at, **said))
+        beat = RunnerBeat(at=at or self.clock.at, **said)
+        self.registry.keep(beat.name, write_beat(beat, aud="hero", key=self.runner))
 
 
 class Client:
     """Calls methods over HTTP, as a user unless told otherwise."""
 
-    def __init__(self, world: World, **options: Any) -> None:
-        self.http = create_app(world.supervisor, SECRETS, **options).test_client()
+    def __init__(
+        self, world: World, *, rate_limit: int | None = None, **options: Any
+    ) -> None:
+        if rate_limit is not None:
+            options["limits"] = RequestLimits(rate_limit=rate_limit)
+        self.http = create_app(world.services, **options).test_client()
 
     def post(self, body: Any, *, secret: str | None = SECRETS["user"][0]) -> Any:
         headers = {} if secret is None else {"Authorization": f"Bearer {secret}"}

@@ -40,7 +40,7 @@ class Between(httpx.BaseTransport):
 
 @pytest.fixture
 def between(world, secrets):
-    return Between(create_app(world.supervisor, secrets))
+    return Between(create_app(world.services))
 
 
 @pytest.fixture

@@ -2,15 +2,20 @@
 
 import json
 from collections.abc import Callable
-from typing import Any, Final
+from types import SimpleNamespace
+from typing import Any, Final, cast
 
 import pytest
 from flask import Flask
 from flask.testing import FlaskClient
 from flask_jsonrpc import JSONRPC
 
-from api.access import Scope, Secrets
+from api.access import Gatekeeper, Identity, Scope
+from api.session import About, Session
 from api.site import Procedure, StrictSite, StrictView, Wait
+from horus_celery.api_secrets.book import SecretBook
+from horus_celery.api_secrets.seal import Seal
+from horus_celery.api_secrets.shelf import MemoryShelf
 
 ANY: Final = object()
 SILENCE: Final = object()
@@ -102,6 +107,13 @@ METHODS: Final[dict[str, Callable[..., Any]]] = {
 }
 
 
+NO_SECRETS: Final = SecretBook([], MemoryShelf(), Seal(bytes(32), "hero"))
+
+
+def nobodys_session(identity: Identity) -> Session:
+    return cast("Session", SimpleNamespace(identity=identity, about=About()))
+
+
 @pytest.fixture(scope="module")
 def client() -> FlaskClient:
     app = Flask("conformance")
@@ -119,8 +131,8 @@ def client() -> FlaskClient:
             Procedure(name=name, scope=Scope.NONE, function=function)
             for name, function in METHODS.items()
         ],
-        target=None,
-        secrets=Secrets({}),
+        sessions=nobodys_session,
+        gatekeeper=Gatekeeper(NO_SECRETS),
         max_request_bytes=1_000_000,
         max_batch=100,
     )

@@ -10,6 +10,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from api import RequestLimits
+from api.access import Scope
 from api.methods import METHODS
 from horus_celery.errors import ConfigurationError
 from horus_celery.instants import to_ms
@@ -19,6 +20,12 @@ from horus_celery.store.base import Stream
 from horus_celery.store.memory import MemoryStore
 
 NAMES = [name for one in METHODS for name in (one.name, *one.aliases)]
+NAMES_OF_USERS = [
+    name
+    for one in METHODS
+    for name in (one.name, *one.aliases)
+    if one.scope is Scope.USER
+]
 NOBODY = "00000000-0000-0000-0000-000000000000"
 
 
@@ -28,23 +35,25 @@ class TestTable:
     ROW = re.compile(r"^\| (`[^|]+) \| (\w+) \| ([^|]+) \| (.+) \|$", re.MULTILINE)
 
     def rows(self, text):
+        """Return aliases and scope of each name; an alias stands in parentheses."""
         return {
-            names[0]: (names[1:], scope, params)
-            for cell, scope, params, _ in self.ROW.findall(text)
-            for names in [re.findall(r"`([^`]+)`", cell)]
+            name: (re.findall(r"`([^`]+)`", aliases), scope)
+            for cell, scope, *_ in self.ROW.findall(text)
+            for name, aliases in re.findall(r"`([^`]+)`(?: \(([^)]*)\))?", cell)
         }
 
     @pytest.mark.parametrize("procedure", METHODS, ids=lambda one: one.name)
     def test_names_aliases_and_scopes_are_those_of_the_protocol(
         self, procedure, protocol_text
     ):
-        aliases, scope, _ = self.rows(protocol_text)[procedure.name]
+        aliases, scope = self.rows(protocol_text)[procedure.name]
         assert (list(procedure.aliases), procedure.scope.value) == (aliases, scope)
 
-    def test_every_job_method_of_the_protocol_is_here(self, protocol_text):
-        here = {one.name for one in METHODS}
-        wanted = {name for name in self.rows(protocol_text) if name.startswith("job")}
-        assert wanted | {"create_job", "trust.get", "get_supervisor_info"} == here
+    def test_every_method_of_the_protocol_is_here_but_for_workflows(
+        self, protocol_text
+    ):
+        wanted = {name for name in self.rows(protocol_text) if "workflow." not in name}
+        assert wanted == {*(one.name for one in METHODS), "rpc.discover"}
 
     def test_no_name_is_there_twice(self):
         assert len(NAMES) == len(set(NAMES))
@@ -351,7 +360,7 @@ class TestDeployment:
         info = client.call("get_supervisor_info")
         assert info["namespace"] == "hero"
         assert info["counts"]["queued"] == 1
-        assert info["queues"] == {"python": 1}
+        assert info["queues"] == {"python": 1, "python.at.r1": 0}
         (runner,) = info["runners"]
         assert (runner["name"], runner["status"]) == ("r1", "running")
 
@@ -368,12 +377,15 @@ class TestStoreAway:
             return {"job": world.envelope(), "wait": 0}
         if "create" in name:
             return {"job": world.envelope()}
-        if name in {"jobs.list", "list_jobs", "get_supervisor_info"}:
+        if name in {"jobs.list", "list_jobs", "get_supervisor_info", "list_runners"}:
             return {}
+        if name == "get_runner_status":
+            return {"name": "r1"}
         return {"job_id": NOBODY}
 
-    @pytest.mark.parametrize("name", sorted({*NAMES} - {"trust.get"}))
+    @pytest.mark.parametrize("name", sorted({*NAMES_OF_USERS} - {"trust.get"}))
     def test_every_method_says_so(self, world, client, name):
+        world.beat()
         params = self.params(world, name)
         world.store.is_away = True
         error = client.error(name, **params)
@@ -392,9 +404,9 @@ class TestStoreAway:
         asked = []
 
         class Silent(MemoryStore):
-            def named(self, job_id):
+            def named(self, job_id, *, contexts=None):
                 asked.append(job_id)
-                return super().named(job_id)
+                return super().named(job_id, contexts=contexts)
 
         world = make_world(store=Silent)
         world.store.is_away = True

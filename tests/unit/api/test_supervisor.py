@@ -597,18 +597,16 @@ class TestLists:
 
 
 class TestInfo:
-    def test_it_tells_counts_queues_and_runners(self, world):
+    def test_it_tells_counts_and_queues(self, world):
         world.beat()
-        world.beat(name="r2", at=world.clock.at - timedelta(minutes=1))
         world.submit()
+        world.submit(runner="r1")
         world.clock.at += timedelta(seconds=3)
         info = world.supervisor.info()
         assert info.namespace == "hero"
         assert info.uptime == timedelta(seconds=3)
-        assert info.counts[Status.QUEUED] == 1
-        assert info.queues == {"python": 1}
-        assert [beat.name for beat in info.runners] == ["r1", "r2"]
-        assert info.alive == {"r1"}
+        assert info.counts[Status.QUEUED] == 2
+        assert info.queues == {"python": 1, "python.at.r1": 1}
 
     def test_it_is_told_also_without_trust(self, world):
         world.trust.error = ConfigurationError("the bundle is gone")

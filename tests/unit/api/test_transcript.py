@@ -103,7 +103,7 @@ class Wire(httpx.BaseTransport):
 @pytest.fixture
 def connected(secrets):
     def connect(world):
-        wire = Wire(create_app(world.supervisor, secrets))
+        wire = Wire(create_app(world.services))
         client = Horus(
             "http://localhost",
             secrets["user"][0],

@@ -7,6 +7,7 @@ from datetime import UTC, datetime, timedelta
 import pytest
 
 from horus_celery.cli.up import Caretaker
+from horus_celery.crew import runners_of
 from horus_celery.errors import ConfigurationError
 from horus_celery.processes.platform import Platform
 from horus_celery.settings import Settings
@@ -37,7 +38,7 @@ def deployed(state_dir):
     state = StateDirectory(state_dir)
     settings = Settings(state_dir=state_dir)
     state.initialise(
-        namespace=settings.namespace, executors=settings.executors, now=NOW
+        namespace=settings.namespace, runners=runners_of(settings.executors), now=NOW
     )
     began = NOW + 59 * DAY
     return state, Caretaker(Platform(settings).mend, began + HOUR), began

@@ -19,9 +19,13 @@ from horus_celery.client import RpcError
 ROOT = Path(__file__).parents[3]
 
 
+def command_named(name):
+    return horus_celery.cli.horus.get_command(click.Context(click.Command(None)), name)
+
+
 def every_command():
     for name in COMMANDS:
-        command = importlib.import_module(f"horus_celery.cli.{name}").command
+        command = command_named(name)
         yield name, command
         if isinstance(command, click.Group):
             yield from (
@@ -34,7 +38,7 @@ EVERY = list(every_command())
 
 @pytest.mark.parametrize("name", COMMANDS)
 def test_the_list_says_of_a_command_what_the_command_says(name):
-    command = importlib.import_module(f"horus_celery.cli.{name}").command
+    command = command_named(name)
     assert command.help.splitlines()[0] == COMMANDS[name]
 
 
@@ -49,7 +53,8 @@ def test_every_command_has_help_that_is_one_sentence_first(name, command):
     [
         (name, command)
         for name, command in EVERY
-        if name.split()[0] in {"job", "key", "trust", "doctor", "run"}
+        if name.split()[0]
+        not in {"up", "supervisor", "runner", "init", "demo", "redis-acl"}
         and not isinstance(command, click.Group)
         and name != "job check"
     ],

@@ -56,3 +56,32 @@ def test_the_doctor_knows_a_bundle_of_another_namespace(horus, monkeypatch):
     code, found = findings(horus)
     assert code == 1
     assert found["trust bundle"]["verdict"] in {"wrong", "ok"}
+
+
+def test_the_doctor_knows_a_runner_that_nobody_would_believe(horus, monkeypatch):
+    horus("init")
+    monkeypatch.setenv("HORUS_ACTORS", '[{"id": "spare", "executor": "python"}]')
+    state = horus("doctor")
+    assert state.code == 1
+    assert "the trust bundle has no runner spare" in state.out
+
+
+def test_the_doctor_says_when_secrets_pass_in_the_open(horus, monkeypatch):
+    horus("init")
+    _, found = findings(horus)
+    assert found["tls"]["verdict"] == "ok"
+    monkeypatch.setenv("HORUS_BIND_ADDRESS", "::")
+    monkeypatch.setenv("HORUS_INSECURE_HTTP", "true")
+    _, found = findings(horus)
+    assert found["tls"]["verdict"] == "note"
+    assert "in the open" in found["tls"]["detail"]
+
+
+def test_the_doctor_knows_a_certificate_that_is_none(horus, monkeypatch, tmp_path):
+    horus("init")
+    for name in ("tls_cert", "tls_key"):
+        (tmp_path / name).write_text("nothing")
+        monkeypatch.setenv(f"HORUS_{name.upper()}", str(tmp_path / name))
+    code, found = findings(horus)
+    assert code == 1
+    assert "tls_cert" in found["tls"]["detail"]

@@ -70,11 +70,20 @@ def test_a_state_directory_that_is_not_there_is_said_to_be_not_there(
 )
 @pytest.mark.parametrize("port", ["0", "3999"])
 def test_an_address_that_is_not_of_this_machine_makes_nothing(
-    horus, state_dir, address, said, port
+    horus, state_dir, monkeypatch, address, said, port
 ):
+    monkeypatch.setenv("HORUS_INSECURE_HTTP", "true")
     told = horus("up", "--bind-address", address, "--port", port)
     assert is_one_line(told)
     assert said in told.err
+    assert not state_dir.exists()
+
+
+def test_other_machines_are_not_let_in_without_tls(horus, state_dir):
+    told = horus("up", "--bind-address", "0.0.0.0", "--port", "0")  # noqa: S104 - it is refused
+    assert is_one_line(told)
+    for way_out in ("tls_cert and tls_key", "127.0.0.1", "insecure_http = true"):
+        assert way_out in told.err
     assert not state_dir.exists()
 
 

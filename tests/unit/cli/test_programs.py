@@ -10,19 +10,27 @@ from pathlib import Path
 import pytest
 from supervisor.options import ServerOptions
 
+from horus_celery.crew import Crew, runner_name, whole_crew
 from horus_celery.errors import ConfigurationError
 from horus_celery.processes.addresses import (
     read_addresses,
     with_ports,
 )
-from horus_celery.processes.platform import changes, last_words
+from horus_celery.processes.lineup import lineup_of
+from horus_celery.processes.platform import changes, last_words, window_changes
 from horus_celery.processes.procfile import (
     PLATFORM,
     find_procfile,
     for_executors,
     read_procfile,
 )
-from horus_celery.processes.programs import environment, programs
+from horus_celery.processes.programs import (
+    environment,
+    label,
+    program_of,
+    programs,
+    worker_command,
+)
 from horus_celery.processes.supervisord import (
     GROUP,
     REDIS,
@@ -30,8 +38,8 @@ from horus_celery.processes.supervisord import (
     ProgramStatus,
     configuration,
 )
-from horus_celery.settings import Settings
-from horus_celery.statedir import StateDirectory, runner_name
+from horus_celery.settings import Actor, Settings
+from horus_celery.statedir import StateDirectory
 
 SECRET = "an0ther-secret-that-nobody-guesses"  # noqa: S105 - opens nothing
 
@@ -115,18 +123,150 @@ def test_without_a_redis_of_our_own_none_is_run():
 
 
 def test_supervisord_reads_a_command_as_it_was_meant(tmp_path, monkeypatch):
-    monkeypatch.chdir(tmp_path)
-    for folder in ("run", "logs"):
-        Path(folder).mkdir()
     command = ["python", "-n", "one@%h", "a b", "100%", "it's"]
     program = Program(name="api", command=command, environment={"LC_ALL": "C"})
+    process = read_back(program, tmp_path, monkeypatch)
+    assert shlex.split(process.command) == command
+    assert process.environment == {"LC_ALL": "C"}
+
+
+def read_back(program, tmp_path, monkeypatch):
+    """Return a program as supervisord reads it from what we write."""
+    monkeypatch.chdir(tmp_path)
+    for folder in ("run", "logs"):
+        Path(folder).mkdir(exist_ok=True)
     Path("run/supervisord.conf").write_text(configuration([program], redis=None))
     options = ServerOptions()
     options.realize(["-c", "run/supervisord.conf"])
     (group,) = options.process_group_configs
     (process,) = group.process_configs
-    assert shlex.split(process.command) == command
-    assert process.environment == {"LC_ALL": "C"}
+    return process
+
+
+@pytest.mark.parametrize("value", ["it's", 'a "b" c', "100%", "a,b=c", "%(here)s"])
+def test_supervisord_reads_an_environment_as_it_was_meant(tmp_path, monkeypatch, value):
+    program = Program(name="a", command=["b"], environment={"HORUS_DB_PATH": value})
+    process = read_back(program, tmp_path, monkeypatch)
+    assert process.environment == {"HORUS_DB_PATH": value}
+
+
+@pytest.mark.parametrize("path", ["/a ;b", "/a #b", "/a\nb"])
+def test_what_supervisord_would_take_for_a_comment_is_refused(path):
+    with pytest.raises(ConfigurationError, match="choose another"):
+        configuration([Program(name="a", command=[path])], redis=None)
+
+
+def test_an_environment_with_both_kinds_of_quotes_is_refused():
+    program = Program(name="a", command=["b"], environment={"X": "'\""})
+    with pytest.raises(ConfigurationError, match="quotes"):
+        configuration([program], redis=None)
+
+
+# --- actors ----------------------------------------------------------------------
+
+
+def actor(**given):
+    return Actor.model_validate({"id": "a1", "executor": "python", **given})
+
+
+def test_an_actor_is_a_worker_of_ours_for_its_executor_alone(tmp_path, monkeypatch):
+    program = program_of(actor(name="osis:2", concurrency=3, stop_timeout=7))
+    words = shlex.split("celery -A horus_celery worker -Q python -n osis:2@%h -c 3")
+    assert list(program.command)[-len(words) :] == words
+    process = read_back(program, tmp_path, monkeypatch)
+    assert shlex.split(process.command)[-len(words) :] == words
+    assert process.stopwaitsecs == 7
+    assert label(process.name) == "osis:2"
+
+
+def test_a_program_of_somebody_else_is_told_who_it_is(tmp_path, monkeypatch):
+    given = actor(executor="osis", binary_path="/bin/true", db_path=tmp_path)
+    process = read_back(program_of(given), tmp_path, monkeypatch)
+    assert shlex.split(process.command)[-1] == "/bin/true"
+    assert process.environment == {
+        "HORUS_RUNNER_NAME": "a1",
+        "HORUS_RUNNER_EXECUTOR": "osis",
+        "HORUS_DB_PATH": str(tmp_path),
+    }
+    without = program_of(actor(binary_path="/bin/true"))
+    assert "HORUS_DB_PATH" not in without.environment
+
+
+@pytest.mark.parametrize("name", ["api", "flower", "redis", "python", "horus"])
+def test_no_name_of_an_actor_is_that_of_another_program(tmp_path, name):
+    settings = Settings(state_dir=tmp_path, actors=[actor(name=name)])
+    names = [each.name for each in lineup_of(settings, is_whole=True).programs]
+    assert len({*names, REDIS}) == len(names) + 1
+
+
+def test_an_executor_that_there_is_not_needs_a_program():
+    with pytest.raises(ConfigurationError, match="no executor 'osis' here"):
+        program_of(actor(executor="osis"))
+    assert program_of(actor(executor="osis", binary_path="/bin/true"))
+
+
+def test_a_name_that_celery_would_cut_is_refused():
+    with pytest.raises(ConfigurationError, match="'a@b'"):
+        program_of(actor(name="a@b"))
+    assert program_of(actor(name="a@b", binary_path="/bin/true"))
+
+
+def test_one_worker_may_serve_several_executors():
+    words = worker_command("one", ["python", "system"])
+    assert "python,system" in words
+    assert "-c" not in words
+
+
+# --- who is run by what ------------------------------------------------------------
+
+
+def test_horus_up_runs_all_and_waits_for_what_is_ours(tmp_path):
+    settings = Settings(
+        state_dir=tmp_path,
+        executors=("python",),
+        actors=[
+            actor(id="here"),
+            actor(id="there", process_manager="tmux:hero"),
+            actor(id="other", executor="osis", binary_path="/bin/true"),
+        ],
+    )
+    lineup = lineup_of(settings, is_whole=True)
+    names = {program.name for program in lineup.programs}
+    assert names == {"api", "flower", "python", "actor.here", "actor.other"}
+    assert set(lineup.windows) == {"there"}
+    kinds = {one.name: (one.kind, one.process.program) for one in lineup.runners}
+    assert kinds == {
+        "python_runner_1": ("simple", "python"),
+        "here": ("simple", "actor.here"),
+        "there": ("tmux:hero", "there"),
+        "other": ("simple", "actor.other"),
+    }
+    assert lineup.awaited == {"python_runner_1", "here", "there"}
+    assert lineup.vital == {"redis", "api", "python"}
+    assert {one.name for one in lineup.wanted} == set(kinds)
+
+
+def test_a_supervisor_runs_the_api_and_its_actors(tmp_path):
+    settings = Settings(state_dir=tmp_path, actors=[actor(id="here")])
+    lineup = lineup_of(settings, is_whole=False)
+    assert [program.name for program in lineup.programs] == ["api", "actor.here"]
+    assert lineup.awaited == {"here"}
+    assert [one.name for one in lineup.wanted] == ["here"]
+
+
+def test_an_actor_takes_the_place_of_the_runner_of_its_name(tmp_path):
+    given = actor(id="python_runner_1", contexts=["a"])
+    settings = Settings(state_dir=tmp_path, actors=[given])
+    crew = whole_crew(settings)
+    assert crew == Crew(executors={"system": "system_runner_1"}, actors=(given,))
+    assert [one.contexts for one in crew.wanted] == [None, ("a",)]
+
+
+def test_one_name_is_not_for_two_executors(tmp_path):
+    given = actor(id="python_runner_1", executor="system")
+    settings = Settings(state_dir=tmp_path, actors=[given])
+    with pytest.raises(ConfigurationError, match="leave python out of executors"):
+        whole_crew(settings)
 
 
 # --- environment -----------------------------------------------------------------
@@ -150,7 +290,18 @@ def test_the_programs_find_the_settings_and_no_secret_of_ours(settings):
 def test_secrets_of_the_settings_stay_where_they_were_written(settings):
     given = Settings(state_dir=settings.state_dir, user_secrets=(SECRET,))
     assert all(SECRET not in value for value in environment(given, base={}).values())
-    assert all(SECRET not in word for each in programs(given) for word in each.command)
+    for each in programs(whole_crew(given)):
+        assert all(SECRET not in word for word in each.command)
+
+
+def test_paths_are_handed_on_as_they_were_seen_here(settings):
+    given = settings.model_copy(
+        update={"actors": (actor(binary_path="/bin/true"),), "tls_cert": Path("/c.pem")}
+    )
+    made = environment(given, base={})
+    assert Settings(actors=made["HORUS_ACTORS"]).actors == given.actors
+    assert made["HORUS_TLS_CERT"] == "/c.pem"
+    assert "HORUS_ACTORS" not in environment(settings, base={})
 
 
 def test_the_file_that_counts_is_handed_on(settings):
@@ -202,14 +353,17 @@ def test_an_address_that_is_not_of_this_machine_is_refused(settings):
     ],
 )
 def test_flower_is_on_loopback_or_behind_a_password(bind, login, address):
-    given = Settings(bind_address=bind, flower_basic_auth=login)
+    given = Settings(bind_address=bind, flower_basic_auth=login, insecure_http=True)
     assert given.flower_address == address
 
 
 def test_a_person_is_shown_an_address_that_can_be_opened():
-    assert Settings(bind_address="0.0.0.0").api_url == "http://127.0.0.1:3030"  # noqa: S104 - not bound to
+    everywhere = Settings(bind_address="0.0.0.0", insecure_http=True)  # noqa: S104 - not bound to
+    assert everywhere.api_url == "http://127.0.0.1:3030"
     assert Settings(bind_address="::1").api_url == "http://[::1]:3030"
-    assert Settings(bind_address="horus.lan").flower_url == "http://127.0.0.1:5555"
+    named = Settings(bind_address="horus.lan", tls_cert="cert", tls_key="key")
+    assert named.api_url == "https://horus.lan:3030"
+    assert named.flower_url == "http://127.0.0.1:5555"
 
 
 @pytest.mark.parametrize("text", ["", "{", "[]", '{"pid": 1}'])
@@ -219,6 +373,11 @@ def test_addresses_that_cannot_be_read_are_none(tmp_path, text):
     state.run.mkdir()
     (state.run / "up.json").write_text(text)
     assert read_addresses(state) is None
+
+
+def test_without_flower_no_port_is_chosen_for_it(tmp_path, taken_port):
+    chosen = Settings(state_dir=tmp_path, port=0, flower_port=taken_port)
+    assert with_ports(chosen, flower=False).flower_port == taken_port
 
 
 # --- what is told ----------------------------------------------------------------
@@ -240,6 +399,38 @@ def test_a_program_that_died_is_told_with_its_log():
     ]
 
 
+def test_one_that_somebody_stopped_is_told_as_that():
+    logs = Path("/logs")
+    told = list(changes(status("RUNNING", 1), status("STOPPED", 0), logs=logs))
+    assert told == ["api was stopped; its log: /logs/api.log"]
+    assert not list(changes(status("RUNNING", 1), status("STOPPING", 1), logs=logs))
+    assert not list(changes(status("STOPPED", 0), status("STARTING", 2), logs=logs))
+
+
+def test_an_actor_is_told_by_its_name():
+    names = {
+        word: {
+            "actor.a+b": ProgramStatus(
+                name="actor.a+b", pid=0, word=word, exit_status=0
+            )
+        }
+        for word in ("RUNNING", "FATAL")
+    }
+    told = changes(names["RUNNING"], names["FATAL"], logs=Path("/logs"))
+    assert list(told) == [
+        "a:b ended again and again and stays down; its log: /logs/actor.a+b.log"
+    ]
+
+
+def test_what_ended_in_a_window_is_told_once():
+    assert list(window_changes({"a": "running"}, {"a": "crashed"})) == [
+        "a ended and stays down; its window of tmux shows what it said"
+    ]
+    assert list(window_changes({"a": "running"}, {"a": "stopped"})) == ["a was stopped"]
+    assert not list(window_changes({"a": "crashed"}, {"a": "crashed"}))
+    assert not list(window_changes({"a": "stopped"}, {"a": "running"}))
+
+
 def test_a_program_that_goes_on_is_no_news():
     logs = Path("/logs")
     assert not list(changes({}, status("RUNNING", 1), logs=logs))
@@ -251,4 +442,4 @@ def test_the_last_words_of_a_log_are_one_clean_line(tmp_path):
     log = tmp_path / "api.log"
     assert last_words(log) == ""
     log.write_bytes(b"first\nlast\x1b[31m \xff words\n\n")
-    assert last_words(log) == f": last[31m \ufffd words (its log: {log})"
+    assert last_words(log) == f": last \ufffd words (its log: {log})"

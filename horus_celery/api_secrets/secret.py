@@ -1,0 +1,66 @@
+"""What a secret of the API is, and which text is one."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from typing import Final
+
+ADMIN: Final = "admin"
+USER: Final = "user"
+REGISTER: Final = "register"
+#: What a secret may open.
+SCOPES: Final = (ADMIN, USER, REGISTER)
+#: The word for every context.
+ALL: Final = "*"
+#: 128 random bits written in base64.
+MIN_CHARS: Final = 22
+MAX_CHARS: Final = 512
+#: So many different letters the shortest one has at least.
+MIN_LETTERS: Final = 8
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Given:
+    """A secret that stands in the configuration or in the state directory."""
+
+    scope: str
+    secret: str = field(repr=False)
+    contexts: tuple[str, ...] = (ALL,)
+    #: The setting or the file, for a person.
+    place: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Secret:
+    """A secret as far as it is remembered: what it opens, and its digest."""
+
+    id: str
+    scope: str
+    #: None is all of them.
+    contexts: frozenset[str] | None
+    digest: bytes = field(repr=False)
+
+    def shown_contexts(self) -> list[str]:
+        """Return its contexts as they are written, "*" being all."""
+        return [ALL] if self.contexts is None else sorted(self.contexts)
+
+
+def bound_to(contexts: Iterable[str]) -> frozenset[str] | None:
+    """Read contexts as they are written: None is all of them."""
+    names = frozenset(contexts)
+    return None if ALL in names else names
+
+
+def fault_of(secret: str) -> str | None:
+    """Say what is wrong with the text of a secret, without a word of it."""
+    if not (secret.isascii() and secret.isprintable() and " " not in secret):
+        return "must be printable ASCII letters without spaces"
+    if len(secret) > MAX_CHARS:
+        return f"must have at most {MAX_CHARS} letters"
+    if len(secret) < MIN_CHARS or len(set(secret)) < MIN_LETTERS:
+        return (
+            f"is too easy to guess: at least {MIN_CHARS} random letters, such as those"
+            " of `openssl rand -base64 32`, or leave it out to have one made"
+        )
+    return None

@@ -1,0 +1,59 @@
+"""What every process manager promises."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import timedelta
+from typing import Final, Literal, Protocol, TypeAlias
+
+#: `running` is a process that is there, whatever it says of itself; `starting` is one
+#: that ended and is to be started again; `crashed` is given up.
+ProcessStatus: TypeAlias = Literal["starting", "running", "stopped", "crashed"]
+
+#: How long a process has after TERM before it is killed, when all that a deployment
+#: runs ends.
+GRACE: Final = timedelta(seconds=3)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ManagedProcess:
+    """A process as its manager knows it."""
+
+    #: What the manager calls it.
+    program: str
+    #: How long it may take to end by itself when it is stopped.
+    stop_timeout: timedelta
+
+
+class ProcessManager(Protocol):
+    """Starts and ends processes that it was told of beforehand, by name.
+
+    A name that it was not told of is a `KeyError`. Every method raises
+    `UnavailableError` if what does the work does not answer, and `ConfigurationError`
+    if that is not installed.
+    """
+
+    def start(self, name: str) -> None:
+        """Start it; one that runs goes on.
+
+        It begins anew: earlier ends do not count, and it waits no longer after them.
+        """
+        ...
+
+    def stop(self, name: str) -> None:
+        """End it, and return when it has ended; one that does not run stays so.
+
+        It is told by TERM; what is left of its group after its time is killed.
+        """
+        ...
+
+    def status(self, name: str) -> ProcessStatus:
+        """Return how it does."""
+        ...
+
+    def logs(self, name: str, *, lines: int) -> tuple[str, ...]:
+        """Return the last lines that it wrote, oldest first, as text to be shown.
+
+        Those before its latest start may be gone.
+        """
+        ...
