@@ -12,7 +12,6 @@ import argparse
 import importlib
 import json
 import os
-import platform
 import signal
 import statistics
 import subprocess
@@ -29,6 +28,7 @@ from urllib.parse import urlsplit
 
 import httpx
 import psutil
+from table import Table
 
 from horus_celery import redis_server
 from horus_celery.admission import Gate, admit
@@ -346,20 +346,10 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=3)
     rounds = parser.parse_args().rounds
 
-    rows: list[tuple[str, str, str, str, str]] = []
-
-    def row(what: str, goal: str, ours: float, theirs: float | None, unit: str) -> None:
-        digits = 2 if unit == "s" else 0 if ours >= 100 else 1  # noqa: PLR2004 - shown digits
-        shown = f"{ours:,.{digits}f} {unit}"
-        if theirs is None:
-            rows.append((what, goal, shown, "-", "-"))
-        else:
-            peer_shown = f"{theirs:,.{digits}f} {unit}"
-            rows.append((what, goal, shown, peer_shown, f"{ours / theirs:.2f}"))
-        print("\t".join(rows[-1]), file=sys.stderr)
+    table = Table(rounds)
 
     starts = [start_up() for _ in range(rounds)]
-    row(
+    table.add(
         "`horus up` to ready (stock: broker and worker, first task)",
         "≤ 6 s",
         statistics.median(ours for ours, _ in starts),
@@ -372,27 +362,22 @@ def main() -> None:
         peer_publish = median_of(rounds, lambda: publish_peer(peer, times=1000))
     with deployment() as running:
         ours = median_of(rounds, lambda: command(running))
-        row("`horus run -c 'print(1)'`", "≤ 0.7 s", ours, peer_command, "s")
+        table.add("`horus run -c 'print(1)'`", "≤ 0.7 s", ours, peer_command, "s")
         ours = median_of(rounds, lambda: round_trip(running, times=50))
-        row("`job.run` of one line, p50", "≤ 40 ms", ours, peer_trip, "ms")
+        table.add("`job.run` of one line, p50", "≤ 40 ms", ours, peer_trip, "ms")
         ours = probe_beside_waiters(running, waiters=200, times=500)
-        row("`/healthz` beside 200 waiting callers, p99", "< 100 ms", ours, None, "ms")
+        table.add(
+            "`/healthz` beside 200 waiting callers, p99", "< 100 ms", ours, None, "ms"
+        )
     with deployment() as running:
         ours = median_of(rounds, lambda: create_singly(running, times=500))
-        row("`create_job`, single calls", "≥ 400/s", ours, peer_publish, "/s")
+        table.add("`create_job`, single calls", "≥ 400/s", ours, peer_publish, "/s")
         ours = median_of(rounds, lambda: create_in_batches(running, batches=10))
-        row("`create_job`, batches of 100", "≥ 1,500/s", ours, peer_publish, "/s")
+        table.add("`create_job`, batches of 100", "≥ 1,500/s", ours, peer_publish, "/s")
     whole, bare = statement()
-    row("sign, verify, parse, schema, 1 KB", "≤ 150 µs", whole, bare, "µs")
+    table.add("sign, verify, parse, schema, 1 KB", "≤ 150 µs", whole, bare, "µs")
 
-    print(
-        f"\n{datetime.now(UTC):%Y-%m-%d}, {os.cpu_count()} cores,"
-        f" Python {platform.python_version()}, median of {rounds} rounds\n"
-    )
-    print("| what | goal | Horus | stock Celery | ratio |")
-    print("| --- | --- | --- | --- | --- |")
-    for cells in rows:
-        print("| " + " | ".join(cells) + " |")
+    table.show()
 
 
 if __name__ == "__main__":

@@ -1,6 +1,6 @@
 """Measure the supervisor: lists, memory, load, beside what stock Celery has for it.
 
-    python bench/supervisor.py [--rounds N] [--records N]
+    python bench/scale.py [--rounds N] [--records N]
 
 Fills a deployment with finished and waiting jobs whose envelopes and receipts are
 really signed, then asks the API. Every figure is the median of the rounds.
@@ -11,13 +11,12 @@ from __future__ import annotations
 import argparse
 import json
 import os
-import platform
 import random
 import re
 import socket
 import statistics
+import string
 import subprocess
-import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -29,7 +28,8 @@ from typing import Any, Final
 from urllib.parse import urlsplit
 
 import redis
-from run import BIN, HERE, Deployment, deployment, peer_worker, seconds, until
+from run import BIN, HERE, UNSERVED, Deployment, deployment, peer_worker, seconds, until
+from table import Table
 
 from horus_celery.admission import Gate, admit, summary
 from horus_celery.instants import to_ms
@@ -44,35 +44,43 @@ from horus_celery.store.base import Chunk, Stream
 from horus_celery.store.connection import connect
 from horus_celery.store.redis import RedisLogs, RedisStore
 
-#: Signed job bodies of this payload are what the issue calls a job of 1 KB.
-PAYLOAD: Final = "x" * 1024
-EXECUTORS: Final = ("python", "system", "osis", "sal")
+#: Draws the same letters in every run.
+CHANCE: Final = random.Random(1)  # noqa: S311 - nobody has to guess them
+EXECUTORS: Final = ("osis", "sal", "hero", "v")
 RUNNER: Final = "python_runner_1"
 CONNECTIONS: Final = 16
+HOUR: Final = timedelta(hours=1)
 _LENGTH: Final = re.compile(rb"content-length: (\d+)", re.IGNORECASE)
+
+
+def payload() -> str:
+    """Return a script of 1 KB: letters at random, so that it can hardly be packed."""
+    return "".join(CHANCE.choices(string.ascii_letters, k=1024))
 
 
 class Filler:
     """Puts jobs into a deployment's store as its API and its runner would."""
 
-    def __init__(self, running: Deployment) -> None:
+    def __init__(self, running: Deployment, namespace: str = "hero") -> None:
         self._state = StateDirectory(running.directory)
         self.redis = connect(f"unix://{self._state.redis_socket}")
-        self._store = RedisStore(self.redis, "hero")
-        self._logs = RedisLogs(self.redis, "hero")
-        self._trust = self._state.trust()
+        self.store = RedisStore(self.redis, namespace)
+        self._logs = RedisLogs(self.redis, namespace)
+        # Its receipts are about executors that nobody serves here.
+        self._trust = self._state.reissue(with_every_executor, now=datetime.now(UTC))
         self._key = running.key
         self._runner = read_key_file(self._state.runner_key_file(RUNNER))
         self._seq = 0
 
-    def add(self, *, executor: str, now: datetime, queue: bool = True) -> str:
+    def add(self, *, executor: str, queue: bool = True) -> str:
         """Record a job of 1 KB and return its digest."""
+        now = datetime.now(UTC)
         job = make_job(
             aud="hero",
             caller_id="default",
             context_id="default",
             executor=executor,
-            payload=PAYLOAD,
+            payload=payload(),
             now=now,
         )
         envelope = dsse.sign(dsse.JOB, job.body(), [self._key])
@@ -87,7 +95,7 @@ class Filler:
                 now=now,
             ),
         )
-        self._store.add(
+        self.store.add(
             summary(admitted),
             admitted.envelope,
             at=now,
@@ -97,11 +105,15 @@ class Filler:
         )
         return admitted.digest
 
-    def finish(self, digest: str, *, now: datetime, event: Event) -> None:
+    def finish(
+        self, digest: str, *, event: Event, ended_at: datetime | None = None
+    ) -> None:
         """Claim a job, print a line, and end it with a receipt."""
-        record = self._store.apply(
+        now = datetime.now(UTC)
+        record = self.store.apply(
             digest, Change(event=Event.CLAIMED, at=now, attempt=1, ran_on=RUNNER)
         )
+        now = ended_at or now
         line = b"hello\n"
         self._logs.append(digest, [Chunk(at=now, stream=Stream.STDOUT, data=line)])
         reason, code = (None, 0) if event is Event.COMPLETED else ("exit_code", 1)
@@ -130,7 +142,7 @@ class Filler:
             }
         )
         signed = dsse.sign(dsse.RECEIPT, receipt.body(), [self._runner])
-        self._store.apply(
+        self.store.apply(
             digest,
             Change(
                 event=event,
@@ -150,26 +162,29 @@ class Filler:
         return int(self.redis.info("memory")["used_memory_dataset"])
 
 
+def with_every_executor(body: dict[str, Any]) -> dict[str, Any]:
+    """Return a trust body whose runners may speak about any executor."""
+    runners = [{**runner, "executors": ["*"]} for runner in body["runners"]]
+    return {**body, "runners": runners}
+
+
 def fill(filler: Filler, count: int) -> None:
     """Record many jobs: most have ended, well or not; a few are only created."""
-    chance = random.Random(1)  # noqa: S311 - the same jobs in every run
-    now = datetime.now(UTC)
     for number in range(count):
         executor = EXECUTORS[number % len(EXECUTORS)]
-        kind = chance.random()
-        digest = filler.add(executor=executor, now=now, queue=kind > 0.05)  # noqa: PLR2004 - the share of each kind
+        kind = CHANCE.random()
+        digest = filler.add(executor=executor, queue=kind > 0.05)  # noqa: PLR2004 - the share of each kind
         if kind > 0.15:  # noqa: PLR2004 - as above
             event = Event.FAILED if kind > 0.9 else Event.COMPLETED  # noqa: PLR2004 - as above
-            filler.finish(digest, now=now, event=event)
+            filler.finish(digest, event=event)
 
 
 def bytes_a_job(filler: Filler, *, count: int = 2000) -> float:
     """Memory in Redis for a finished job of 1 KB, with its log and receipt: KB."""
-    now = datetime.now(UTC)
     before = filler.memory()
     for _ in range(count):
-        digest = filler.add(executor="python", now=now)
-        filler.finish(digest, now=now, event=Event.COMPLETED)
+        digest = filler.add(executor=UNSERVED)
+        filler.finish(digest, event=Event.COMPLETED)
     return (filler.memory() - before) / count / 1024
 
 
@@ -177,7 +192,7 @@ def bytes_a_task(peer: Any, *, count: int = 2000) -> float:  # noqa: ANN401 - a 
     """Memory in Redis for what stock Celery keeps of a task with its arguments: KB."""
     client = redis.Redis(unix_socket_path=os.environ["PEER_REDIS_URL"].split("//")[1])
     before = int(client.info("memory")["used_memory_dataset"])
-    results = [peer.echo.delay(PAYLOAD) for _ in range(count)]
+    results = [peer.echo.delay(payload()) for _ in range(count)]
     for result in results:
         result.get(timeout=60)
     after = int(client.info("memory")["used_memory_dataset"])
@@ -209,9 +224,20 @@ def p95_of_lists(running: Deployment, *, times: int) -> dict[str, float]:
     }
 
 
+def p95_of_pages(running: Deployment, *, times: int) -> float:
+    """`jobs.list` of 100, page after page, none of them seen before: p95 in ms."""
+    after: list[str | None] = [None]
+
+    def turn() -> None:
+        page = running.call("jobs.list", limit=100, after=after[0])
+        after[0] = page[-1]["id"]
+
+    return percentile([seconds(turn) for _ in range(times)], 95) * 1e3
+
+
 def peer_results(peer: Any, *, times: int) -> float:  # noqa: ANN401 - a module
     """100 results of stock Celery read from its backend, p95 in ms."""
-    ids = [peer.echo.delay(PAYLOAD).id for _ in range(100)]
+    ids = [peer.echo.delay(payload()).id for _ in range(100)]
     for each in ids:
         peer.app.AsyncResult(each).get(timeout=60)
 
@@ -323,19 +349,18 @@ def percentile(values: Sequence[float], of: int) -> float:
     return statistics.quantiles(values, n=100)[of - 1]
 
 
-def retirement(filler: Filler, *, count: int = 2000) -> float:
-    """Records that a sweep retires in a second, from among all that are there."""
+def retirement(running: Deployment, *, count: int = 2000) -> float:
+    """Records that one process retires in a second, where no other sweeps."""
+    filler = Filler(running, namespace="bench")
     old = datetime.now(UTC) - timedelta(days=8)
     for _ in range(count):
-        digest = filler.add(executor="python", now=old)
-        filler.finish(digest, now=old, event=Event.COMPLETED)
-    before = old + timedelta(hours=1)
+        digest = filler.add(executor=UNSERVED)
+        filler.finish(digest, event=Event.COMPLETED, ended_at=old)
 
     def retire() -> None:
-        store = RedisStore(filler.redis, "hero")
-        while digests := store.finished(before=before, limit=100):
+        while digests := filler.store.finished(before=old + HOUR, limit=100):
             for digest in digests:
-                store.retire(digest)
+                filler.store.retire(digest)
 
     return count / seconds(retire)
 
@@ -347,14 +372,7 @@ def main() -> None:
     parser.add_argument("--records", type=int, default=100_000)
     given = parser.parse_args()
     rounds: int = given.rounds
-    rows: list[tuple[str, str, str, str, str]] = []
-
-    def row(what: str, goal: str, ours: float, theirs: float | None, unit: str) -> None:
-        digits = 0 if ours >= 100 else 1  # noqa: PLR2004 - shown digits
-        peer = "-" if theirs is None else f"{theirs:,.{digits}f} {unit}"
-        ratio = "-" if theirs is None else f"{ours / theirs:.2f}"
-        rows.append((what, goal, f"{ours:,.{digits}f} {unit}", peer, ratio))
-        print("\t".join(rows[-1]), file=sys.stderr)
+    table = Table(rounds)
 
     def median(measure: Callable[[], float]) -> float:
         return statistics.median(measure() for _ in range(rounds))
@@ -364,7 +382,7 @@ def main() -> None:
         results = median(lambda: peer_results(peer, times=50))
         info = median(lambda: peer_info(peer))
         with peer_api(Path(folder)) as url:
-            bodies = [call({"payload": PAYLOAD})] * 2000
+            bodies = [call({"payload": payload()})] * 2000
             theirs = [load(url, "none", bodies) for _ in range(rounds)]
 
     with deployment() as running:
@@ -372,18 +390,18 @@ def main() -> None:
         ours = []
         for _ in range(rounds):
             bodies = [
-                call({"job": running.envelope(PAYLOAD, executor="v")})
+                call({"job": running.envelope(payload(), executor="v")})
                 for _ in range(2000)
             ]
             ours.append(load(running.url, secret, bodies))
-        row(
+        table.add(
             "`create_job`, 16 connections (Flask and `delay()`)",
             "≥ 600/s",
             statistics.median(rate for rate, _ in ours),
             statistics.median(rate for rate, _ in theirs),
             "/s",
         )
-        row(
+        table.add(
             "the same, p99",
             "≤ 100 ms",
             statistics.median(late for _, late in ours),
@@ -392,7 +410,7 @@ def main() -> None:
         )
     with deployment() as running:
         filler = Filler(running)
-        row(
+        table.add(
             "memory of a finished 1 KB job (stock: the result alone)",
             "≤ 6 KB",
             bytes_a_job(filler),
@@ -402,20 +420,15 @@ def main() -> None:
         fill(filler, given.records)
         for name, late in p95_of_lists(running, times=100).items():
             what = f"`jobs.list` of 100 of {given.records:,}, {name}, p95"
-            row(what, "≤ 50 ms", late, results, "ms")
+            table.add(what, "≤ 50 ms", late, results, "ms")
+        late = p95_of_pages(running, times=100)
+        table.add("the same, page after page, p95", "≤ 50 ms", late, results, "ms")
         took = [seconds(lambda: running.call("get_supervisor_info")) for _ in range(50)]
         what = "`get_supervisor_info`, p95 (`celery inspect`)"
-        row(what, "≤ 50 ms", percentile(took, 95) * 1e3, info, "ms")
-        row("records retired", "-", retirement(filler), None, "/s")
+        table.add(what, "≤ 50 ms", percentile(took, 95) * 1e3, info, "ms")
+        table.add("records retired", "-", retirement(running), None, "/s")
 
-    print(
-        f"\n{datetime.now(UTC):%Y-%m-%d}, {os.cpu_count()} cores,"
-        f" Python {platform.python_version()}, median of {rounds} rounds\n"
-    )
-    print("| what | goal | Horus | stock Celery | ratio |")
-    print("| --- | --- | --- | --- | --- |")
-    for cells in rows:
-        print("| " + " | ".join(cells) + " |")
+    table.show()
 
 
 if __name__ == "__main__":
