@@ -36,7 +36,8 @@ class Line:
         sock.settimeout(0)
         self._sock = sock
         self._said: list[bytes] = []
-        self._unsent = memoryview(b"")
+        self._kept = b""
+        self._unsent = memoryview(self._kept)
 
     # --- as gunicorn treats a socket ---------------------------------------------
 
@@ -76,7 +77,7 @@ class Line:
     def forget(self) -> None:
         """Send nothing more of what was said."""
         self._said.clear()
-        self._unsent = memoryview(b"")
+        self._keep(b"")
 
     def send(self, *, limit: int | None = None) -> bool:
         """Send what was said as far as it goes, and say whether all of it is gone.
@@ -89,7 +90,7 @@ class Line:
         """
         if self._said:
             # One packet and one system call for head and body.
-            self._unsent = memoryview(b"".join((self._unsent, *self._said)))
+            self._keep(b"".join((self._unsent, *self._said)))
             self._said.clear()
         end = 0 if limit is None else max(0, len(self._unsent) - limit)
         while len(self._unsent) > end:
@@ -98,7 +99,13 @@ class Line:
             except (*_NOT_NOW, ssl.SSLWantWriteError):
                 break
             self._unsent = self._unsent[sent:]
+        if 2 * len(self._unsent) <= len(self._kept):
+            # What is gone takes memory as long as what is left is a view of both.
+            self._keep(bytes(self._unsent))
         return not self._unsent
+
+    def _keep(self, data: bytes) -> None:
+        self._kept, self._unsent = data, memoryview(data)
 
     def receive(self) -> bytes | None:
         """Return what there is, b"" at the end, or None if there is nothing now."""

@@ -45,6 +45,11 @@ logger = structlog.get_logger(__name__)
 MAX_WAIT: Final = 300.0
 #: The largest body of a request without a secret that opens anything.
 MAX_OPEN_BYTES: Final = 64 * 1024
+#: Once the answers of a batch hold so many bytes, no further call of it is made: a
+#: hundred short calls would fill the memory with long answers.
+MAX_ANSWERS: Final = 128 * 1024 * 1024
+#: As much for a batch without a secret that opens anything.
+MAX_OPEN_ANSWERS: Final = 256 * 1024
 #: How many wrong parameters an error names.
 MAX_COMPLAINTS: Final = 5
 #: An unknown parameter is named no longer than this.
@@ -213,8 +218,12 @@ class StrictSite(JSONRPCSite):
         if not 0 < len(body) <= self._max_batch:
             said = f"a batch has 1 to {self._max_batch} calls"
             return self._refuse(InvalidRequestError(data=said), identity)
-        answers = [self._answer_call(call, identity, patience) for call in body]
-        shown = [answer for answer in answers if answer is not None]
+        shown: list[bytes] = []
+        for call in body:
+            answer = self._answer_call(call, identity, patience)
+            if answer is not None:
+                patience.written += len(answer)
+                shown.append(answer)
         return b"[%b]" % b",".join(shown) if shown else None
 
     def _receive(self, request: Request, limit: int) -> bytes:
@@ -281,6 +290,7 @@ class StrictSite(JSONRPCSite):
         if method is None:
             raise MethodNotFoundError(data="rpc.discover lists the methods")
         authorise(name, method.procedure.scope, session.identity)
+        patience.require_room(session.identity)
         given = method.read(params)
         session.about.job_id = given.get("job_id")
         if "wait" in given:
@@ -336,13 +346,30 @@ class StrictView(JSONRPCView):
 
 
 class _Patience:
-    """What is left of the time that one request may take."""
+    """What is left of the time and the room that one request may take."""
 
     def __init__(self) -> None:
         self._until = time.monotonic() + MAX_WAIT
         #: Set once a call found the store away: the others of its batch would wait for
         #: the same silence, one after the other.
         self.unavailable: UnavailableError | None = None
+        #: Bytes of the answers so far.
+        self.written = 0
+
+    def require_room(self, identity: Identity) -> None:
+        """Refuse a further call once the answers before it are long enough.
+
+        Raises:
+            TooLargeError: if they are.
+        """
+        is_open = identity.scope is Scope.NONE
+        limit = MAX_OPEN_ANSWERS if is_open else MAX_ANSWERS
+        if self.written >= limit:
+            whose = " without a valid secret" if is_open else ""
+            raise TooLargeError(
+                f"the answers of a batch{whose} may hold {limit} bytes, and do already:"
+                " ask again in another request"
+            )
 
     def share(self, wanted: float) -> float:
         return max(0.0, min(wanted, self._until - time.monotonic()))

@@ -42,7 +42,8 @@ from horus_celery.statements.keys import read_key_file
 from horus_celery.statements.receipt import OutputDigest, Receipt, ResultDigest
 from horus_celery.store.base import Chunk, Stream
 from horus_celery.store.connection import connect
-from horus_celery.store.redis import RedisLogs, RedisStore
+from horus_celery.store.redis import RedisStore
+from horus_celery.store.redis_logs import RedisLogs
 
 #: Draws the same letters in every run.
 CHANCE: Final = random.Random(1)  # noqa: S311 - nobody has to guess them

@@ -82,7 +82,11 @@ class Managers(Protocol):
         ...
 
     def start(self, name: str) -> None:
-        """Start a runner; without effect on one that runs."""
+        """Start a runner; without effect on one that runs.
+
+        Raises:
+            ConflictError: if it is being stopped.
+        """
         ...
 
     def stop(self, name: str) -> None:
@@ -231,7 +235,7 @@ class Fleet:
 
         Raises:
             NotFoundError: if there is none of that name.
-            ConflictError: if this node does not manage it.
+            ConflictError: if this node does not manage it, or if it is being stopped.
         """
         if name in self._roster.look([name]).removed and self._manages(name):
             self._registry.leave(name)
@@ -361,8 +365,10 @@ class Fleet:
             return ()
         served = [self._queues(view, trust) for view in views]
         every = sorted({queue for queues in served for queue in queues})
-        waiting = self._store.queue_lengths(every)
-        held = self._store.running_on([view.name for view in views])
+        waiting = self._store.queue_lengths(every, contexts=self._contexts)
+        held = self._store.running_on(
+            [view.name for view in views], contexts=self._contexts
+        )
         return tuple(
             replace(
                 view,

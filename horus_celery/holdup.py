@@ -11,7 +11,7 @@ from horus_celery.record import Record
 from horus_celery.registry import Roster, RunnerBeat, is_alive
 from horus_celery.routing import queue_of
 from horus_celery.statements.trust import Trust, is_listed
-from horus_celery.store.base import Filter, RecordStore
+from horus_celery.store.base import RecordStore
 
 #: How many waiting jobs are looked at to tell a job's place among them.
 _QUEUE_VIEW: Final = 1000
@@ -44,12 +44,7 @@ def holdup_of(
             detail = "it waits for job.start"
             return _holdup(record, "start", record.created_at, detail)
         case Status.QUEUED:
-            others = Filter(
-                executor=record.summary.executor,
-                status=Status.QUEUED,
-                contexts=contexts,
-            )
-            return _of_queued(record, store, roster, trust, now, others)
+            return _of_queued(record, store, roster, trust, now, contexts)
         case Status.RUNNING:
             detail = f"attempt {record.attempt} runs on {record.ran_on}"
             return _holdup(record, "running", record.started_at, detail)
@@ -75,7 +70,7 @@ def _of_queued(
     roster: Roster,
     trust: Trust,
     now: datetime,
-    others: Filter,
+    contexts: frozenset[str] | None,
 ) -> Holdup:
     if record.not_before is not None and record.not_before > now:
         detail = f"it may not start before {_short(record.not_before)}"
@@ -89,7 +84,7 @@ def _of_queued(
             seen = f"{seen} to serve {_work(record)}"
         detail = f"no live runner: it waits for {_wanted(record, trust)}, {seen}"
         return _holdup(record, "runner", last or record.queued_at, detail)
-    ahead = _ahead(record, store, others)
+    ahead = _ahead(record, store, contexts)
     detail = f"{ahead} before it in the queue {record.queue or record.summary.executor}"
     return _holdup(record, "queue", record.queued_at, detail)
 
@@ -118,14 +113,11 @@ def _work(record: Record) -> str:
     return f"{record.summary.executor} for the context {record.summary.context_id}"
 
 
-def _ahead(record: Record, store: RecordStore, others: Filter) -> str:
-    waiting = store.list(others, limit=_QUEUE_VIEW)
-    count = sum(
-        one.queue == record.queue and _turn(one) < _turn(record) for one in waiting
-    )
-    if len(waiting) == _QUEUE_VIEW:
-        return f"at least {count} jobs wait"
-    return "1 job waits" if count == 1 else f"{count} jobs wait"
+def _ahead(record: Record, store: RecordStore, contexts: frozenset[str] | None) -> str:
+    ahead = store.ahead(record.summary.digest, limit=_QUEUE_VIEW, contexts=contexts)
+    if not ahead.is_all:
+        return f"at least {ahead.count} jobs wait"
+    return "1 job waits" if ahead.count == 1 else f"{ahead.count} jobs wait"
 
 
 def _holdup(record: Record, gate: str, since: datetime | None, detail: str) -> Holdup:
@@ -139,7 +131,3 @@ def _serves(beat: RunnerBeat, record: Record) -> bool:
     if summary.executor not in beat.executors:
         return False
     return is_listed(summary.context_id, beat.contexts)
-
-
-def _turn(record: Record) -> tuple[int, datetime]:
-    return record.priority, record.queued_at or record.created_at

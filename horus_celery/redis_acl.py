@@ -71,7 +71,7 @@ _SCRIPTS: Final = frozenset(
     | {"hdel", "hexists", "hget", "hgetall", "hincrby", "hkeys", "hlen", "hmget"}
     | {"hset", "hvals", "lindex", "llen", "lrange", "rpush"}
     | {"sadd", "smembers", "srem"}
-    | {"zadd", "zcard", "zrange", "zrangebyscore", "zrem"}
+    | {"zadd", "zcard", "zintercard", "zrange", "zrangebyscore", "zrem"}
     | {"zrevrange", "zrevrangebyscore", "zscore"}
 )
 #: Bells are rung, and looked at by the sweep; the wakes are listened to.

@@ -352,7 +352,7 @@ class Supervisor:
             version=__version__,
             uptime=self._clock.now() - self._since,
             counts=self._store.counts(self._contexts),
-            queues=self._store.queue_lengths(self._queues()),
+            queues=self._store.queue_lengths(self._queues(), contexts=self._contexts),
         )
 
     def trust_envelope(self) -> str:

@@ -16,6 +16,7 @@ import structlog
 from horus_celery.errors import (
     ConfigurationError,
     ConflictError,
+    DamagedError,
     HorusError,
     UnavailableError,
 )
@@ -73,9 +74,13 @@ class Noticeboard(Protocol):
         ...
 
 
+#: Stands for what is no text at all; it is no bundle either.
+_NO_TEXT: Final = b"\0"
 #: What was read is compared as it was read: without what is too long of it.
 _REPLACE: Final = """
-if redis.call('GETRANGE', KEYS[1], 0, ARGV[1]) == ARGV[2] then
+local found = redis.pcall('GETRANGE', KEYS[1], 0, ARGV[1])
+if type(found) == 'table' then found = '\\0' end
+if found == ARGV[2] then
   redis.call('SET', KEYS[1], ARGV[3])
 end
 """
@@ -89,8 +94,12 @@ class RedisNoticeboard:
         self._key = Keys.of(namespace).trust
 
     def read(self) -> bytes | None:
-        # The byte more tells what is too long, which is not read to its end.
-        text: bytes = ask(self._client, "GETRANGE", self._key, 0, _MAX_TEXT)
+        try:
+            # The byte more tells what is too long, which is not read to its end.
+            text: bytes = ask(self._client, "GETRANGE", self._key, 0, _MAX_TEXT)
+        except DamagedError:
+            # Junk like any other: else a bundle could not be hung out over it.
+            return _NO_TEXT
         return text or None
 
     def hang(self, text: str) -> None:

@@ -27,7 +27,9 @@ from horus_celery.statedir import SCOPES, StateDirectory
 from horus_celery.statements.keys import read_key_file
 from horus_celery.store.base import Bell, RecordStore
 from horus_celery.store.connection import connect, connect_blocking
-from horus_celery.store.redis import RedisLogs, RedisStore, RedisWakes
+from horus_celery.store.redis import RedisStore
+from horus_celery.store.redis_logs import RedisLogs
+from horus_celery.store.redis_wakes import RedisWakes
 from horus_celery.supervisor import Limits, Supervisor
 from horus_celery.sweep import Sweep
 from horus_celery.trustfile import TrustFile
@@ -175,9 +177,7 @@ def make_supervisor(
 
 
 def make_secrets(settings: Settings) -> SecretBook:
-    """Return the secrets of the API: those of each scope that the settings name.
-
-    Where they name none of a scope, the one on disk.
+    """Return the secrets of the API: those of the settings, and those on disk.
 
     Raises:
         ConfigurationError: if one on disk cannot be read, or by others, too.
@@ -205,9 +205,8 @@ def _given_secrets(settings: Settings, state: StateDirectory) -> Iterator[Given]
                 contexts=one.contexts,
                 place=f"{scope}_secrets",
             )
-        if not configured[scope]:
-            path = state.secret_file(scope)
-            yield Given(scope=scope, secret=state.secret(scope), place=str(path))
+        path = state.secret_file(scope)
+        yield Given(scope=scope, secret=state.secret(scope), place=str(path))
 
 
 def make_node(

@@ -20,7 +20,7 @@ import structlog
 
 from horus_celery.errors import HorusError
 from horus_celery.journal import process_mark
-from horus_celery.processes.tree import kill_told_of
+from horus_celery.processes.tree import is_running, kill_told_of
 
 _logger: Final = structlog.get_logger(__name__)
 
@@ -157,7 +157,7 @@ def _has_owner(name: str) -> bool:
     pid, _, rest = name.partition("-")
     started = rest.partition("-")[0]
     try:
-        return process_mark(int(pid)).started == int(started)
+        return is_running(int(pid)) and process_mark(int(pid)).started == int(started)
     except (ValueError, ProcessLookupError):
         return False
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+import string
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import Final
@@ -13,11 +15,21 @@ REGISTER: Final = "register"
 SCOPES: Final = (ADMIN, USER, REGISTER)
 #: The word for every context.
 ALL: Final = "*"
-#: 128 random bits written in base64.
+MIN_BITS: Final = 128
+#: So many bits written in base64.
 MIN_CHARS: Final = 22
 MAX_CHARS: Final = 512
 #: So many different letters the shortest one has at least.
 MIN_LETTERS: Final = 8
+#: What random bits are usually written in, the fewest letters first.
+_ALPHABETS: Final = (
+    string.digits,
+    string.digits + "abcdef",
+    string.digits + "ABCDEF",
+    string.digits + string.ascii_lowercase,
+    string.digits + string.ascii_uppercase,
+)
+_BASE64: Final = 64
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -58,9 +70,16 @@ def fault_of(secret: str) -> str | None:
         return "must be printable ASCII letters without spaces"
     if len(secret) > MAX_CHARS:
         return f"must have at most {MAX_CHARS} letters"
-    if len(secret) < MIN_CHARS or len(set(secret)) < MIN_LETTERS:
+    if len(set(secret)) < MIN_LETTERS or most_bits(secret) < MIN_BITS:
         return (
-            f"is too easy to guess: at least {MIN_CHARS} random letters, such as those"
-            " of `openssl rand -base64 32`, or leave it out to have one made"
+            f"is too easy to guess: at least {MIN_BITS} random bits, such as those of"
+            " `openssl rand -base64 32`, or leave it out to have one made"
         )
     return None
+
+
+def most_bits(secret: str) -> float:
+    """Return how many random bits a text can hold, by the letters it is written in."""
+    letters = set(secret)
+    sizes = (len(one) for one in _ALPHABETS if letters <= set(one))
+    return len(secret) * math.log2(next(sizes, _BASE64))

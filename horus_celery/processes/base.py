@@ -6,6 +6,8 @@ from dataclasses import dataclass
 from datetime import timedelta
 from typing import Final, Literal, Protocol, TypeAlias
 
+from horus_celery.errors import ConflictError
+
 #: `running` is a process that is there, whatever it says of itself; `starting` is one
 #: that ended and is to be started again; `crashed` is given up.
 ProcessStatus: TypeAlias = Literal["starting", "running", "stopped", "crashed"]
@@ -37,13 +39,17 @@ class ProcessManager(Protocol):
         """Start it; one that runs goes on.
 
         It begins anew: earlier ends do not count, and it waits no longer after them.
+
+        Raises:
+            ConflictError: if it is being stopped.
         """
         ...
 
     def stop(self, name: str) -> None:
         """End it, and return when it has ended; one that does not run stays so.
 
-        It is told by TERM; what is left of its group after its time is killed.
+        It is told by TERM; what is left of it after its time, and all that is below
+        it, is killed.
         """
         ...
 
@@ -57,3 +63,12 @@ class ProcessManager(Protocol):
         Those before its latest start may be gone.
         """
         ...
+
+
+def stopping(name: str) -> ConflictError:
+    """Say that what is to be started has not ended yet."""
+    return ConflictError(
+        f"{name} is being stopped, and finishes what it runs: start it when it has"
+        " ended",
+        reason="runner_stopping",
+    )

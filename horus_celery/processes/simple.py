@@ -7,9 +7,9 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import Final
 
-from horus_celery.processes.base import ManagedProcess, ProcessStatus
+from horus_celery.processes.base import ManagedProcess, ProcessStatus, stopping
 from horus_celery.processes.lines import last_lines
-from horus_celery.processes.supervisord import Supervisord
+from horus_celery.processes.supervisord import STOPPING, Supervisord
 
 KIND: Final = "simple"
 #: What supervisord's words mean: STARTING is one that runs, for less than two seconds
@@ -45,7 +45,11 @@ class SupervisordManager:
         self._processes = processes
 
     def start(self, name: str) -> None:
-        self._control.start(self._processes[name].program)
+        program = self._processes[name].program
+        if self._control.program(program).word == STOPPING:
+            # supervisord would say that it starts it, and let it end.
+            raise stopping(name)
+        self._control.start(program)
 
     def stop(self, name: str) -> None:
         process = self._processes[name]

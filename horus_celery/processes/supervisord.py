@@ -6,6 +6,7 @@ import http.client
 import re
 import shlex
 import socket
+import time
 import xmlrpc.client
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -25,6 +26,10 @@ REDIS: Final = "redis"
 #: How long an answer takes at most that waits for nothing.
 _PATIENCE: Final = timedelta(seconds=10)
 _WAIT: Final = True
+#: A program that was told to end, in supervisord's word.
+STOPPING: Final = "STOPPING"
+#: Between two looks whether it has.
+_STEP: Final = timedelta(milliseconds=50)
 #: What supervisord's configuration takes for the end of a value.
 _END: Final = re.compile(r"\s[;#]|[\r\n]")
 
@@ -183,7 +188,14 @@ class Supervisord:
             program: Its name.
             within: How long it may take to end by itself.
         """
-        self._try("stopProcess", f"{GROUP}:{program}", _WAIT, within=within + _PATIENCE)
+        within += _PATIENCE
+        deadline = time.monotonic() + within.total_seconds()
+        self._try("stopProcess", f"{GROUP}:{program}", _WAIT, within=within)
+        # Whoever else has it stopped is the one whom supervisord lets wait.
+        while self.program(program).word == STOPPING:
+            if time.monotonic() > deadline:
+                raise UnavailableError(f"{program} does not end")
+            time.sleep(_STEP.total_seconds())
 
     def shut_down(self) -> None:
         """Have it end everything, Redis last, and then itself."""

@@ -21,7 +21,12 @@ from typing import Final
 import horus_celery
 from horus_celery.errors import ConfigurationError, UnavailableError
 from horus_celery.processes import tree
-from horus_celery.processes.base import GRACE, ManagedProcess, ProcessStatus
+from horus_celery.processes.base import (
+    GRACE,
+    ManagedProcess,
+    ProcessStatus,
+    stopping,
+)
 from horus_celery.processes.lines import clean
 
 PREFIX: Final = "tmux:"
@@ -136,6 +141,8 @@ class TmuxManager:
                 self._open(program)
             elif pane.has_ended:
                 self._reopen(program, pane)
+            elif pane.is_stopped:
+                raise stopping(name)
 
     def stop(self, name: str) -> None:
         process = self._processes[name]

@@ -6,6 +6,7 @@ that end at their very start.
 
 from __future__ import annotations
 
+import signal
 import time
 from datetime import timedelta
 from typing import Any, Final
@@ -13,6 +14,7 @@ from typing import Any, Final
 from supervisor import process
 from supervisor.states import ProcessStates, SupervisorStates
 
+from horus_celery.processes import tree
 from horus_celery.processes.base import GRACE
 from horus_celery.processes.policy import Policy, Series
 
@@ -53,7 +55,10 @@ class WatchedProgram(process.Subprocess):  # type: ignore[misc]  # it ships no t
         return changed
 
     def kill(self, sig: int) -> Any:  # noqa: ANN401 - supervisor ships no types
+        # What a runner runs has sessions, and so groups, of its own.
+        below = tree.descendants(self.pid) if sig == signal.SIGKILL and self.pid else []
         refusal = super().kill(sig)
+        tree.signal_all(below, signal.SIGKILL)
         self._hurry()
         return refusal
 

@@ -11,12 +11,7 @@ from pydantic import ValidationError
 
 from horus_celery.errors import ConfigurationError
 from horus_celery.settings.files import unusable
-from horus_celery.settings.kinds import (
-    MIN_SECRET_CHARS,
-    Name,
-    NameOrAll,
-    Port,
-)
+from horus_celery.settings.kinds import Name, NameOrAll, Port
 from horus_celery.settings.lines import Place
 from horus_celery.settings.sources import (
     FILE_NAME,
@@ -41,7 +36,6 @@ from horus_celery.settings.words import complaint, shown
 __all__ = [
     "DEFAULT_STATE_DIR",
     "FILE_NAME",
-    "MIN_SECRET_CHARS",
     "OTHER_VARIABLES",
     "PREFIX",
     "Actor",

@@ -8,10 +8,17 @@ from pathlib import Path
 
 from horus_celery.settings.lines import Place
 from horus_celery.settings.values import Settings
+from horus_celery.store.address import read_address
 
 
 def unusable(settings: Settings) -> Iterator[tuple[Place, str]]:
     """Yield each setting whose file cannot be used, and what is said of it."""
+    if _is_no_directory(settings.state_dir):
+        said = "which is no directory: remove it, or choose another"
+        yield ("state_dir",), f"names {settings.state_dir}, {said}"
+    for option, file in _files_of_redis(settings.redis_url):
+        if why := _why_unreadable(file):
+            yield ("redis_url",), f"names {file} as {option}: {why}"
     for name in ("tls_cert", "tls_key"):
         path = getattr(settings, name)
         if path is not None and (why := _why_unreadable(path)):
@@ -23,6 +30,27 @@ def unusable(settings: Settings) -> Iterator[tuple[Place, str]]:
                 ("actors", index, "binary_path"),
                 f"names {path}, which is no file that this user may execute",
             )
+
+
+def _is_no_directory(path: Path) -> bool:
+    try:
+        return path.exists() and not path.is_dir()
+    except OSError:
+        return False
+
+
+def _files_of_redis(redis_url: str | None) -> Iterator[tuple[str, Path]]:
+    tls = None if redis_url is None else read_address(redis_url).tls
+    if tls is None:
+        return
+    named = {
+        "ssl_ca_certs": tls.ca_certs,
+        "ssl_certfile": tls.certfile,
+        "ssl_keyfile": tls.keyfile,
+    }
+    for option, path in named.items():
+        if path is not None:
+            yield option, Path(path)
 
 
 def _why_unreadable(path: Path) -> str:

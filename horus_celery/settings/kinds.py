@@ -12,11 +12,10 @@ from typing import Annotated, Any, Final
 
 from pydantic import AfterValidator, Field, SecretStr, StringConstraints
 
+from horus_celery.api_secrets.secret import fault_of
 from horus_celery.errors import ConfigurationError
 from horus_celery.store.address import read_address
 
-#: 128 random bits written in base64.
-MIN_SECRET_CHARS: Final = 22
 REDIS_SCHEMES: Final = ("redis", "rediss", "unix", "redis+socket", "sentinel")
 
 _NAME: Final = "[A-Za-z0-9][A-Za-z0-9._@:-]{0,127}"
@@ -98,14 +97,9 @@ def entries(value: object) -> object:
 
 
 def strong(secret: SecretStr) -> SecretStr:
-    text = secret.get_secret_value()
-    if len(text) < MIN_SECRET_CHARS or len(set(text)) < MIN_SECRET_CHARS // 3:
-        raise ValueError(
-            f"is too easy to guess: at least {MIN_SECRET_CHARS} characters, such as"
-            " `openssl rand -base64 32`"
-        )
-    if not (text.isascii() and text.isprintable() and " " not in text):
-        raise ValueError("has other than printable ASCII letters")
+    fault = fault_of(secret.get_secret_value())
+    if fault is not None:
+        raise ValueError(fault)
     return secret
 
 

@@ -24,6 +24,8 @@ from horus_celery.settings.kinds import Location, Name, NameOrAll, Port, Switch
 from horus_celery.settings.lines import Place
 
 DEFAULT_STATE_DIR: Final = Path("~/.horus")
+#: A hundred years in seconds: much longer ago is no moment that a clock can tell.
+MAX_TTL: Final = 100 * 365 * 24 * 3600
 
 
 class SettingError(ValueError):
@@ -47,7 +49,11 @@ class GivenSecret(BaseModel):
     #: The contexts that it opens, "*" being all.
     contexts: Annotated[
         tuple[NameOrAll, ...],
-        Field(min_length=1, description='a list of names, such as ["A"]'),
+        Field(
+            min_length=1,
+            max_length=1000,
+            description='a list of names, 1000 at most, such as ["A"]',
+        ),
         AfterValidator(kinds.once),
     ] = ("*",)
 
@@ -187,7 +193,7 @@ class Settings(BaseModel):
         Field(description="a list of addresses or networks, such as 10.0.0.0/8"),
     ] = ()
     #: How long the record of a finished job is kept, in seconds; its receipt stays.
-    result_ttl: Annotated[int, kinds.number(60, None, " (seconds)")] = 7 * 24 * 3600
+    result_ttl: Annotated[int, kinds.number(60, MAX_TTL, " (seconds)")] = 7 * 24 * 3600
     #: Calls that one secret may make in a second, for long; a batch counts each call.
     rate_limit: Annotated[int, kinds.number(1, None)] = 5000
     #: Largest body of one statement.

@@ -92,6 +92,15 @@ class Tally:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Ahead:
+    """How many queued records have their turn before one."""
+
+    count: int
+    #: Whether all of them were looked at.
+    is_all: bool
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class ArchivedReceipt:
     """What is kept of a record that was retired."""
 
@@ -188,15 +197,32 @@ class RecordStore(Protocol):
         """
         ...
 
-    def queue_lengths(self, queues: Sequence[str]) -> Mapping[str, int]:
+    def queue_lengths(
+        self, queues: Sequence[str], *, contexts: frozenset[str] | None = None
+    ) -> Mapping[str, int]:
         """Return how many queued records stand in each queue.
 
-        Not those that wait for their `not_before`.
+        Not those that wait for their `not_before`. With `contexts` only theirs are
+        counted.
         """
         ...
 
-    def running_on(self, runners: Sequence[str]) -> Mapping[str, int]:
-        """Return how many records each runner holds."""
+    def ahead(
+        self, digest: str, *, limit: int, contexts: frozenset[str] | None = None
+    ) -> Ahead:
+        """Return how many records have their turn before a queued one in its queue.
+
+        At most `limit` of them are looked at; with `contexts` only theirs are counted.
+        """
+        ...
+
+    def running_on(
+        self, runners: Sequence[str], *, contexts: frozenset[str] | None = None
+    ) -> Mapping[str, int]:
+        """Return how many records each runner holds.
+
+        With `contexts` only theirs are counted.
+        """
         ...
 
     def tally(self) -> Tally:
@@ -266,9 +292,9 @@ class RecordStore(Protocol):
         """Return queued records that were not rung since that moment.
 
         Also those queued before it whose ring was never noted, but not those that wait
-        for their `not_before`. Up to `limit` of each queue and step of priority,
-        together and longest silent first: so the backlog of one queue hides nothing of
-        another.
+        for their `not_before`. Up to `limit` of each queue and step of priority (fewer,
+        but at least one, where there are many), together and longest silent first: so
+        the backlog of one queue hides nothing of another.
         """
         ...
 

@@ -25,6 +25,7 @@ from horus_celery.lifecycle import TERMINAL, Event, Status, advance
 from horus_celery.record import LEASE, Change, Record, Summary
 from horus_celery.store.base import (
     BUCKETS,
+    Ahead,
     ArchivedReceipt,
     Bell,
     Chunk,
@@ -251,19 +252,50 @@ class MemoryStore:
                 counts[entry.record.status] += _is_of(contexts, entry.record.summary)
             return counts
 
-    def queue_lengths(self, queues: Sequence[str]) -> Mapping[str, int]:
+    def queue_lengths(
+        self, queues: Sequence[str], *, contexts: frozenset[str] | None = None
+    ) -> Mapping[str, int]:
         with self._answering():
             standing = Counter(
                 record.queue
                 for record in self._queued()
                 if self._entries[record.summary.digest].rung_at is not None
+                and _is_of(contexts, record.summary)
             )
             return {queue: standing[queue] for queue in queues}
 
-    def running_on(self, runners: Sequence[str]) -> Mapping[str, int]:
+    def ahead(
+        self, digest: str, *, limit: int, contexts: frozenset[str] | None = None
+    ) -> Ahead:
+        with self._answering():
+            entry = self._entries.get(digest)
+            if entry is None or entry.record.status is not Status.QUEUED:
+                return Ahead(count=0, is_all=True)
+            own = entry.record
+            order = sorted(
+                (step(one.priority), rung_at, one.summary.digest)
+                for one in self._queued()
+                if one.queue == own.queue and step(one.priority) <= step(own.priority)
+                if (rung_at := self._entries[one.summary.digest].rung_at) is not None
+            )
+            digests = [other for *_, other in order]
+            place = digests.index(digest) if digest in digests else len(digests)
+            count = sum(
+                _is_of(contexts, self._entries[other].record.summary)
+                for other in digests[: min(place, limit)]
+            )
+            return Ahead(count=count, is_all=place < limit)
+
+    def running_on(
+        self, runners: Sequence[str], *, contexts: frozenset[str] | None = None
+    ) -> Mapping[str, int]:
         with self._answering():
             records = (entry.record for entry in self._entries.values())
-            held = Counter(record.ran_on for record in records if record.is_held)
+            held = Counter(
+                record.ran_on
+                for record in records
+                if record.is_held and _is_of(contexts, record.summary)
+            )
             return {runner: held[runner] for runner in runners}
 
     def tally(self) -> Tally:

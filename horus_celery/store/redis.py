@@ -4,72 +4,40 @@ from __future__ import annotations
 
 import hashlib
 import re
-import secrets
-import threading
 from base64 import urlsafe_b64encode
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
-from dataclasses import asdict, dataclass, fields
+from dataclasses import fields
 from datetime import datetime, timedelta
-from functools import cache
 from operator import attrgetter
-from pathlib import Path
 from types import MappingProxyType
-from typing import Any, Final, Self
+from typing import Any, Final
 
 import orjson
 import redis
-from redis.client import PubSub
-from redis.exceptions import NoScriptError
 
 from horus_celery.errors import (
     DamagedError,
     IdTaken,
     IllegalTransition,
-    MalformedError,
     NotFoundError,
-    UnavailableError,
 )
 from horus_celery.instants import from_ms, to_ms
-from horus_celery.lifecycle import HELD, TERMINAL, TRANSITIONS, Event, Status
+from horus_celery.lifecycle import HELD, TERMINAL, Event, Status
 from horus_celery.record import LEASE, Change, Record, Summary
 from horus_celery.store.base import (
-    BUCKETS,
+    Ahead,
     ArchivedReceipt,
     Bell,
-    Chunk,
     Filter,
     Histogram,
-    LogLine,
-    Stream,
     Tally,
-    Watch,
 )
 from horus_celery.store.connection import ask, ask_all
 from horus_celery.store.keys import STEPS, Keys
 from horus_celery.store.packing import pack, unpack
+from horus_celery.store.scripts import BUCKETS_MS, FIELDS, make_scripts
 
-#: The fields of the hash that make a record, in the order in which scripts read them.
-_FIELDS: Final = (
-    "summary",
-    "envelope",
-    "status",
-    "reason",
-    "priority",
-    "not_before",
-    "created_at",
-    "queued_at",
-    "started_at",
-    "ended_at",
-    "attempt",
-    "ran_on",
-    "exit_code",
-    "result",
-    "receipt",
-    "queue",
-    "seq",
-)
-_SEQ: Final = _FIELDS.index("seq")
+_SEQ: Final = FIELDS.index("seq")
 #: Where the time of an event is kept; the script adds `ended_at` when the job is over.
 _TIME_OF: Final[Mapping[Event, str]] = MappingProxyType(
     {
@@ -80,31 +48,12 @@ _TIME_OF: Final[Mapping[Event, str]] = MappingProxyType(
 )
 #: The facts that are long texts; the envelope is one, too.
 _TEXTS: Final = frozenset({"result", "receipt"})
-#: Upper bounds of the histograms, in ms, as the scripts write them.
-_BUCKETS: Final = tuple(round(bound * 1000) for bound in BUCKETS)
 #: A field of the tally, and what stands in it.
 _TALLIED: Final = re.compile(rb"[0-9A-Za-z._@:|-]+")
 _NUMBER: Final = re.compile(rb"[0-9]{1,15}")
 _PRIORITIES: Final = frozenset(str(priority).encode() for priority in range(10))
-_LUA: Final = Path(__file__).parent / "lua"
 #: Entries that one script of `list` looks at before it lets others have their turn.
 _LIST_BUDGET: Final = 4000
-
-#: Lines that a log keeps: more than a runner lets any job write (4 MiB, a byte each),
-#: so it bounds what others append and cuts no honest log.
-_LOG_CAP: Final = 4 * 1024 * 1024
-#: Chunks that one script appends.
-_APPEND_SIZE: Final = 200
-_STREAMS: Final[Mapping[bytes, Stream]] = MappingProxyType(
-    {b"o": Stream.STDOUT, b"e": Stream.STDERR}
-)
-_CURSOR: Final = re.compile(r"[0-9]{1,15}-0", re.ASCII)
-
-#: How often the listener looks whether it shall end.
-_TURN: Final = timedelta(milliseconds=250)
-#: Turns without any sign of life before the listener asks for one, and then gives up.
-_SILENT_TURNS: Final = 16
-_RECONNECT_AFTER: Final = timedelta(milliseconds=200)
 
 
 class RedisStore:
@@ -113,7 +62,7 @@ class RedisStore:
     def __init__(self, client: redis.Redis, namespace: str) -> None:
         self._client = client
         self._keys = Keys.of(namespace)
-        self._scripts = _scripts(namespace)
+        self._scripts = make_scripts(namespace)
 
     def add(
         self,
@@ -153,7 +102,7 @@ class RedisStore:
 
     def get(self, digest: str, *, contexts: frozenset[str] | None = None) -> Record:
         if contexts is None:
-            values = ask(self._client, "HMGET", self._keys.record + digest, *_FIELDS)
+            values = ask(self._client, "HMGET", self._keys.record + digest, *FIELDS)
         else:
             values = contexts and self._run("get", digest, *contexts)
         if not values or values[0] is None:
@@ -220,15 +169,35 @@ class RedisStore:
             for status, (group,) in zip(Status, groups, strict=True)
         }
 
-    def queue_lengths(self, queues: Sequence[str]) -> Mapping[str, int]:
+    def queue_lengths(
+        self, queues: Sequence[str], *, contexts: frozenset[str] | None = None
+    ) -> Mapping[str, int]:
         keys = [
             f"{self._keys.bells}{step}:{queue}" for queue in queues for step in STEPS
         ]
-        lengths = ask_all(self._client, "ZCARD", keys)
+        if contexts is None:
+            lengths = ask_all(self._client, "ZCARD", keys)
+        else:
+            lengths = iter(self._theirs(keys, contexts, (Status.QUEUED,)))
         return {queue: sum(next(lengths) for _ in STEPS) for queue in queues}
 
-    def running_on(self, runners: Sequence[str]) -> Mapping[str, int]:
-        return dict(zip(runners, self._run("running", *runners), strict=True))
+    def ahead(
+        self, digest: str, *, limit: int, contexts: frozenset[str] | None = None
+    ) -> Ahead:
+        if contexts is not None and not contexts:
+            return Ahead(count=0, is_all=True)
+        count, is_all = self._run("ahead", digest, limit, *(contexts or ()))
+        return Ahead(count=count, is_all=bool(is_all))
+
+    def running_on(
+        self, runners: Sequence[str], *, contexts: frozenset[str] | None = None
+    ) -> Mapping[str, int]:
+        if contexts is None:
+            held = self._run("running", *runners)
+        else:
+            keys = [self._keys.held + runner for runner in runners]
+            held = self._theirs(keys, contexts, HELD)
+        return dict(zip(runners, held, strict=True))
 
     def tally(self) -> Tally:
         said = ask(self._client, "HGETALL", self._keys.tally)
@@ -282,6 +251,18 @@ class RedisStore:
         found.sort(key=lambda each: (int(each[1]), each[0]))
         return tuple(_bell(each, is_due=False) for each in found)
 
+    def _theirs(
+        self, keys: Sequence[str], contexts: frozenset[str], statuses: Iterable[Status]
+    ) -> Sequence[int]:
+        """Count the records of these contexts and statuses in each sorted set."""
+        groups = (
+            self._groups(Filter(status=status, contexts=contexts))
+            for status in statuses
+        )
+        indexes = [index for (group,) in groups for index in group]
+        counts: Sequence[int] = self._run("theirs", len(keys), keys=[*keys, *indexes])
+        return counts
+
     def _run(
         self, script: str, *args: str | int | bytes, keys: Sequence[str] = ()
     ) -> Any:  # noqa: ANN401 - what a script answers is read by its caller
@@ -319,233 +300,6 @@ class RedisStore:
             groups.append([f"{by}{begin}{context}" for context in sorted(theirs)])
         groups += [[f"{by}{name}:{value}"] for name, value in values.items()]
         return groups or [[self._keys.every]]
-
-
-class RedisLogs:
-    """A `LogStore` on Redis: one list per job."""
-
-    def __init__(self, client: redis.Redis, namespace: str) -> None:
-        self._client = client
-        self._keys = Keys.of(namespace)
-        self._append = _scripts(namespace)["append"]
-        #: What was sent last without an answer, so that it is not sent twice.
-        self._unsure: dict[str, _Sending] = {}
-
-    def append(self, digest: str, chunks: Iterable[Chunk]) -> None:
-        rest = list(chunks)
-        while rest:
-            sent = self._unsure.pop(digest, None)
-            if sent is None or not sent.begins(rest):
-                sent = _Sending.of(rest[:_APPEND_SIZE])
-            try:
-                self._send(digest, rest[: sent.count], sent.token)
-            except UnavailableError:
-                self._unsure[digest] = sent
-                raise
-            del rest[: sent.count]
-
-    def read(self, digest: str, *, after: str | None, limit: int) -> Sequence[LogLine]:
-        if after is not None and _CURSOR.fullmatch(after) is None:
-            raise MalformedError("schema.after", "after is no cursor of a log line")
-        key = self._keys.log + digest
-        start = 0 if after is None else int(after.partition("-")[0])
-        lines: list[LogLine] = []
-        while count := limit - len(lines):
-            entries = ask(self._client, "LRANGE", key, start, start + count - 1)
-            lines.extend(_lines(entries, start + 1))
-            if len(entries) < count:
-                break
-            start += count
-        return lines
-
-    def _send(self, digest: str, chunks: Sequence[Chunk], token: str) -> None:
-        entries = [_entry(chunk, "") for chunk in chunks[:-1]]
-        entries.append(_entry(chunks[-1], token))
-        self._append.run(self._client, (), [digest, token, _LOG_CAP, *entries])
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class _Sending:
-    """Some chunks on their way, by a name that the log knows them by."""
-
-    token: str
-    count: int
-    first: Chunk
-    last: Chunk
-
-    @classmethod
-    def of(cls, chunks: Sequence[Chunk]) -> Self:
-        token = secrets.token_urlsafe(9)
-        return cls(token=token, count=len(chunks), first=chunks[0], last=chunks[-1])
-
-    def begins(self, chunks: Sequence[Chunk]) -> bool:
-        """Whether these very chunks stand at the beginning."""
-        return (
-            len(chunks) >= self.count
-            and chunks[0] is self.first
-            and chunks[self.count - 1] is self.last
-        )
-
-
-class RedisWakes:
-    """A `Wakes` on Redis: one thread listens for all watches of this process.
-
-    It starts with the first watch, so also behind a fork.
-    """
-
-    def __init__(self, blocking_client: redis.Redis, namespace: str) -> None:
-        self._client = blocking_client
-        self._channel = Keys.of(namespace).wakes
-        self._lock = threading.Lock()
-        self._watches: dict[bytes, set[_RedisWatch]] = {}
-        self._closed = threading.Event()
-        self._listener: threading.Thread | None = None
-
-    @contextmanager
-    def watch(self, digest: str) -> Iterator[Watch]:
-        watch = _RedisWatch(self._closed)
-        name = digest.encode()
-        with self._lock:
-            self._watches.setdefault(name, set()).add(watch)
-            # Whoever watches before the subscription stands is woken when it does.
-            self._start_listening()
-        try:
-            yield watch
-        finally:
-            with self._lock:
-                self._watches[name].discard(watch)
-                if not self._watches[name]:
-                    del self._watches[name]
-
-    def close(self) -> None:
-        with self._lock:
-            self._closed.set()
-            listener = self._listener
-        self._wake_all()
-        if listener is not None and listener.is_alive():
-            listener.join()
-
-    def _start_listening(self) -> None:
-        if self._closed.is_set():
-            return
-        if self._listener is None or not self._listener.is_alive():
-            self._listener = threading.Thread(
-                target=self._listen, name="horus-wakes", daemon=True
-            )
-            self._listener.start()
-
-    def _listen(self) -> None:
-        while not self._closed.is_set():
-            pubsub = PubSub(self._client.connection_pool)
-            try:
-                self._follow(pubsub)
-            except (redis.RedisError, OSError):
-                self._wake_all()
-                self._closed.wait(_RECONNECT_AFTER.total_seconds())
-            finally:
-                pubsub.close()
-
-    def _follow(self, pubsub: PubSub) -> None:
-        pubsub.subscribe(self._channel)
-        silent_turns = 0
-        while not self._closed.is_set():
-            message = pubsub.get_message(timeout=_TURN.total_seconds())
-            if message is None:
-                silent_turns += 1
-                _look_for_life(pubsub, silent_turns)
-                continue
-            silent_turns = 0
-            if message["type"] == "message":
-                self._wake(message["data"])
-            elif message["type"] == "subscribe":
-                self._wake_all()
-
-    def _wake(self, digest: bytes) -> None:
-        with self._lock:
-            for watch in self._watches.get(digest, ()):
-                watch.changed.set()
-
-    def _wake_all(self) -> None:
-        with self._lock:
-            for watches in self._watches.values():
-                for watch in watches:
-                    watch.changed.set()
-
-
-class _RedisWatch:
-    def __init__(self, closed: threading.Event) -> None:
-        self.changed = threading.Event()
-        self._closed = closed
-
-    def wait(self, timeout: timedelta) -> bool:
-        # Closing sets the one and then the other, so nobody sleeps through it.
-        if self._closed.is_set():
-            return False
-        changed = self.changed.wait(timeout.total_seconds())
-        if self._closed.is_set():
-            return False
-        # What comes between these two lines is seen by the reading that follows.
-        self.changed.clear()
-        return changed
-
-
-class _Script:
-    """A script that the server keeps, and is given again when it has lost it."""
-
-    def __init__(self, text: str) -> None:
-        self._text = text
-        self._sha = hashlib.sha1(text.encode(), usedforsecurity=False).hexdigest()
-
-    def run(
-        self,
-        client: redis.Redis,
-        keys: Sequence[str],
-        args: Sequence[str | int | bytes],
-    ) -> Any:  # noqa: ANN401 - see RedisStore._run
-        try:
-            return ask(client, "EVALSHA", self._sha, len(keys), *keys, *args)
-        except NoScriptError:
-            return ask(client, "EVAL", self._text, len(keys), *keys, *args)
-
-
-@cache
-def _scripts(namespace: str) -> Mapping[str, _Script]:
-    head = _tables(namespace) + (_LUA / "prelude.lua").read_text("utf-8")
-    return {
-        path.stem: _Script(head + path.read_text("utf-8"))
-        for path in _LUA.glob("*.lua")
-        if path.stem != "prelude"
-    }
-
-
-def _tables(namespace: str) -> str:
-    following = {
-        status.value: _table(
-            {event: to for (at, event), to in TRANSITIONS.items() if at == status}
-        )
-        for status in Status
-    }
-    return "\n".join(
-        [
-            f"local KEY = {_table(asdict(Keys.of(namespace)))}",
-            f"local NEXT = {_table(following)}",
-            f"local OVER = {_table(dict.fromkeys(sorted(TERMINAL), 'true'))}",
-            f"local HELD = {_table(dict.fromkeys(sorted(HELD), 'true'))}",
-            f"local FIELDS = {{ {', '.join(map(repr, _FIELDS))} }}",
-            f"local BUCKETS = {{ {', '.join(map(str, _BUCKETS))} }}",
-            "",
-        ]
-    )
-
-
-def _table(values: Mapping[str, str]) -> str:
-    """Write a table for Lua; none of our words holds a quotation mark."""
-    lines = (f"['{name}'] = {_value(value)}" for name, value in values.items())
-    return f"{{ {', '.join(lines)} }}"
-
-
-def _value(value: str) -> str:
-    return value if value == "true" or value.startswith("{") else f"'{value}'"
 
 
 def _token(digest: str, change: Change) -> str:
@@ -764,7 +518,7 @@ def _tally(numbers: Mapping[tuple[str, ...], int]) -> Tally:
 
 
 def _histogram(numbers: Mapping[str, int]) -> Histogram:
-    counts = [numbers.get(str(bucket), 0) for bucket in (*_BUCKETS, "more")]
+    counts = [numbers.get(str(bucket), 0) for bucket in (*BUCKETS_MS, "more")]
     total = timedelta(milliseconds=numbers.get("total", 0))
     return Histogram(counts=tuple(counts), total=total)
 
@@ -785,43 +539,6 @@ def _archived(
                 )
             except (ValueError, TypeError, KeyError):
                 continue
-
-
-def _entry(chunk: Chunk, token: str) -> bytes:
-    letter = "o" if chunk.stream is Stream.STDOUT else "e"
-    return f"{letter}{to_ms(chunk.at)} {token} ".encode() + chunk.data
-
-
-def _lines(entries: Iterable[bytes], first: int) -> Iterator[LogLine]:
-    """Read those entries that a runner may have written."""
-    for number, entry in enumerate(entries, first):
-        try:
-            yield _line(number, entry)
-        except (ValueError, KeyError):
-            continue
-
-
-def _line(number: int, entry: bytes) -> LogLine:
-    head, _, data = entry.split(b" ", 2)
-    return LogLine(
-        cursor=f"{number}-0",
-        at=from_ms(int(head[1:])),
-        stream=_STREAMS[head[:1]],
-        text=data.decode("utf-8", "replace").removesuffix("\n"),
-        ends_line=data.endswith(b"\n"),
-    )
-
-
-def _look_for_life(pubsub: PubSub, silent_turns: int) -> None:
-    """Ask a silent server for a sign, and give up when none comes.
-
-    Raises:
-        redis.ConnectionError: to give up.
-    """
-    if silent_turns == _SILENT_TURNS:
-        pubsub.ping()
-    elif silent_turns >= 2 * _SILENT_TURNS:
-        raise redis.ConnectionError
 
 
 def _damaged(digest: str) -> DamagedError:

@@ -140,6 +140,14 @@ def test_all_of_them_are_shown_with_what_manages_them(client, eventually):
         eventually(lambda name=name: view(client, name)["status"] == "running")
 
 
+def test_supervisord_listens_on_a_socket_for_this_user_alone(town):
+    path = town.state_dir / "run" / "sup.sock"
+    assert path.is_socket()
+    assert path.stat().st_mode & 0o777 == 0o700
+    supervisord = (town.state_dir / "run" / "supervisord.conf").read_text()
+    assert "inet_http_server" not in supervisord
+
+
 @pytest.mark.parametrize("name", ["here", "there"])
 def test_an_actor_runs_jobs(client, name):
     outcome = client.run("print('done')", runner=name)

@@ -12,7 +12,9 @@ from horus_celery.registry import MemoryRegistry, RedisRegistry, Registry
 from horus_celery.store.base import LogStore, RecordStore, Wakes
 from horus_celery.store.connection import connect, connect_blocking
 from horus_celery.store.memory import MemoryLogs, MemoryStore, MemoryWakes
-from horus_celery.store.redis import RedisLogs, RedisStore, RedisWakes
+from horus_celery.store.redis import RedisStore
+from horus_celery.store.redis_logs import RedisLogs
+from horus_celery.store.redis_wakes import RedisWakes
 from horus_celery.trustpost import (
     MemoryNoticeboard,
     Noticeboard,

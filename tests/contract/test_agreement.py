@@ -149,12 +149,13 @@ def machine(redis_url, namespace, make_summary, clock):
         def they_agree(self):
             for contexts in (None, frozenset({"lab"}), frozenset({"lab", "billing"})):
                 self.both("counts", contexts)
+                queues = ["python", "system", *QUEUES]
+                self.both("queue_lengths", queues, contexts=contexts)
+                self.both("running_on", ["named", "nobody"], contexts=contexts)
                 for number in range(3):
                     self.both("named", f"job-{number}", contexts=contexts)
                     self.both("archived", f"job-{number}", contexts=contexts)
                     self.both("get", digest_of(number), contexts=contexts)
-            self.both("queue_lengths", ["python", "system", *QUEUES])
-            self.both("running_on", ["named", "nobody"])
             self.both("tally")
             for limit in (1, 10):
                 self.both("finished", before=clock.at, limit=limit)

@@ -15,7 +15,7 @@ from pathlib import Path
 
 import pytest
 
-from horus_celery.errors import ConfigurationError, UnavailableError
+from horus_celery.errors import ConfigurationError, ConflictError, UnavailableError
 from horus_celery.journal import process_mark
 from horus_celery.processes import tmux, tree, window
 from horus_celery.processes.base import ManagedProcess
@@ -37,6 +37,11 @@ print("ready", os.getpid(), flush=True)
 signal.sigwait([signal.SIGTERM])
 print("finished", flush=True)
 """
+#: Takes a moment for its end.
+SLOW = ORDERLY.replace(
+    'print("finished"',
+    'print("asked", flush=True); import time; time.sleep(2); print("finished"',
+)
 #: Has a child, and neither of them comes to an end.
 STUBBORN = """\
 import signal, subprocess, sys, time
@@ -45,6 +50,11 @@ child = subprocess.Popen([sys.executable, "-c", "import time; time.sleep(600)"])
 print("child", child.pid, flush=True)
 time.sleep(600)
 """
+#: Its child has a session of its own, as scripts of a runner have.
+SPREADS = STUBBORN.replace(
+    '"import time; time.sleep(600)"]',
+    '"import time; time.sleep(600)"], start_new_session=True',
+)
 FAILS = "print('no luck', flush=True); raise SystemExit(3)"
 TALKS = """\
 import time
@@ -55,7 +65,9 @@ time.sleep(600)
 """
 PROGRAMS = {
     "orderly": (ORDERLY, PATIENT),
+    "slow": (SLOW, PATIENT),
     "stubborn": (STUBBORN, IMPATIENT),
+    "spreads": (SPREADS, IMPATIENT),
     "fails": (FAILS, PATIENT),
     "talks": (TALKS, IMPATIENT),
     "two.of@a:kind": (ORDERLY, PATIENT),
@@ -253,12 +265,39 @@ def test_one_that_was_stopped_can_be_started_again(manager):
     assert manager.status("orderly") == "running"
 
 
-def test_one_that_does_not_end_in_time_is_killed_with_its_group(manager):
-    manager.start("stubborn")
-    child = pid_of(said(manager, "stubborn", "child"))
-    manager.stop("stubborn")
-    assert manager.status("stubborn") == "stopped"
-    until(lambda: not is_there(child))
+def test_who_stops_what_is_being_stopped_waits_for_its_end_as_well(manager):
+    manager.start("slow")
+    pid = pid_of(said(manager, "slow", "ready"))
+    first = threading.Thread(target=manager.stop, args=["slow"])
+    first.start()
+    said(manager, "slow", "asked")
+    manager.stop("slow")
+    assert not is_there(pid)
+    assert manager.status("slow") == "stopped"
+    first.join()
+
+
+def test_what_is_being_stopped_is_not_said_to_be_started(manager):
+    manager.start("slow")
+    said(manager, "slow", "ready")
+    stopping = threading.Thread(target=manager.stop, args=["slow"])
+    stopping.start()
+    said(manager, "slow", "asked")
+    with pytest.raises(ConflictError, match="is being stopped"):
+        manager.start("slow")
+    stopping.join()
+    manager.start("slow")
+    said(manager, "slow", "ready")
+    assert manager.status("slow") == "running"
+
+
+@pytest.mark.parametrize("name", ["stubborn", "spreads"])
+def test_one_that_does_not_end_in_time_is_killed_with_all_below_it(manager, name):
+    manager.start(name)
+    child = pid_of(said(manager, name, "child"))
+    manager.stop(name)
+    assert manager.status(name) == "stopped"
+    until(lambda: not tree.is_running(child))
 
 
 def test_one_that_was_given_up_is_crashed_until_somebody_starts_it(manager):

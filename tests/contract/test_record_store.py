@@ -12,6 +12,7 @@ from horus_celery.lifecycle import TERMINAL, TRANSITIONS, Event, Status
 from horus_celery.record import LEASE, Change
 from horus_celery.store.base import (
     BUCKETS,
+    Ahead,
     ArchivedReceipt,
     Chunk,
     Filter,
@@ -216,6 +217,51 @@ def test_queued_records_are_counted_by_queue(record, store, make, queue):
         "v": 0,
     }
     assert store.queue_lengths([]) == {}
+
+
+def test_a_place_in_a_queue_is_told_by_priority_and_time(record, store, clock, make):
+    def add(**facts):
+        clock.advance(seconds=1)
+        return record(**facts).summary.digest
+
+    first = add(priority=4)
+    urgent = add(priority=0, context_id="lab")
+    last = add(priority=9)
+    middle = add(priority=5, context_id="lab")
+    add(priority=0, executor="system", queue="system")
+    add(priority=0, queue="python.at.r")
+    add(priority=0, not_before=clock.at + timedelta(hours=1))
+    add(priority=0, queue=None)
+    places = [store.ahead(digest, limit=10) for digest in (urgent, first, middle, last)]
+    assert places == [Ahead(count=number, is_all=True) for number in range(4)]
+    lab = frozenset({"lab"})
+    assert store.ahead(last, limit=10, contexts=lab) == Ahead(count=2, is_all=True)
+    assert store.ahead(last, limit=10, contexts=frozenset()) == Ahead(
+        count=0, is_all=True
+    )
+    assert store.ahead(last, limit=2) == Ahead(count=2, is_all=False)
+    assert store.ahead(last, limit=1, contexts=lab) == Ahead(count=1, is_all=False)
+    make(store.get(urgent), Event.CLAIMED, attempt=1, ran_on="r")
+    assert store.ahead(last, limit=10) == Ahead(count=2, is_all=True)
+    for other in (urgent, UNKNOWN):
+        assert store.ahead(other, limit=10) == Ahead(count=0, is_all=True)
+
+
+def test_with_contexts_only_their_records_are_counted_in_a_queue(record, store, make):
+    for priority in range(10):
+        record(context_id="lab", priority=priority)
+    record(context_id="billing")
+    record(context_id="lab", queue="system")
+    make(record(context_id="lab"), Event.CLAIMED)
+    for contexts, length in (
+        (None, 11),
+        (frozenset({"lab"}), 10),
+        (frozenset({"billing"}), 1),
+        (frozenset({"lab", "billing", "other"}), 11),
+        (frozenset({"other"}), 0),
+        (frozenset(), 0),
+    ):
+        assert store.queue_lengths(["python"], contexts=contexts) == {"python": length}
 
 
 def test_what_waits_for_its_time_stands_in_no_queue(record, store, clock):
@@ -582,6 +628,23 @@ def test_what_a_runner_holds_is_counted(record, make, store):
     make(held[1], Event.CLAIMED, ran_on="second")
     assert store.running_on(["first", "second"]) == {"first": 1, "second": 2}
     assert store.running_on([]) == {}
+
+
+def test_with_contexts_only_their_records_are_counted_on_a_runner(record, make, store):
+    held = [
+        make(record(context_id=context), Event.CLAIMED, ran_on="first")
+        for context in ("lab", "lab", "billing")
+    ]
+    make(held[0], Event.STOP_ASKED)
+    for contexts, running in (
+        (None, 3),
+        (frozenset({"lab"}), 2),
+        (frozenset({"lab", "billing"}), 3),
+        (frozenset({"other"}), 0),
+        (frozenset(), 0),
+    ):
+        found = store.running_on(["first", "second"], contexts=contexts)
+        assert found == {"first": running, "second": 0}
 
 
 # --- tallied ---------------------------------------------------------------------

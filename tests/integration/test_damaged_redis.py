@@ -15,8 +15,11 @@ from horus_celery.record import LEASE, Change
 from horus_celery.registry import RedisRegistry
 from horus_celery.store.base import Chunk, Filter, Stream
 from horus_celery.store.connection import connect
-from horus_celery.store.redis import RedisLogs, RedisStore
+from horus_celery.store.keys import Keys
+from horus_celery.store.redis import RedisStore
+from horus_celery.store.redis_logs import RedisLogs
 from horus_celery.sweep import GRACE, Sweep
+from horus_celery.trustpost import RedisNoticeboard
 
 pytestmark = pytest.mark.integration
 
@@ -124,13 +127,17 @@ class Peopled(World):
             )
             for event in (Event.CLAIMED, Event.REQUEUED, Event.STOP_ASKED):
                 yield lambda r=record, e=event: self.apply(r, e, attempt=2)
+            yield lambda d=digest: store.ahead(d, limit=10)
+            yield lambda d=digest: store.ahead(d, limit=10, contexts=THEIRS)
             yield lambda d=digest: store.delete(d)
             yield lambda d=digest: store.retire(d)
         yield self.add
         yield store.counts
         yield lambda: store.counts(THEIRS)
         yield lambda: store.queue_lengths(["python", "python.at.named"])
+        yield lambda: store.queue_lengths(["python"], contexts=THEIRS)
         yield lambda: store.running_on(["r", "named"])
+        yield lambda: store.running_on(["r"], contexts=THEIRS)
         yield store.tally
         yield lambda: store.count_swept({"due": 1})
         yield lambda: store.finished(before=at + timedelta(days=1), limit=10)
@@ -444,6 +451,21 @@ def test_a_queue_that_is_none_hides_no_bell_of_another(world):
     world.client.delete("python\x06\x163")
     world.settle()
     assert world.dispatcher.queue_lengths(["python"]) == {"python": 120}
+
+
+@pytest.mark.parametrize("kind", ["list", "hash"])
+def test_a_board_that_is_none_takes_the_next_bundle(world, kind):
+    key = Keys.of(world.namespace).trust
+    if kind == "list":
+        world.client.rpush(key, "junk")
+    else:
+        world.client.hset(key, "junk", "junk")
+    board = RedisNoticeboard(world.client, world.namespace)
+    board.replace(None, "not what was read")
+    found = board.read()
+    assert found is not None
+    board.replace(found, "next")
+    assert board.read() == b"next"
 
 
 def test_what_is_rung_and_cannot_be_noted_is_not_rung_every_second(world):

@@ -27,7 +27,8 @@ from horus_celery.redis_server import find_server, require_usable
 from horus_celery.store.base import Chunk, Filter, Stream
 from horus_celery.store.connection import answering, connect
 from horus_celery.store.keys import queue
-from horus_celery.store.redis import RedisLogs, RedisStore
+from horus_celery.store.redis import RedisStore
+from horus_celery.store.redis_logs import RedisLogs
 
 pytestmark = pytest.mark.integration
 
@@ -216,6 +217,7 @@ def test_each_may_do_all_that_it_does_to_records(
         assert store.get(digest, contexts=contexts).summary.id == summary.id
         assert store.named(summary.id, contexts=contexts)
         assert store.queue_lengths(["python.at.nobody"])
+        assert store.queue_lengths(["python.at.nobody"], contexts=contexts)
         claimed = Change(event=Event.CLAIMED, at=at, attempt=1, ran_on=user)
         store.apply(digest, claimed)
         logs.append(digest, [Chunk(at=at, stream=Stream.STDOUT, data=b"1\n")])

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import secrets
 import socket
 import socketserver
 import string
@@ -23,7 +24,9 @@ from horus_celery.statements.job import make_job
 from horus_celery.statements.keys import KeyPair
 from horus_celery.store.base import Chunk, Filter, Stream
 from horus_celery.store.connection import connect, connect_blocking
-from horus_celery.store.redis import RedisLogs, RedisStore, RedisWakes
+from horus_celery.store.redis import RedisStore
+from horus_celery.store.redis_logs import RedisLogs
+from horus_celery.store.redis_wakes import RedisWakes
 from horus_celery.sweep import Sweep
 
 pytestmark = pytest.mark.integration
@@ -75,7 +78,11 @@ class World:
             "counts": self.store.counts,
             "counts of some": lambda: self.store.counts(THEIRS),
             "queues": lambda: self.store.queue_lengths(["python"]),
+            "queues of some": lambda: self.store.queue_lengths(
+                ["python"], contexts=THEIRS
+            ),
             "running": lambda: self.store.running_on(["r"]),
+            "running of some": lambda: self.store.running_on(["r"], contexts=THEIRS),
             "tally": self.store.tally,
             "swept": lambda: self.store.count_swept({"due": 1}),
             "finished": lambda: self.store.finished(before=at, limit=10),
@@ -433,7 +440,7 @@ def test_a_deleted_record_leaves_no_key_behind(world, namespace):
 
 
 def test_a_long_log_is_capped(world, namespace, monkeypatch):
-    monkeypatch.setattr("horus_celery.store.redis._LOG_CAP", 1000)
+    monkeypatch.setattr("horus_celery.store.redis_logs._LOG_CAP", 1000)
     world.logs.append("a" * 64, [world.chunk(b"%d\n" % n) for n in range(5000)])
     lines = world.logs.read("a" * 64, after=None, limit=10_000)
     assert [line.text for line in lines] == [str(number) for number in range(1000)]
@@ -470,6 +477,63 @@ def test_a_foreign_record_costs_no_more_ways_to_redis_than_none(world):
             commands_of(world, call)  # the server has the script now
             ways.append(commands_of(world, call).get("cmdstat_evalsha"))
     assert ways == [1] * 8
+
+
+@pytest.mark.parametrize("is_bound", [False, True])
+def test_a_place_in_a_queue_is_told_without_reading_the_jobs_before_it(
+    world, make_summary, is_bound
+):
+    for _ in range(300):
+        envelope = secrets.token_hex(20_000)
+        latest = world.store.add(
+            make_summary(),
+            envelope,
+            at=world.clock.advance(milliseconds=1),
+            priority=4,
+            not_before=None,
+            queue="python",
+        )
+    contexts = frozenset({latest.summary.context_id}) if is_bound else None
+    sent = world.client.info("stats")["total_net_output_bytes"]
+    ahead = world.store.ahead(latest.summary.digest, limit=1000, contexts=contexts)
+    assert (ahead.count, ahead.is_all) == (299, True)
+    sent = world.client.info("stats")["total_net_output_bytes"] - sent
+    assert sent < 20_000
+
+
+def test_of_many_queues_fewer_silent_bells_are_read_but_some_of_each(
+    world, make_summary
+):
+    queues = [f"python.at.r{number}" for number in range(120)]
+    for queue in queues * 20:
+        world.store.add(
+            make_summary(),
+            "{}",
+            at=world.clock.at,
+            priority=4,
+            not_before=None,
+            queue=queue,
+        )
+    later = world.clock.advance(seconds=10)
+    silent = world.store.silent(before=later, limit=100)
+    assert {bell.queue for bell in silent} == set(queues)
+    assert len(silent) <= 1000 + len(queues)
+
+
+def test_any_number_of_contexts_may_be_seen(world):
+    record = world.add()
+    digest, job_id = record.summary.digest, record.summary.id
+    many = {f"c{number}" for number in range(9000)}
+    seen = frozenset({*many, record.summary.context_id})
+    assert world.store.get(digest, contexts=seen) == record
+    assert world.store.named(job_id, contexts=seen) == (record,)
+    assert world.store.list(Filter(contexts=seen), limit=9) == (record,)
+    assert world.store.ahead(digest, limit=9, contexts=seen).is_all
+    assert world.store.archived(job_id, contexts=seen) == ()
+    unseen = frozenset(many)
+    assert world.store.named(job_id, contexts=unseen) == ()
+    with pytest.raises(NotFoundError):
+        world.store.get(digest, contexts=unseen)
 
 
 def fill(world, make_summary, count, **facts):

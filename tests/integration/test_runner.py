@@ -5,6 +5,7 @@ import socket
 import subprocess
 import sys
 from datetime import UTC, datetime, timedelta
+from itertools import pairwise
 
 import httpx
 import psutil
@@ -108,6 +109,31 @@ def test_a_worker_that_ends_in_order_says_so(deployment):
     assert (view.executor, view.concurrency, view.status) == ("python", 1, "running")
     deployment.end(worker)
     assert deployment.fleet.get("system_runner_1").status == "stopped"
+
+
+def test_what_is_shown_of_a_busy_runner_is_true_and_told_every_two_seconds(deployment):
+    worker = deployment.start_worker("-Q", "python", "-c1", "-n", "system_runner_1@%h")
+    running = deployment.submit("print('on', flush=True); import time; time.sleep(600)")
+    deployment.until_it_says(running, "on")
+    waiting = [deployment.submit("print(1)") for _ in range(2)]
+    view = deployment.fleet.get("system_runner_1")
+    assert (view.status, view.running, view.queued) == ("running", 1, 2)
+    assert (view.executor, view.concurrency, view.contexts) == ("python", 1, ("*",))
+    seen = [view.last_seen]
+
+    def are_enough():
+        last = deployment.fleet.get("system_runner_1").last_seen
+        if last != seen[-1]:
+            seen.append(last)
+        return len(seen) == 4
+
+    deployment.until(are_enough)
+    for earlier, later in pairwise(seen):
+        assert timedelta(seconds=1.5) < later - earlier < timedelta(seconds=4)
+    for record in (*waiting, running):
+        deployment.supervisor.stop(record.summary.digest)
+    deployment.over(running)
+    deployment.end(worker)
 
 
 class Ahead:

@@ -355,6 +355,31 @@ def test_a_slot_is_free_again_when_its_holder_is_killed(deployment):
     deployment.supervisor.stop(first.summary.digest)
 
 
+@pytest.mark.parametrize("of_the_pool", [False, True])
+def test_nothing_of_a_killed_holders_job_runs_beside_the_next(deployment, of_the_pool):
+    workers = twins(deployment)
+    # What a script starts does not end by itself when the runner is killed.
+    first = deployment.submit(
+        "import os, subprocess, time\n"
+        "left = subprocess.Popen(['sleep', '600'])\n"
+        "print('on', os.getppid(), left.pid, flush=True); time.sleep(600)"
+    )
+    holder, _ = holder_and_waiter(deployment, first, workers)
+    _, pool_child, left = deployment.until_it_says(first, "on").split()
+    second = deployment.submit(
+        f"try: print(open('/proc/{left}/stat').read().split()[2])\n"
+        "except OSError: print('gone')"
+    )
+    deployment.until(lambda: bells(deployment) == 1)
+    if of_the_pool:
+        os.kill(int(pool_child), signal.SIGKILL)
+    else:
+        deployment.end(holder, signal.SIGKILL)
+    # It may wait to be reaped, but it has ended.
+    assert deployment.over(second).result in ("gone\n", "Z\n")
+    deployment.supervisor.stop(first.summary.digest)
+
+
 def test_a_worker_with_two_slots_runs_two_jobs_at_a_time(deployment, tmp_path):
     start(deployment, "python_runner_1@a", "python_runner_1@b", concurrency=2)
     with busy(deployment, tmp_path), busy(deployment, tmp_path):

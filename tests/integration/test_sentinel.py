@@ -30,7 +30,7 @@ from horus_celery.store.connection import (
     connect,
     connect_blocking,
 )
-from horus_celery.store.redis import RedisWakes
+from horus_celery.store.redis_wakes import RedisWakes
 
 pytestmark = pytest.mark.integration
 

@@ -404,6 +404,11 @@ class TestFault:
             "0123456789abcdefghijk",
             "a" * 30,
             "abcabcabcabcabcabcabcabc",
+            "0123456789abcdef0123456",
+            "0123456789ABCDEF0123456789ABCDE",
+            "012345678901234567890123456789",
+            "a-word-and-another-ob",
+            "abcdefghijklmnopqrstuvwx",
             "0123456789abcdef 0123456789",
             "0123456789abcdef\t0123456789",
             "0123456789abcdef\n0123456789",
@@ -430,8 +435,13 @@ class TestFault:
     @given(st.binary(min_size=16, max_size=64))
     def test_128_random_bits_in_hexadecimal_pass_as_a_rule(self, raw):
         secret = raw.hex()
-        is_varied = len(set(secret)) >= MIN_LETTERS
-        assert (fault_of(secret) is None) == is_varied
+        is_varied = len(set(secret)) >= MIN_LETTERS and not secret.isdigit()
+        assert is_varied <= (fault_of(secret) is None)
+
+    @given(st.binary(min_size=4, max_size=15))
+    def test_fewer_bits_in_hexadecimal_never_pass(self, raw):
+        assert fault_of(raw.hex())
+        assert fault_of(raw.hex().upper())
 
     @given(st.text())
     def test_whatever_passes_can_stand_in_a_header(self, text):

@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 import ast
+import json
 import re
+import secrets
 import tomllib
 from pathlib import Path
 
 import pytest
+from pydantic import ValidationError
 
 from api.codes import RETRYABLE, STANDARD_REASONS, Code
 from horus_celery.cli import COMMANDS
 from horus_celery.lifecycle import TRANSITIONS
-from horus_celery.settings import OTHER_VARIABLES, PREFIX, Settings
+from horus_celery.settings import OTHER_VARIABLES, PREFIX, Actor, Settings
 
 ROOT = Path(__file__).parents[2]
 DOCS = ROOT / "docs"
@@ -144,6 +147,38 @@ def test_every_setting_of_the_protocol_exists_with_its_default():
     chosen = {"redis_url", "actors"}
     assert settings.model_dump(exclude=chosen) == Settings().model_dump(exclude=chosen)
     assert settings.actors[0].executor == "osis"
+
+
+def shown_configuration():
+    block = re.search(r"```toml\n(.*?)```", text_of("operations.md"), re.DOTALL)
+    assert block is not None
+    return block[1]
+
+
+def test_the_shown_configuration_can_be_used_but_for_its_secrets():
+    shown = shown_configuration()
+    with pytest.raises(ValidationError, match="too easy to guess"):
+        Settings.model_validate(tomllib.loads(shown))
+    filled = re.sub("SECRET-[A-Z-]+", lambda _: secrets.token_urlsafe(32), shown)
+    settings = Settings.model_validate(tomllib.loads(filled))
+    assert settings.api_url.startswith("https://")
+    assert [one.contexts for one in settings.user_secrets] == [
+        ("billing",),
+        ("lab", "shared"),
+    ]
+    kinds = [one.process_manager.partition(":")[0] for one in settings.actors]
+    assert kinds == ["simple", "tmux"]
+
+
+def test_every_setting_is_listed_with_its_default_and_no_other():
+    section = text_of("operations.md").partition("## Settings")[2].partition("\n## ")[0]
+    rows = re.findall(r"^\| `(\w+)` \| (\S.*?) \| .+ \|$", section, re.MULTILINE)
+    defaults = {name: one.default for name, one in Settings.model_fields.items()}
+    assert dict(rows) == {
+        name: "-" if default in (None, ()) else f"`{json.dumps(default, default=str)}`"
+        for name, default in defaults.items()
+    }
+    assert Actor.model_fields.keys() <= set(re.findall(r"`(\w+)`", section))
 
 
 def test_what_is_ahead_does_not_exist_yet():

@@ -338,6 +338,16 @@ def test_a_bound_caller_is_told_nothing_of_the_queues_of_other_contexts(town):
     assert town.fleet.within(frozenset({"a"})).get("free").queued == 1
 
 
+def test_a_bound_caller_is_told_nothing_of_what_others_have_on_a_shared_runner(town):
+    town.beat("free")
+    town.claim(town.submit(context_id="c"), "free")
+    town.submit(context_id="c")
+    town.submit(context_id="d")
+    for contexts, work in (("a", (0, 0)), ("c", (1, 1)), ("d", (1, 0))):
+        view = town.fleet.within(frozenset(contexts)).get("free")
+        assert (view.queued, view.running) == work
+
+
 # --- who sees whom ------------------------------------------------------------
 
 

@@ -34,6 +34,7 @@ WRONG = [
     ("flower_basic_auth", "nocolon", "USER:PASSWORD"),
     ("admin_secrets", '["short"]', "too easy to guess"),
     ("admin_secrets", f'["{"a" * 40}"]', "too easy to guess"),
+    ("admin_secrets", '["0123456789abcdef0123456"]', "too easy to guess"),
     ("admin_secrets", '["with a space in it 0123456789"]', "printable"),
     ("admin_secrets", "[", 'write ["A", "B"], or A,B'),
     ("executors", "[" * 100_000, 'write ["A", "B"], or A,B'),
@@ -41,7 +42,8 @@ WRONG = [
     ("executors", '{"a": 1}', "a list of at least one name"),
     ("concurrency", "1.0", "must be a whole number from 1 to 1024"),
     ("insecure_http", "maybe", "must be true or false"),
-    ("result_ttl", "59", "must be a whole number that is 60 or more (seconds)"),
+    ("result_ttl", "59", "must be a whole number from 60 to 3153600000 (seconds)"),
+    ("result_ttl", "99999999999", "from 60 to 3153600000 (seconds)"),
     ("rate_limit", "0", "must be a whole number that is 1 or more"),
     ("redis_url", "redis://[", "redis"),
     ("tls_cert", "cert.pem", "cannot be without tls_key"),
@@ -264,6 +266,25 @@ def test_a_file_of_tls_that_cannot_be_read_is_named_with_its_line(name):
     line = list(paths).index(name) + 1
     assert f"line {line}: {name} names {Path.cwd()}/nowhere" in caught.value.detail
     assert "No such file" in caught.value.detail
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        (
+            "redis_url = 'rediss://h?ssl_ca_certs=/nowhere/ca.pem'",
+            "redis_url names /nowhere/ca.pem as ssl_ca_certs: No such file",
+        ),
+        ("redis_url = 'rediss://h?ssl_keyfile=/nowhere'", "as ssl_keyfile: No such"),
+        ("state_dir = 'there'", "there, which is no directory: remove it"),
+    ],
+)
+def test_a_path_that_cannot_be_used_is_named_with_its_line(text, said):
+    Path("there").touch()
+    with pytest.raises(ConfigurationError) as caught:
+        load(f"port = 0\n{text}", state_dir=None)
+    assert f"horus.toml line 2: {text.split()[0]} names " in caught.value.detail
+    assert said in caught.value.detail
 
 
 def test_with_tls_others_are_let_in_and_the_address_is_https():

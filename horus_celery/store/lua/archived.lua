@@ -1,6 +1,6 @@
 -- Answers what is kept of retired records: digest and fields of each. ARGV: a job id or a
 -- digest, then the contexts that may be seen (all if none).
-local name, contexts = ARGV[1], { unpack(ARGV, 2) }
+local name, contexts = ARGV[1], rest(2)
 
 local found = {}
 local function add(digest)

@@ -8,6 +8,13 @@ local function damaged(key)
   error('DAMAGED <' .. key .. '>', 0)
 end
 
+-- Answers the arguments from one on: unpack() takes no more than 8,000.
+local function rest(from)
+  local found = {}
+  for i = from, #ARGV do found[#found + 1] = ARGV[i] end
+  return found
+end
+
 -- Gives a command whose first argument is a key; ends the script if the key is not for it.
 local function ask(command, key, ...)
   local answer = redis.pcall(command, key, ...)

@@ -1,5 +1,8 @@
 """Two supervisors of one deployment: what one is told, the other knows."""
 
+import threading
+from concurrent.futures import ThreadPoolExecutor
+
 import httpx
 import pytest
 
@@ -63,3 +66,64 @@ def test_what_is_logged_holds_no_secret(servers):
     for secret in (admin, added["secret"], "wrong-secret-of-somebody"):
         assert secret not in logged
     assert added["id"] in logged
+
+
+class Caller:
+    """Somebody behind a load balancer: what one does not answer, the other is asked."""
+
+    def __init__(self, deployment, *supervisors):
+        self._deployment = deployment
+        self._supervisors = list(supervisors)
+        #: Ids that were answered: jobs that were accepted.
+        self.accepted = []
+        #: What `job.run` answered.
+        self.results = []
+
+    def work(self, is_over):
+        while not is_over():
+            job = self._deployment.envelope("print(1)")
+            self.accepted.append(self._ask("create_job", job=job))
+            job = self._deployment.envelope("print(2)")
+            self.results.append(self._ask("job.run", job=job, wait=20))
+
+    def _ask(self, method, **params):
+        try:
+            return self._supervisors[0].ask(method, **params)
+        except httpx.TransportError:
+            # The same once more: whether it was accepted is not known.
+            self._supervisors.reverse()
+            return self._supervisors[0].ask(method, **params)
+
+
+def test_every_job_ends_and_is_answered_though_one_of_two_is_killed_at_work(
+    deployment, api_of
+):
+    deployment.start_worker("-Q", "python", "-c2")
+    killed, left = api_of(deployment), api_of(deployment)
+    callers = [Caller(deployment, killed, left) for _ in range(4)]
+    callers += [Caller(deployment, left, killed) for _ in range(2)]
+    is_over = threading.Event()
+
+    def answered():
+        return [len(caller.results) for caller in callers]
+
+    with ThreadPoolExecutor(len(callers)) as threads:
+        working = [threads.submit(one.work, is_over.is_set) for one in callers]
+        try:
+            deployment.until(lambda: min(answered()) >= 2)
+            killed.kill()
+            before = answered()
+            deployment.until(
+                lambda: all(
+                    now > then + 1 for now, then in zip(answered(), before, strict=True)
+                )
+            )
+        finally:
+            is_over.set()
+        for one in working:
+            one.result()
+    assert all(
+        result == {"success": "2\n"} for one in callers for result in one.results
+    )
+    for job_id in (job_id for one in callers for job_id in one.accepted):
+        assert left.ask("job.result", job_id=job_id, wait=20) == {"success": "1\n"}

@@ -297,6 +297,14 @@ class TestInfo:
         world.trust.trust = Trust.from_wire(body)
         assert client.call("get_supervisor_info", secret=lab)["queues"] == {}
 
+    def test_in_a_shared_queue_only_own_jobs_are_counted(self, world, client, lab):
+        world.submit(context_id="lab")
+        submit_everywhere(world)
+        shared = {"python": 2}
+        assert client.call("get_supervisor_info")["queues"].items() >= shared.items()
+        own = client.call("get_supervisor_info", secret=lab)["queues"]
+        assert own["python"] == 1
+
     def test_the_queue_before_a_job_has_only_own_ones(self, world, client, lab, both):
         world.beat()
         submit_everywhere(world)

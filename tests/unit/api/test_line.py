@@ -3,6 +3,7 @@
 import selectors
 import socket
 import ssl
+import tracemalloc
 
 import pytest
 import trustme
@@ -92,6 +93,24 @@ def test_a_slow_reader_gets_all_of_it_in_its_order(ends, contexts, is_secure):
             heard += caller.recv(1024 * 1024)
     assert heard == said
     assert line.send()
+    line.close()
+
+
+def test_what_was_sent_of_an_answer_takes_no_memory_any_more(ends):
+    ours, caller = ends
+    line = Line(ours)
+    size = 16 * 1024 * 1024
+    tracemalloc.start()
+    try:
+        line.sendall(bytes(size))
+        assert not line.send()
+        while line.unsent > size // 16:
+            caller.recv(64 * 1024)
+            line.send(limit=64 * 1024)
+        kept, _ = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert 0 < line.unsent <= kept < 3 * line.unsent
     line.close()
 
 

@@ -415,9 +415,10 @@ def authorizations(secrets):
     yield {"Authorization": f"Basic {secrets['user'][0]}"}
 
 
-def test_from_another_machine_nobody_else_sees_them(show, secrets):
+def test_from_another_machine_nobody_else_sees_them(show, secrets, world):
     page = show(is_local=False)
-    for headers in authorizations(secrets):
+    bound = {"Authorization": f"Bearer {world.bound_secret('billing')}"}
+    for headers in (bound, *authorizations(secrets)):
         response = page.get("/metrics", headers=headers)
         assert (response.status_code, response.mimetype) == (401, "text/plain")
         assert response.headers["WWW-Authenticate"] == "Bearer"

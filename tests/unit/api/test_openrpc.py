@@ -1,6 +1,7 @@
 """What `rpc.discover` says is what the site does."""
 
 import inspect
+import re
 
 import pytest
 from pydantic import TypeAdapter
@@ -87,6 +88,16 @@ def test_the_limits_of_parameters_are_shown(methods):
         "type": "number",
     }
     assert (params["priority"]["minimum"], params["priority"]["maximum"]) == (0, 9)
+
+
+@pytest.mark.parametrize("name", ["*", "lab", "a b", "-a", "", "é"])
+def test_a_pattern_is_shown_as_it_is_checked(methods, client, secrets, name):
+    params = {one["name"]: one["schema"] for one in methods["add_secret"]["params"]}
+    assert params["contexts"]["default"] == ["*"]
+    pattern = params["contexts"]["items"]["pattern"]
+    given = {"scope": "user", "contexts": [name]}
+    answer = client.answer("add_secret", secret=secrets["admin"][0], **given)
+    assert ("result" in answer) == bool(re.search(pattern, name))
 
 
 def test_every_status_may_be_asked_for(methods):

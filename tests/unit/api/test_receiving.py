@@ -9,7 +9,7 @@ from gunicorn.http.errors import (  # type: ignore[import-untyped]  # ships no t
 )
 from structlog.testing import capture_logs
 
-from api.site import MAX_OPEN_BYTES
+from api.site import MAX_OPEN_ANSWERS, MAX_OPEN_BYTES
 
 JSON = {"content_type": "application/json"}
 
@@ -64,6 +64,26 @@ def test_with_a_secret_the_whole_body_is_read(client, secrets, scope):
     answer = post(client, stream, Authorization=f"Bearer {secrets[scope][0]}")
     assert answer["error"]["code"] == -32700
     assert stream.tell() == 1_000_000
+
+
+def test_a_strangers_batch_is_answered_up_to_a_limit(client, secrets):
+    calls = [{"jsonrpc": "2.0", "method": "rpc.discover", "id": n} for n in range(100)]
+    answer = client.http.post("/", json=calls)
+    assert len(answer.data) < 2 * MAX_OPEN_ANSWERS
+    found = answer.get_json()
+    assert [one["id"] for one in found] == list(range(100))
+    assert found[0]["result"] == found[1]["result"]
+    assert found[99]["error"]["code"] == -32023
+    whole = client.post(calls, secret=secrets["user"][0])
+    assert all(one["result"] == found[0]["result"] for one in whole)
+
+
+def test_so_is_everybodys_batch(client, secrets, monkeypatch):
+    monkeypatch.setattr("api.site.MAX_ANSWERS", 2 * MAX_OPEN_ANSWERS)
+    calls = [{"jsonrpc": "2.0", "method": "rpc.discover", "id": n} for n in range(100)]
+    found = client.post(calls, secret=secrets["user"][0])
+    assert "result" in found[0]
+    assert found[99]["error"]["code"] == -32023
 
 
 def test_a_call_without_a_secret_is_answered_up_to_the_limit(client):

@@ -195,6 +195,29 @@ def test_what_a_call_may_not_a_notification_does_not_do(scene, name, caller, cel
     assert scene.state() == before
 
 
+def by_position(document, name, params):
+    """Return parameters in the published order, defaults where none is given."""
+    (shown,) = [method for method in document["methods"] if method["name"] == name]
+    assert params.keys() <= {one["name"] for one in shown["params"]}
+    return [
+        params[one["name"]] if one["name"] in params else one["schema"]["default"]
+        for one in shown["params"]
+    ]
+
+
+@pytest.mark.parametrize("name", [*TABLE, *ALIASES])
+def test_parameters_by_position_do_what_they_do_by_name(scene, client, name):
+    document = client.call("rpc.discover", secret=None)
+    call = scene.call(name)
+    call["params"] = by_position(document, name, call["params"])
+    caller = Caller.REGISTER if name == "register_runner" else Caller.ADMIN
+    require(YES, name, scene.post(call, caller))
+    call["params"].append(None)
+    answer = scene.post(call, caller)
+    assert code_of(answer) == -32602
+    assert "at most" in answer["error"]["data"]["detail"]
+
+
 @pytest.mark.parametrize("name", [name for name in TABLE if name != "rpc.discover"])
 @pytest.mark.parametrize("params", [{}, [], {"nobody": 1}, ["x"] * 20])
 def test_who_may_not_call_is_told_nothing_of_the_parameters(scene, name, params):

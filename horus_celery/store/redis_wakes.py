@@ -1,0 +1,135 @@
+"""How waiters hear of changes on Redis: one subscription for all of a process."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from datetime import timedelta
+from typing import Final
+
+import redis
+from redis.client import PubSub
+
+from horus_celery.store.base import Watch
+from horus_celery.store.keys import Keys
+
+#: How often the listener looks whether it shall end.
+_TURN: Final = timedelta(milliseconds=250)
+#: Turns without any sign of life before the listener asks for one, and then gives up.
+_SILENT_TURNS: Final = 16
+_RECONNECT_AFTER: Final = timedelta(milliseconds=200)
+
+
+class RedisWakes:
+    """A `Wakes` on Redis: one thread listens for all watches of this process.
+
+    It starts with the first watch, so also behind a fork.
+    """
+
+    def __init__(self, blocking_client: redis.Redis, namespace: str) -> None:
+        self._client = blocking_client
+        self._channel = Keys.of(namespace).wakes
+        self._lock = threading.Lock()
+        self._watches: dict[bytes, set[_RedisWatch]] = {}
+        self._closed = threading.Event()
+        self._listener: threading.Thread | None = None
+
+    @contextmanager
+    def watch(self, digest: str) -> Iterator[Watch]:
+        watch = _RedisWatch(self._closed)
+        name = digest.encode()
+        with self._lock:
+            self._watches.setdefault(name, set()).add(watch)
+            # Whoever watches before the subscription stands is woken when it does.
+            self._start_listening()
+        try:
+            yield watch
+        finally:
+            with self._lock:
+                self._watches[name].discard(watch)
+                if not self._watches[name]:
+                    del self._watches[name]
+
+    def close(self) -> None:
+        with self._lock:
+            self._closed.set()
+            listener = self._listener
+        self._wake_all()
+        if listener is not None and listener.is_alive():
+            listener.join()
+
+    def _start_listening(self) -> None:
+        if self._closed.is_set():
+            return
+        if self._listener is None or not self._listener.is_alive():
+            self._listener = threading.Thread(
+                target=self._listen, name="horus-wakes", daemon=True
+            )
+            self._listener.start()
+
+    def _listen(self) -> None:
+        while not self._closed.is_set():
+            pubsub = PubSub(self._client.connection_pool)
+            try:
+                self._follow(pubsub)
+            except (redis.RedisError, OSError):
+                self._wake_all()
+                self._closed.wait(_RECONNECT_AFTER.total_seconds())
+            finally:
+                pubsub.close()
+
+    def _follow(self, pubsub: PubSub) -> None:
+        pubsub.subscribe(self._channel)
+        silent_turns = 0
+        while not self._closed.is_set():
+            message = pubsub.get_message(timeout=_TURN.total_seconds())
+            if message is None:
+                silent_turns += 1
+                _look_for_life(pubsub, silent_turns)
+                continue
+            silent_turns = 0
+            if message["type"] == "message":
+                self._wake(message["data"])
+            elif message["type"] == "subscribe":
+                self._wake_all()
+
+    def _wake(self, digest: bytes) -> None:
+        with self._lock:
+            for watch in self._watches.get(digest, ()):
+                watch.changed.set()
+
+    def _wake_all(self) -> None:
+        with self._lock:
+            for watches in self._watches.values():
+                for watch in watches:
+                    watch.changed.set()
+
+
+class _RedisWatch:
+    def __init__(self, closed: threading.Event) -> None:
+        self.changed = threading.Event()
+        self._closed = closed
+
+    def wait(self, timeout: timedelta) -> bool:
+        # Closing sets the one and then the other, so nobody sleeps through it.
+        if self._closed.is_set():
+            return False
+        changed = self.changed.wait(timeout.total_seconds())
+        if self._closed.is_set():
+            return False
+        # What comes between these two lines is seen by the reading that follows.
+        self.changed.clear()
+        return changed
+
+
+def _look_for_life(pubsub: PubSub, silent_turns: int) -> None:
+    """Ask a silent server for a sign, and give up when none comes.
+
+    Raises:
+        redis.ConnectionError: to give up.
+    """
+    if silent_turns == _SILENT_TURNS:
+        pubsub.ping()
+    elif silent_turns >= 2 * _SILENT_TURNS:
+        raise redis.ConnectionError
