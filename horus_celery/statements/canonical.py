@@ -8,6 +8,8 @@ from __future__ import annotations
 import json
 from typing import Final, NoReturn, TypeAlias
 
+import orjson
+
 from horus_celery.errors import MalformedError
 
 JSONValue: TypeAlias = (
@@ -31,11 +33,7 @@ def parse(body: bytes) -> JSONValue:
         MalformedError: `json.*`.
     """
     value = load(body)
-    try:
-        again = _ENCODER.encode(value).encode()
-    except UnicodeEncodeError:
-        raise _not_canonical("a string holds half a surrogate pair") from None
-    if again != body:
+    if _write(value) != body:
         raise _not_canonical("the body is not in its one canonical form")
     if not body.isascii() and not _keys_are_ascii(value):
         raise _not_canonical("the key of an object is not ASCII")
@@ -75,9 +73,20 @@ def encode(value: object) -> bytes:
             the restricted form; `json.syntax`, if it is nested too deep.
     """
     _require_restricted(value, MAX_DEPTH)
+    return _write(value)
+
+
+def _write(value: object) -> bytes:
+    """Write a value whose integers and depth were looked at.
+
+    Equal to RFC 8785 on the restricted form, where it is many times faster.
+
+    Raises:
+        MalformedError: `json.not_canonical`, if a string is no text.
+    """
     try:
-        return _ENCODER.encode(value).encode()
-    except UnicodeEncodeError:
+        return orjson.dumps(value, option=orjson.OPT_SORT_KEYS)
+    except orjson.JSONEncodeError:
         raise _not_canonical("a string holds half a surrogate pair") from None
 
 
@@ -110,14 +119,6 @@ _DECODER: Final = json.JSONDecoder(
     parse_int=_integer,
     parse_float=_float,
     parse_constant=_constant,
-)
-#: Equal to RFC 8785 on the restricted form, where it is several times faster.
-_ENCODER: Final = json.JSONEncoder(
-    sort_keys=True,
-    separators=(",", ":"),
-    ensure_ascii=False,
-    allow_nan=False,
-    check_circular=False,
 )
 
 
