@@ -109,6 +109,14 @@ class Executor(Protocol):
     reports the output while the script runs, and ends it when a stop is asked for.
     """
 
+    def check(self, job: Job) -> None:
+        """See that this node can give a job what its signer demands.
+
+        Raises:
+            NotCoveredError: if it cannot.
+        """
+        ...
+
     def run(self, assignment: Assignment, node: Node) -> Outcome:
         """Run a claimed job to its end."""
         ...
@@ -309,7 +317,18 @@ def _admit(record: Record, node: Node, *, now: datetime) -> Admitted:
         ),
     )
     _require_nothing_more(admitted)
+    _require_containment(admitted, node)
     return admitted
+
+
+def _require_containment(admitted: Admitted, node: Node) -> None:
+    """Refuse what this runner cannot keep apart as it has to."""
+    try:
+        node.executors[admitted.job.executor].check(admitted.job)
+    except NotCoveredError as refusal:
+        raise NotCoveredError(
+            refusal.reason, refusal.detail, digest=admitted.digest
+        ) from None
 
 
 def _require_nothing_more(admitted: Admitted) -> None:

@@ -44,12 +44,14 @@ from horus_celery.registry import BEAT, Phase, Registry, RunnerBeat, write_beat
 from horus_celery.routing import queues_of
 from horus_celery.settings import Settings, load_settings
 from horus_celery.statedir import StateDirectory
+from horus_celery.statements.trust import ALL
 from horus_celery.sweep import SweepThread
 from workers import python, system
-from workers.launch import PlainLauncher
+from workers.nursery import Nursery
 from workers.room import remove_abandoned
 from workers.script import ScriptExecutor
 from workers.slots import Slots
+from workers.trial import choose
 
 _logger: Final = structlog.get_logger(__name__)
 
@@ -65,14 +67,22 @@ _CONSUMPTION_LOOKS: Final = 5
 _NAME: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9._@:-]{0,127}")
 
 
-def make_executors() -> Mapping[str, Executor]:
+#: What an executor's script is for; None is the Python that runs the runner.
+_INTERPRETERS: Final = MappingProxyType(
+    {"python": python.INTERPRETER, "system": system.INTERPRETER}
+)
+
+
+def make_executors(nursery: Nursery, *, requires_apart: bool) -> Mapping[str, Executor]:
     """Return every executor that there is, by name."""
-    launcher = PlainLauncher()
-    interpreters = {"python": python.INTERPRETER, "system": system.INTERPRETER}
     return MappingProxyType(
         {
-            name: ScriptExecutor(interpreter=interpreter, launcher=launcher)
-            for name, interpreter in interpreters.items()
+            name: ScriptExecutor(
+                interpreter=interpreter,
+                launcher=nursery,
+                requires_apart=requires_apart,
+            )
+            for name, interpreter in _INTERPRETERS.items()
         }
     )
 
@@ -98,6 +108,8 @@ class Runner:
     name: str
     settings: Settings
     executors: Mapping[str, Executor]
+    #: What starts their scripts; its processes are those of a pool's child.
+    nursery: Nursery
 
     @classmethod
     def of_worker(cls, hostname: str, queues: Iterable[str]) -> Self:
@@ -107,14 +119,13 @@ class Runner:
             ConfigurationError: if there is no such executor, or the name is no name.
         """
         served = list(queues)
-        known = make_executors()
         if not served:
             raise ConfigurationError("-X leaves this worker no queue to serve")
         for executor in served:
-            if executor not in known:
+            if executor not in _INTERPRETERS:
                 raise ConfigurationError(
                     f"there is no executor {executor!r} here: -Q takes"
-                    f" {' and '.join(known)}"
+                    f" {' and '.join(_INTERPRETERS)}"
                 )
         given = hostname.partition("@")[0]
         name = f"{served[0]}_runner_1" if given == _NAMELESS else given
@@ -122,10 +133,16 @@ class Runner:
             raise ConfigurationError(
                 f"{name!r} is no name for a runner: choose another with -n NAME@%h"
             )
+        settings = load_settings()
+        nursery = Nursery(
+            choose(settings), has_one_each=_is_bound_to_contexts(settings, name)
+        )
+        known = make_executors(nursery, requires_apart=settings.sandbox_required)
         return cls(
             name=name,
-            settings=load_settings(),
+            settings=settings,
             executors={executor: known[executor] for executor in served},
+            nursery=nursery,
         )
 
     def make_node(self) -> Node:
@@ -427,6 +444,16 @@ def _prepare_child(**_: object) -> None:
     billiard.pool.GUARANTEE_MESSAGE_CONSUMPTION_RETRY_LIMIT = _CONSUMPTION_LOOKS
     tree.become_subreaper()
     tree.become_unreadable()
+    _Child.runner.nursery.prepare()
+
+
+def _is_bound_to_contexts(settings: Settings, name: str) -> bool:
+    """Whether the scripts of a runner's contexts are to have nothing in common."""
+    try:
+        entry = wiring.make_trust(settings).current().runner(name)
+    except ConfigurationError:
+        return False  # said where the runner is checked
+    return entry is not None and ALL not in entry.contexts
 
 
 def _select(app: Celery, names: Sequence[str]) -> None:

@@ -20,6 +20,7 @@ from horus_celery.clock import Clock
 from horus_celery.statements.receipt import OutputDigest
 from horus_celery.store.base import Chunk, Stream
 from workers.launch import Process
+from workers.meter import Excess, Meter
 
 #: A longer line is passed on in pieces of this size.
 MAX_LINE: Final = 16 * 1024
@@ -29,8 +30,6 @@ STOP_GRACE: Final = timedelta(seconds=5)
 _READ: Final = 64 * 1024
 #: So many reads empty a pipe that was made as large as a user may make it (1 MiB).
 _PIPE_READS: Final = 32
-#: How often what has ended below the script is taken away.
-_TIDY: Final = timedelta(seconds=5)
 
 
 class End(Enum):
@@ -106,9 +105,10 @@ class Watcher:
     #: A descriptor that becomes readable when the script is to stop.
     stop: int
     timeout: timedelta
+    meter: Meter
 
 
-def follow(process: Process, console: Console, watcher: Watcher) -> End:
+def follow(process: Process, console: Console, watcher: Watcher) -> End | Excess:
     """Take a script's output until it has ended or must end; nothing of it is left.
 
     The timeout is wall time by the monotonic clock, so a clock that is set changes
@@ -127,7 +127,8 @@ def _until_end(
     console: Console,
     watcher: Watcher,
     selector: selectors.BaseSelector,
-) -> End:
+) -> End | Excess:
+    meter = watcher.meter
     deadline = time.monotonic() + watcher.timeout.total_seconds()
     stop_deadline: float | None = None
     while True:
@@ -136,10 +137,10 @@ def _until_end(
             return End.STOPPED
         if now >= deadline:
             return End.TIMEOUT if stop_deadline is None else End.STOPPED
-        until = min(deadline, stop_deadline or deadline, now + _TIDY.total_seconds())
-        ready = [key.fd for key, _ in selector.select(until - now)]
-        if not ready:
-            process.tidy()
+        if now >= meter.due and (excess := meter.look()) is not None:
+            return excess
+        until = min(deadline, stop_deadline or deadline, meter.due)
+        ready = [key.fd for key, _ in selector.select(max(0.0, until - now))]
         if process.ended in ready:
             return End.BY_ITSELF if stop_deadline is None else End.STOPPED
         if watcher.stop in ready:

@@ -1,10 +1,12 @@
-"""The executor `python`: a script for the Python that runs the runner."""
+"""The executor `python`: a script for the Python that runs the runner.
+
+It is run as `python -I -u` would: neither the environment nor the working directory
+adds modules, and lines come while the script runs.
+"""
 
 from __future__ import annotations
 
-import sys
 from typing import Final
 
-#: Isolated, so that neither the environment nor the working directory adds modules;
-#: unbuffered, so that lines come while the script runs.
-INTERPRETER: Final = (sys.executable, "-I", "-u")
+#: None: the zygote is one already, and needs no other program.
+INTERPRETER: Final = None

@@ -67,18 +67,24 @@ class Room:
         """Where the script may write its result."""
         return self.path / _OUT / _RESULT
 
-    def read_result(self, *, limit: int) -> bytes | None:
+    def read_result(self, *, limit: int, out: int | None = None) -> bytes | None:
         """Return what the script wrote as its result; None if it wrote nothing.
+
+        Args:
+            limit: The most bytes that it may have.
+            out: The directory that the script had for it, if that is not the room's.
 
         Raises:
             BadResult: if it is no plain file, larger than the limit, or not in the
                 directory that it was given.
         """
-        self._require_same_out()
+        if out is None or out == self.out:
+            out = self.out
+            self._require_same_out()
         # Whatever the script put there, opening it neither waits nor follows.
         flags = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
         try:
-            descriptor = os.open(_RESULT, flags, dir_fd=self.out)
+            descriptor = os.open(_RESULT, flags, dir_fd=out)
         except FileNotFoundError:
             return None
         except OSError:
@@ -101,8 +107,15 @@ class Room:
 
 
 @contextmanager
-def private_room(parent: Path, script: str) -> Iterator[Room]:
+def private_room(
+    parent: Path, script: str, *, owner: int | None = None
+) -> Iterator[Room]:
     """Make a room with a script in it, and remove it after the block.
+
+    Args:
+        parent: Where the rooms are.
+        script: The text of the script.
+        owner: The user to whom it is to belong, if that is not the runner's.
 
     Raises:
         OSError: if it cannot be made.
@@ -128,6 +141,8 @@ def private_room(parent: Path, script: str) -> Iterator[Room]:
             os.mkdir(_OUT, 0o700, dir_fd=folder)
             room = Room(path=path, folder=folder, out=enter(_OUT, within=folder))
             _write(script, room)
+            if owner is not None:
+                _hand_to(owner, folder)
             yield room
         finally:
             _remove(path, rooms)
@@ -167,6 +182,14 @@ def _write(script: str, room: Room) -> None:
     descriptor = os.open(room.script.name, flags, 0o600, dir_fd=room.folder)
     with open(descriptor, "w", encoding="utf-8") as file:  # noqa: PTH123 - a descriptor
         file.write(script)
+
+
+def _hand_to(owner: int, folder: int) -> None:
+    """Let a room and what was put into it belong to a user."""
+    for _, folders, files, place in os.fwalk(".", dir_fd=folder):
+        os.chown(place, owner, owner)
+        for name in (*folders, *files):
+            os.chown(name, owner, owner, dir_fd=place, follow_symlinks=False)
 
 
 def _read(descriptor: int, size: int) -> bytes:

@@ -3,17 +3,24 @@
 from __future__ import annotations
 
 import errno
+import os
+import signal
 from collections.abc import Mapping
+from contextlib import closing
 from dataclasses import dataclass, replace
+from datetime import timedelta
+from types import MappingProxyType
 from typing import Final
 
+from horus_celery.errors import NotCoveredError
 from horus_celery.execution import GIVEN_UP, Assignment, Node, Outcome
 from horus_celery.lifecycle import Event
 from horus_celery.statements.job import Job
 from horus_celery.store.base import Stream
 from workers.attendance import Attendance, attendance
 from workers.capture import Console, End, Watcher, follow
-from workers.launch import SYSTEM_PATH, Command, Launcher
+from workers.launch import SYSTEM_PATH, Command, Launcher, Places, Process
+from workers.meter import Excess, Meter
 from workers.room import BadResult, Room, private_room
 
 _KB: Final = 1024
@@ -21,15 +28,41 @@ _KB: Final = 1024
 #: the store even when every byte has to be replaced by a character of three.
 MAX_OUTPUT: Final = 4 * 1024 * _KB
 _NO_SPACE: Final = frozenset({errno.ENOSPC, errno.EDQUOT})
+#: A file system with less than this is full.
+_NOTHING_LEFT: Final = 64 * _KB
+#: By these a process ends that used up its processor time.
+_BY_CPU: Final = frozenset({128 + signal.SIGXCPU, 128 + signal.SIGKILL})
+#: The kernel's account of processor time may lag so far behind.
+_LAG: Final = timedelta(milliseconds=100)
+#: Too many processes have no reason of their own; the job's log says it.
+_REASONS: Final[Mapping[End | Excess, str]] = MappingProxyType(
+    {
+        End.TIMEOUT: "timeout",
+        Excess.MEMORY: "memory",
+        Excess.CPU: "cpu",
+        Excess.PROCESSES: "exit_code",
+    }
+)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ScriptExecutor:
     """Runs a job's payload as a script of one interpreter."""
 
-    #: The interpreter's command line; the script's path and arguments follow.
-    interpreter: tuple[str, ...]
+    #: The interpreter's command line, behind which the script's path and arguments
+    #: follow; None is the Python that runs the runner.
+    interpreter: tuple[str, ...] | None
     launcher: Launcher
+    #: Whether a job that is to have no network must not run where it would have one.
+    requires_apart: bool = False
+
+    def check(self, job: Job) -> None:
+        if self.requires_apart and job.net != "host" and not self.launcher.cuts_network:
+            raise NotCoveredError(
+                "auth.net",
+                f"this node cannot keep a job with net {job.net!r} from the network,"
+                " and has to (sandbox_required)",
+            )
 
     def run(self, assignment: Assignment, node: Node) -> Outcome:
         with attendance(assignment, node) as attending:
@@ -39,14 +72,20 @@ class ScriptExecutor:
     def _run(self, job: Job, node: Node, attending: Attendance) -> Outcome:
         limit = min(job.limits.output_kb * _KB, MAX_OUTPUT)
         console = Console(limit=limit, clock=node.clock, pass_on=attending.say)
+        owner = self.launcher.owner
         try:
-            with private_room(node.rooms, job.payload) as room:
-                command = self._command(job, room)
-                end, code = self._follow(command, job, console, attending)
+            with (
+                private_room(node.rooms, job.payload, owner=owner) as room,
+                closing(self.launcher.start(self._command(job, room))) as process,
+            ):
+                meter = Meter(process.keeper, job.limits)
+                watcher = Watcher(stop=attending.stop, timeout=job.timeout, meter=meter)
+                end = follow(process, console, watcher)
                 ended_at = node.clock.now()
                 if end is End.STOPPED and attending.is_lost:
+                    code = process.exit_code()
                     return _outcome(Event.FAILED, GIVEN_UP, code, console)
-                outcome = _conclude(end, code, console, room, limit)
+                outcome = _conclude(end, _Ran(job, room, process, console, limit))
                 return replace(outcome, ended_at=ended_at)
         except OSError as error:
             reason = "no_space" if error.errno in _NO_SPACE else "executor"
@@ -54,58 +93,82 @@ class ScriptExecutor:
             return _outcome(Event.FAILED, reason, None, console)
 
     def _command(self, job: Job, room: Room) -> Command:
+        places = self.launcher.places(room)
         return Command(
-            argv=(*self.interpreter, str(room.script), *job.args),
-            env=_environment(job, room),
-            cwd=room.work,
+            interpreter=self.interpreter,
+            places=places,
+            args=tuple(job.args),
+            env=_environment(job, places),
+            room=room,
+            limits=job.limits,
+            has_network=job.net == "host",
+            context_id=job.context_id,
         )
 
-    def _follow(
-        self, command: Command, job: Job, console: Console, attending: Attendance
-    ) -> tuple[End, int]:
-        process = self.launcher.start(command)
-        try:
-            watcher = Watcher(stop=attending.stop, timeout=job.timeout)
-            end = follow(process, console, watcher)
-            return end, process.exit_code()
-        finally:
-            process.close()
+
+@dataclass(frozen=True, slots=True)
+class _Ran:
+    """A script that has ended, with what it leaves."""
+
+    job: Job
+    room: Room
+    process: Process
+    console: Console
+    #: The most bytes of a result.
+    limit: int
 
 
-def _environment(job: Job, room: Room) -> Mapping[str, str]:
-    home = str(room.work)
+def _environment(job: Job, places: Places) -> Mapping[str, str]:
     return {
         "LANG": "C.UTF-8",
         **job.env_vars,
         "PATH": SYSTEM_PATH,
-        "HOME": home,
-        "TMPDIR": home,
-        "HORUS_INPUTS": str(room.inputs),
-        "HORUS_RESULT": str(room.result),
+        "HOME": places.work,
+        "TMPDIR": places.work,
+        "HORUS_INPUTS": places.inputs,
+        "HORUS_RESULT": places.result,
         "HORUS_JOB_ID": job.id,
         "HORUS_CONTEXT_ID": job.context_id,
     }
 
 
-def _conclude(end: End, code: int, console: Console, room: Room, limit: int) -> Outcome:
-    match end:
-        case End.TIMEOUT:
-            return _outcome(Event.FAILED, "timeout", code, console)
-        case End.STOPPED:
-            return _outcome(Event.STOPPED, None, code, console)
-        case End.BY_ITSELF if code != 0:
-            return _outcome(Event.FAILED, "exit_code", code, console)
-        case End.BY_ITSELF:
-            return _completed(console, room, limit)
+def _conclude(end: End | Excess, ran: _Ran) -> Outcome:
+    code = ran.process.exit_code()
+    if end is End.STOPPED:
+        return _outcome(Event.STOPPED, None, code, ran.console)
+    if end is not End.BY_ITSELF:
+        if end is Excess.PROCESSES:
+            _say(ran.console, f"more than {ran.job.limits.procs} processes")
+        return _outcome(Event.FAILED, _REASONS[end], code, ran.console)
+    if code != 0:
+        return _outcome(Event.FAILED, _reason_why(code, ran), code, ran.console)
+    return _completed(ran)
 
 
-def _completed(console: Console, room: Room, limit: int) -> Outcome:
+def _reason_why(code: int, ran: _Ran) -> str:
+    """Return why a script ended badly by itself: a limit it met, or its own doing."""
+    cpu = timedelta(seconds=ran.job.limits.cpu_s)
+    if code in _BY_CPU and ran.process.cpu_time() >= cpu - _LAG:
+        return "cpu"
+    if ran.process.had_no_memory():
+        return "memory"
+    if _is_full(ran.process.out):
+        return "no_space"
+    return "exit_code"
+
+
+def _is_full(folder: int) -> bool:
+    space = os.fstatvfs(folder)
+    return space.f_bavail * space.f_frsize < _NOTHING_LEFT or space.f_favail == 0
+
+
+def _completed(ran: _Ran) -> Outcome:
     try:
-        written = room.read_result(limit=limit)
+        written = ran.room.read_result(limit=ran.limit, out=ran.process.out)
     except BadResult as error:
-        _say(console, error.detail)
-        return _outcome(Event.FAILED, "executor", 0, console)
-    done = _outcome(Event.COMPLETED, None, 0, console)
+        _say(ran.console, error.detail)
+        return _outcome(Event.FAILED, "executor", 0, ran.console)
+    done = _outcome(Event.COMPLETED, None, 0, ran.console)
     return done if written is None else replace(done, result=_text(written))
 
 

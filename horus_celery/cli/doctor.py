@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import json
+import os
 import shutil
 import subprocess
+import sys
 from collections.abc import Callable, Iterator
 from contextlib import suppress
 from dataclasses import asdict, dataclass
@@ -42,6 +45,10 @@ _PACKAGES: Final = {
     "supervisor": "4.3.",
     "gunicorn": "",
 }
+_MEND_NAMESPACES: Final = (
+    "let this user make user namespaces (sysctl kernel.apparmor_restrict_unprivileged"
+    "_userns=0, user.max_user_namespaces), or give the container CAP_SYS_ADMIN"
+)
 #: No machine's clock is right that shows a time before this was written.
 _EARLIEST: Final = datetime(2025, 1, 1, tzinfo=UTC)
 
@@ -283,19 +290,34 @@ def _ports(patient: Patient) -> Iterator[_Said]:
         )
 
 
-def _bubblewrap(_: Patient) -> Iterator[_Said]:
-    level = "scripts run as this user, in a session and directory of their own"
-    found = shutil.which("bwrap")
-    if found is None:
-        yield Verdict.NOTE, f"not installed; {level}", "apt-get install bubblewrap"
+def _containment(patient: Patient) -> Iterator[_Said]:
+    environment = {
+        **os.environ,
+        "HORUS_STATE_DIR": str(patient.settings.state_dir),
+        "HORUS_SANDBOX": patient.settings.sandbox,
+    }
+    # The core does not know the executors: what they would do, they say themselves.
+    asked = subprocess.run(
+        [sys.executable, "-m", "workers.trial"],
+        env=environment,
+        cwd="/",
+        check=False,
+        capture_output=True,
+        text=True,
+    )
+    try:
+        said = json.loads(asked.stdout)
+    except ValueError:
+        detail = "a script cannot be started here"
+        yield Verdict.WRONG, detail, "install Horus again"
         return
-    words = [found, "--ro-bind", "/", "/", "--unshare-all", "--", "/bin/true"]
-    with suppress(OSError, subprocess.SubprocessError):
-        subprocess.run(words, check=True, capture_output=True, timeout=10)  # noqa: S603 - argv is a list that we built
-        yield Verdict.OK, f"{found} works on this machine; {level}", ""
+    told = f"scripts run at the level {said['level']}"
+    if said["fault"] is None:
+        yield Verdict.OK, f"{told}; namespaces work here", ""
         return
-    detail = f"{found} cannot make namespaces here; {level}"
-    yield Verdict.NOTE, detail, "allow user namespaces for this user"
+    verdict = Verdict.WRONG if patient.settings.sandbox_required else Verdict.NOTE
+    detail = f"{told}, because namespaces do not work here: {said['fault']}"
+    yield verdict, detail, _MEND_NAMESPACES
 
 
 def _setpriv(_: Patient) -> Iterator[_Said]:
@@ -318,7 +340,7 @@ CHECKS: Final[dict[str, Callable[[Patient], Iterator[_Said]]]] = {
     "tls": _tls,
     "ports": _ports,
     "tmux": _tmux,
-    "bubblewrap": _bubblewrap,
+    "containment": _containment,
     "setpriv": _setpriv,
 }
 

@@ -6,32 +6,58 @@ but it cannot leave a subreaper: its orphans become that process's children.
 
 from __future__ import annotations
 
-import ctypes
 import os
 import signal
 import time
 from collections.abc import Callable
 from contextlib import suppress
+from dataclasses import dataclass
 from datetime import timedelta
 from pathlib import Path
 from typing import Final
 
-_PR_SET_DUMPABLE: Final = 4
-_PR_SET_CHILD_SUBREAPER: Final = 36
+from horus_celery import kernel
+
 #: Whether the kernel tells a process's children at once (CONFIG_PROC_CHILDREN).
 _HAS_FILES: Final = Path(f"/proc/{os.getpid()}/task/{os.getpid()}/children").exists()
 #: Between two looks at processes that were killed and are not gone yet.
 _STEP: Final = timedelta(milliseconds=2)
 
 
+@dataclass(frozen=True, slots=True)
+class Facts:
+    """What one process uses, as the kernel counts it."""
+
+    #: Processor time of its own, and of its children that were taken away, in ticks.
+    ticks: int
+    reaped_ticks: int
+    threads: int
+    #: Pages of memory.
+    pages: int
+
+
+def facts(pid: int) -> Facts | None:
+    """Return what a process uses; None if it is gone."""
+    try:
+        fields = _fields(pid)
+    except (FileNotFoundError, ProcessLookupError):
+        return None
+    return Facts(
+        ticks=int(fields[11]) + int(fields[12]),
+        reaped_ticks=int(fields[13]) + int(fields[14]),
+        threads=int(fields[17]),
+        pages=int(fields[21]),
+    )
+
+
 def become_subreaper() -> None:
     """Let orphans below this process become its children instead of init's."""
-    _prctl(_PR_SET_CHILD_SUBREAPER, 1)
+    kernel.become_subreaper()
 
 
 def become_unreadable() -> None:
     """Keep processes of the same user out of this one's memory and environment."""
-    _prctl(_PR_SET_DUMPABLE, 0)
+    kernel.set_readable(False)
 
 
 def is_running(pid: int) -> bool:
@@ -84,19 +110,31 @@ def kill_descendants(*, within: timedelta, but: frozenset[int] = frozenset()) ->
     The dead are reaped, so a caller that wants the status of a child of its own asks
     for it before. Children named in `but` are left alone, and what stands below them.
     """
+    return _kill(os.getpid(), within=within, but=but)
+
+
+def kill_below(pid: int, *, within: timedelta) -> int:
+    """End everything below another process; return how many are left after that time.
+
+    It is a subreaper, and takes away what ends.
+    """
+    return _kill(pid, within=within, but=frozenset())
+
+
+def _kill(top: int, *, within: timedelta, but: frozenset[int]) -> int:
     deadline = time.monotonic() + within.total_seconds()
     before: list[int] | None = None
     while True:
         # Its own children only, so that a round is short: processes that fork faster
         # than they are listed are never caught. What they leave behind is next.
-        left = _others(_adopted(), but) or _others(_lookup()(os.getpid()), but)
+        left = _others(_adopted(top), but) or _others(_lookup()(top), but)
         signal_all(left, signal.SIGKILL)
         reap()
         # Twice empty, because the list is a snapshot.
         if not left and before == left:
             return 0
         if time.monotonic() > deadline:
-            return len(_others(descendants(), but))
+            return len(_others(descendants(top), but))
         if left and before == left:
             time.sleep(_STEP.total_seconds())
         before = left
@@ -131,13 +169,23 @@ def stopped_children() -> frozenset[int]:
     return frozenset(pid for pid in _lookup()(os.getpid()) if _status(pid) == b"T")
 
 
+def wake(pid: int) -> None:
+    """Let a process go on that a signal has stopped."""
+    if _status(pid) == b"T":
+        signal_all([pid], signal.SIGCONT)
+
+
 def kill_told_of(folder: Path) -> int:
-    """End every process whose environment names a path in a folder; return how many.
+    """End every process that works in a folder, or was told of it; return how many.
 
     So is found what a runner that was killed has left to nobody, unless it hides.
     """
     mark = os.fsencode(folder) + b"/"
-    found = [pid for pid in _pids() if mark in _environment(pid)]
+    found = [
+        pid
+        for pid in _pids()
+        if mark in _environment(pid) or _working_directory(pid).startswith(mark)
+    ]
     signal_all(found, signal.SIGKILL)
     return len(found)
 
@@ -160,6 +208,12 @@ def _environment(pid: int) -> bytes:
     # Gone, or another user's and so none of ours.
     with suppress(OSError):
         return Path(f"/proc/{pid}/environ").read_bytes()
+    return b""
+
+
+def _working_directory(pid: int) -> bytes:
+    with suppress(OSError):
+        return os.readlink(f"/proc/{pid}/cwd".encode())  # noqa: PTH115 - any bytes
     return b""
 
 
@@ -191,17 +245,10 @@ def _lookup() -> Callable[[int], list[int]]:
     return children_by_file if _HAS_FILES else children_by_parent()
 
 
-def _adopted() -> list[int]:
-    """Return the children of the main thread, which gets the orphans: one read."""
-    with suppress(FileNotFoundError):
-        me = os.getpid()
-        with Path(f"/proc/{me}/task/{me}/children").open("rb", buffering=0) as file:
-            return [int(pid) for pid in file.read().split()]
+def _adopted(pid: int) -> list[int]:
+    """Return the children of a main thread, which gets the orphans: one read."""
+    with suppress(FileNotFoundError, ProcessLookupError):
+        path = Path(f"/proc/{pid}/task/{pid}/children")
+        with path.open("rb", buffering=0) as file:
+            return [int(child) for child in file.read().split()]
     return []
-
-
-def _prctl(option: int, value: int) -> None:
-    libc = ctypes.CDLL(None, use_errno=True)
-    if libc.prctl(option, value, 0, 0, 0) != 0:
-        number = ctypes.get_errno()
-        raise OSError(number, os.strerror(number))

@@ -163,6 +163,20 @@ class Settings(BaseModel):
         BeforeValidator(kinds.parts),
         Field(description="tables under [[actors]]"),
     ] = ()
+    #: How far scripts are kept apart: as far as it works here, or (plain) not.
+    sandbox: Annotated[
+        str,
+        StringConstraints(pattern="^(auto|plain)$"),
+        Field(description='"auto" or "plain"'),
+    ] = "auto"
+    #: Whether a job that is to have no network is refused where it would have one.
+    sandbox_required: Switch = False
+    #: Further paths that scripts may read.
+    sandbox_paths: Annotated[
+        tuple[Annotated[Path, AfterValidator(kinds.absolute)], ...],
+        BeforeValidator(kinds.parts),
+        Field(description="a list of paths, such as /opt/tools"),
+    ] = ()
     #: Flower's port; 0 takes a free one.
     flower_port: Port = 5555
     #: USER:PASSWORD that Flower asks for.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import os
 import re
 import shutil
@@ -12,7 +13,7 @@ import sys
 import tempfile
 import threading
 import uuid
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
@@ -40,9 +41,13 @@ SOON = timedelta(seconds=20)
 
 
 class Deployment:
-    """What `horus init` makes, with workers that a test starts as it needs them."""
+    """What `horus init` makes, with workers that a test starts as it needs them.
 
-    def __init__(self, redis_url, folder):
+    Its scripts are not kept apart unless a test says so: many of them meet the test in
+    a file of its own.
+    """
+
+    def __init__(self, redis_url, folder, *, sandbox="plain", **env):
         self.folder = folder
         self.state = StateDirectory(folder / "state")
         self.namespace = f"test-{uuid.uuid4().hex[:8]}"
@@ -51,6 +56,8 @@ class Deployment:
             "HORUS_STATE_DIR": str(self.state.path),
             "HORUS_NAMESPACE": self.namespace,
             "HORUS_REDIS_URL": redis_url,
+            "HORUS_SANDBOX": sandbox,
+            **env,
         }
         self.settings = load_settings(env=self.env)
         self.state.initialise(
@@ -69,10 +76,18 @@ class Deployment:
         self.redis = connect(redis_url)
         self.workers = []
 
-    def celery(self, *words, cwd=None, env=(), **options):
+    def grant(self, **changes):
+        """Change what the one grant covers."""
+
+        def change(body):
+            return {**body, "grants": [{**one, **changes} for one in body["grants"]]}
+
+        self.state.reissue(change, now=datetime.now(UTC))
+
+    def celery(self, *words, cwd=None, env=(), before=(), **options):
         """Start one of Celery's own commands, in the state directory."""
         return subprocess.Popen(  # noqa: S603 - a command of our own environment
-            [CELERY, "-A", "horus_celery", *words],
+            [*before, CELERY, "-A", "horus_celery", *words],
             cwd=cwd or self.state.path,
             env={**self.env, **dict(env)},
             **options,
@@ -185,10 +200,26 @@ class Deployment:
             for pid in (worker.pid, *(p.pid for p in _children(worker.pid)))
         }
         below = {pid for worker in self.workers for pid in descendants(worker.pid)}
-        return below - pools
+        # A zygote stays, to bear the scripts of later jobs.
+        return {pid for pid in below - pools if not _is_zygote(pid)}
+
+    def pool_of(self, pid):
+        """Return the pool's child that a script belongs to."""
+        pools = {p.pid for worker in self.workers for p in _children(worker.pid)}
+        above = [one.pid for one in psutil.Process(pid).parents()]
+        return next(parent for parent in above if parent in pools)
 
     def rooms(self):
         return list(self.state.rooms.iterdir())
+
+
+def _is_zygote(pid):
+    with suppress(psutil.Error):
+        process = psutil.Process(pid)
+        parents = process.parent().cmdline()
+        words = process.cmdline()
+        return "workers.zygote" in words and "workers.zygote" not in parents
+    return False
 
 
 def _children(pid):
@@ -201,10 +232,10 @@ def _each_serves_all(body):
 
 
 @contextmanager
-def _deployed(redis_url):
+def _deployed(redis_url, **chosen):
     # The path of a unix socket in it has to be short.
     folder = Path(tempfile.mkdtemp(prefix="horus-"))
-    deployment = Deployment(redis_url, folder)
+    deployment = Deployment(redis_url, folder, **chosen)
     try:
         yield deployment
     finally:
@@ -220,6 +251,22 @@ def deployment(redis_server):
         client.flushdb()
     with _deployed(f"{redis_server.url}?db=1") as made:
         yield made
+
+
+@pytest.fixture(scope="module")
+def make_deployment(redis_server):
+    """Make deployments that differ in what is set, each in a database of its own."""
+    with ExitStack() as made:
+        numbers = itertools.count(2)
+
+        def make(**chosen):
+            number = next(numbers)
+            with redis_server.client(db=number) as client:
+                client.flushdb()
+            block = _deployed(f"{redis_server.url}?db={number}", **chosen)
+            return made.enter_context(block)
+
+        yield make
 
 
 @pytest.fixture

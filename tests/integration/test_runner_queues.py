@@ -105,7 +105,7 @@ def busy(deployment, tmp_path, **facts):
     gate = tmp_path / f"gate{len(list(tmp_path.iterdir()))}"
     os.mkfifo(gate)
     record = deployment.submit(
-        "import os, sys; print('on', os.getppid(), flush=True);"
+        "import os, sys; print('on', os.getpid(), flush=True);"
         f" open({str(gate)!r}).read()",
         **facts,
     )
@@ -276,7 +276,8 @@ def pool_of(worker):
 
 def holder_and_waiter(deployment, record, workers):
     """Return who runs a job, and the other, once it waits with another's bell."""
-    pool_child = int(deployment.until_it_says(record, "on").split()[1])
+    script = int(deployment.until_it_says(record, "on").split()[1])
+    pool_child = deployment.pool_of(script)
     first, second = workers
     return (first, second) if pool_child in pool_of(first) else (second, first)
 
@@ -345,7 +346,7 @@ def test_a_worker_that_waits_for_a_slot_ends_when_it_is_told_to(deployment, tmp_
 def test_a_slot_is_free_again_when_its_holder_is_killed(deployment):
     workers = twins(deployment)
     first = deployment.submit(
-        "import os, time; print('on', os.getppid(), flush=True); time.sleep(600)"
+        "import os, time; print('on', os.getpid(), flush=True); time.sleep(600)"
     )
     holder, _ = holder_and_waiter(deployment, first, workers)
     second = deployment.submit("print(2)")
@@ -362,17 +363,17 @@ def test_nothing_of_a_killed_holders_job_runs_beside_the_next(deployment, of_the
     first = deployment.submit(
         "import os, subprocess, time\n"
         "left = subprocess.Popen(['sleep', '600'])\n"
-        "print('on', os.getppid(), left.pid, flush=True); time.sleep(600)"
+        "print('on', os.getpid(), left.pid, flush=True); time.sleep(600)"
     )
     holder, _ = holder_and_waiter(deployment, first, workers)
-    _, pool_child, left = deployment.until_it_says(first, "on").split()
+    _, script, left = deployment.until_it_says(first, "on").split()
     second = deployment.submit(
         f"try: print(open('/proc/{left}/stat').read().split()[2])\n"
         "except OSError: print('gone')"
     )
     deployment.until(lambda: bells(deployment) == 1)
     if of_the_pool:
-        os.kill(int(pool_child), signal.SIGKILL)
+        os.kill(deployment.pool_of(int(script)), signal.SIGKILL)
     else:
         deployment.end(holder, signal.SIGKILL)
     # It may wait to be reaped, but it has ended.

@@ -171,7 +171,7 @@ def test_a_script_that_a_signal_ended_has_128_and_its_number(deployment):
 
 
 def test_arguments_that_the_system_does_not_take_fail_the_job_with_a_word(deployment):
-    record = deployment.run("pass", args=["x" * 200_000])
+    record = deployment.run(":", executor="system", args=["x" * 200_000])
     assert (record.status, record.reason) == (Status.FAILED, "executor")
     [line] = deployment.lines(record)
     assert line.text == (
@@ -334,7 +334,7 @@ def test_an_empty_result_file_is_an_empty_result(deployment):
         'ln -s /etc/passwd "$HORUS_RESULT"',
         'mkfifo "$HORUS_RESULT"',
         'mkdir "$HORUS_RESULT"',
-        'truncate -s 10G "$HORUS_RESULT"',
+        'truncate -s 100M "$HORUS_RESULT"',
         'head -c 1025 /dev/zero > "$HORUS_RESULT"',
         "mknod $HORUS_RESULT c 1 5 || mkfifo $HORUS_RESULT",
     ],
@@ -366,12 +366,12 @@ def test_a_room_is_removed_whatever_the_script_made_of_it(deployment, script):
 
 def test_a_job_whose_pool_child_is_killed_leaves_nothing_running(deployment):
     record = deployment.submit(
-        f"{DETACHED}\nprint('pool', os.getppid(), flush=True)\ntime.sleep(600)"
+        f"{DETACHED}\nprint('script', os.getpid(), flush=True)\ntime.sleep(600)"
     )
-    pool_child = deployment.until_it_says(record, "pool").split()[1]
+    script = deployment.until_it_says(record, "script").split()[1]
     before = deployment.processes_below_workers()
-    assert len(before) == 5
-    os.kill(int(pool_child), signal.SIGKILL)
+    assert len(before) == 6, "five of the script's, and their keeper"
+    os.kill(deployment.pool_of(int(script)), signal.SIGKILL)
     deployment.until(lambda: not any(map(psutil.pid_exists, before)))
     assert deployment.run("print('on it goes')").status is Status.COMPLETED
     deployment.supervisor.stop(record.summary.id)
@@ -408,7 +408,7 @@ def test_a_job_that_was_given_up_is_ended_and_may_start_again(deployment, tmp_pa
 ROOM_IS_A_LINK = textwrap.dedent("""
     import os, shutil, sys, time
     room = os.path.dirname(os.environ["HOME"])
-    print("pool", os.getppid(), flush=True)
+    print("script", os.getpid(), flush=True)
     shutil.rmtree(room)
     os.symlink(sys.argv[1], room)
     print("linked", flush=True)
@@ -435,9 +435,9 @@ def test_a_link_in_the_rooms_place_leads_to_no_other_directory(deployment, victi
 def test_nor_does_it_when_the_pool_child_is_killed(deployment, victim):
     wait = f"{ROOM_IS_A_LINK}\ntime.sleep(600)"
     record = deployment.submit(wait, args=[str(victim)])
-    pool_child = deployment.until_it_says(record, "pool").split()[1]
+    script = deployment.until_it_says(record, "script").split()[1]
     deployment.until_it_says(record, "linked")
-    os.kill(int(pool_child), signal.SIGKILL)
+    os.kill(deployment.pool_of(int(script)), signal.SIGKILL)
     deployment.until(lambda: not deployment.rooms())
     deployment.supervisor.stop(record.summary.id)
 
@@ -450,16 +450,27 @@ def test_a_link_in_the_results_place_is_no_way_to_another_file(deployment, victi
     assert record.result == ""
 
 
-def test_a_script_that_stops_its_pool_child_goes_on(deployment):
-    script = "kill -STOP $PPID; echo still here"
+#: The processes above a script: its keeper, the zygote, the pool's child.
+ABOVE = """
+above() { sed 's/.*) . //; s/ .*//' /proc/$1/stat; }
+keeper=$PPID
+zygote=$(above $keeper)
+pool=$(above $zygote)
+"""
+
+
+@pytest.mark.parametrize("which", ["keeper", "zygote", "pool"])
+def test_a_script_that_stops_what_is_above_it_goes_on(deployment, which):
+    script = f"{ABOVE}\nkill -STOP ${which}; echo still here"
     record = deployment.run(script, executor="system")
     assert (record.status, record.result) == (Status.COMPLETED, "still here\n")
+    assert deployment.run("print(1)").result == "1\n"
 
 
 def test_a_script_that_stops_its_pool_child_for_ever_loses_it(deployment, tmp_path):
     # Into a file: what it prints is read by the very process that it stops.
     told = tmp_path / "pid"
-    script = f"echo $PPID > {told}; while :; do kill -STOP $PPID; done"
+    script = f"{ABOVE}\necho $pool > {told}; while :; do kill -STOP $pool; done"
     record = deployment.submit(script, executor="system")
     deployment.until(lambda: told.exists() and told.read_text().endswith("\n"))
     pool_child = int(told.read_text())

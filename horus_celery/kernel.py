@@ -1,0 +1,155 @@
+"""What Python's standard library does not ask of the Linux kernel, each as one call.
+
+Every function raises `OSError`, naming what it was about.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import fcntl
+import os
+import socket
+import struct
+from typing import Final
+
+CLONE_NEWNS: Final = 0x0002_0000
+CLONE_NEWUTS: Final = 0x0400_0000
+CLONE_NEWIPC: Final = 0x0800_0000
+CLONE_NEWUSER: Final = 0x1000_0000
+CLONE_NEWPID: Final = 0x2000_0000
+CLONE_NEWNET: Final = 0x4000_0000
+
+MS_NOSUID: Final = 0x2
+MS_NODEV: Final = 0x4
+MS_NOEXEC: Final = 0x8
+MS_BIND: Final = 0x1000
+MS_REC: Final = 0x4000
+MS_PRIVATE: Final = 0x4_0000
+
+ATTR_RDONLY: Final = 0x1
+ATTR_NOSUID: Final = 0x2
+ATTR_NODEV: Final = 0x4
+
+_MNT_DETACH: Final = 0x2
+_AT_FDCWD: Final = -100
+_AT_RECURSIVE: Final = 0x8000
+#: The same number on every machine that Linux 5.12 runs on.
+_SYS_MOUNT_SETATTR: Final = 442
+_PR_SET_PDEATHSIG: Final = 1
+_PR_SET_DUMPABLE: Final = 4
+_PR_CAPBSET_DROP: Final = 24
+_PR_SET_CHILD_SUBREAPER: Final = 36
+_PR_SET_NO_NEW_PRIVS: Final = 38
+#: Bits that a set of capabilities may have in this form.
+_CAPABILITIES: Final = 64
+_CAPABILITY_VERSION_3: Final = 0x2008_0522
+_SIOCSIFFLAGS: Final = 0x8914
+_IFF_UP: Final = 0x1
+
+_libc: Final = ctypes.CDLL(None, use_errno=True)
+_libc.mount.argtypes = (
+    ctypes.c_char_p,
+    ctypes.c_char_p,
+    ctypes.c_char_p,
+    ctypes.c_ulong,
+    ctypes.c_char_p,
+)
+
+
+class _MountAttributes(ctypes.Structure):
+    _fields_ = (
+        ("set", ctypes.c_uint64),
+        ("clear", ctypes.c_uint64),
+        ("propagation", ctypes.c_uint64),
+        ("userns", ctypes.c_uint64),
+    )
+
+
+def unshare(flags: int) -> None:
+    """Give this process namespaces of its own; of processes, to its next child."""
+    _require(_libc.unshare(flags), "unshare")
+
+
+def mount(
+    source: str, target: str, kind: str | None, flags: int, options: str | None = None
+) -> None:
+    """Mount a file system, or show a path at another place."""
+    result = _libc.mount(
+        os.fsencode(source),
+        os.fsencode(target),
+        None if kind is None else kind.encode(),
+        flags,
+        None if options is None else options.encode(),
+    )
+    _require(result, f"mount {target}")
+
+
+def restrict_mounts(path: str, attributes: int) -> None:
+    """Restrict a mount and all below it; what is restricted already stays so."""
+    wanted = _MountAttributes(set=attributes)
+    result = _libc.syscall(
+        _SYS_MOUNT_SETATTR,
+        _AT_FDCWD,
+        os.fsencode(path),
+        _AT_RECURSIVE,
+        ctypes.byref(wanted),
+        ctypes.sizeof(wanted),
+    )
+    _require(result, f"mount_setattr {path}")
+
+
+def change_root(path: str) -> None:
+    """Make a mount the root, and let go of the old one for good."""
+    os.chdir(path)
+    # The old root comes to lie over the new one, from where it is taken away.
+    _require(_libc.pivot_root(b".", b"."), f"pivot_root {path}")
+    _require(_libc.umount2(b".", _MNT_DETACH), "umount2")
+    os.chdir("/")
+
+
+def bring_loopback_up() -> None:
+    """Let processes of this network namespace reach each other by 127.0.0.1."""
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as any_socket:
+        request = struct.pack("16sH14x", b"lo", _IFF_UP)
+        fcntl.ioctl(any_socket, _SIOCSIFFLAGS, request)
+
+
+def drop_capabilities() -> None:
+    """Give up every capability, also for what is executed later."""
+    for number in range(_CAPABILITIES):
+        if _libc.prctl(_PR_CAPBSET_DROP, number, 0, 0, 0) != 0:
+            # The kernel knows no more of them, or there are none to give up.
+            break
+    header = (ctypes.c_uint32 * 2)(_CAPABILITY_VERSION_3, 0)
+    nothing = (ctypes.c_uint32 * 6)()
+    _require(_libc.capset(header, nothing), "capset")
+
+
+def give_up_new_privileges() -> None:
+    """Let no program that is executed from here on gain any privilege."""
+    _prctl(_PR_SET_NO_NEW_PRIVS, 1)
+
+
+def die_with_parent(number: int) -> None:
+    """Have the kernel send this signal when the thread that forked us is gone."""
+    _prctl(_PR_SET_PDEATHSIG, number)
+
+
+def become_subreaper() -> None:
+    """Let orphans below this process become its children instead of init's."""
+    _prctl(_PR_SET_CHILD_SUBREAPER, 1)
+
+
+def set_readable(readable: bool) -> None:  # noqa: FBT001 - says it at the call
+    """Say whether processes of the same user may look into this one."""
+    _prctl(_PR_SET_DUMPABLE, int(readable))
+
+
+def _prctl(option: int, value: int) -> None:
+    _require(_libc.prctl(option, value, 0, 0, 0), f"prctl {option}")
+
+
+def _require(result: int, what: str) -> None:
+    if result != 0:
+        number = ctypes.get_errno()
+        raise OSError(number, os.strerror(number), what)

@@ -1,0 +1,649 @@
+"""What a script cannot do: section by section, tried by scripts of a real runner."""
+
+from __future__ import annotations
+
+import json
+import os
+import socket
+import textwrap
+import threading
+import time
+from contextlib import suppress
+from datetime import timedelta
+from pathlib import Path
+
+import psutil
+import pytest
+
+from horus_celery.lifecycle import Status
+from horus_celery.statements import canonical, dsse
+from horus_celery.statements.job import Limits
+from horus_celery.statements.receipt import Receipt
+from workers.containment import NAMESPACES, PLAIN
+
+#: How a runner is started that is a plain user's: in a namespace of users where it is.
+AS_USER = ("unshare", "--user", "--map-user=1000", "--map-group=1000", "--")
+LEVELS = ("namespaces", "namespaces of a plain user", "plain")
+APART = LEVELS[:2]
+#: Until everything of a job is gone after its end.
+GONE = 2.0  # seconds
+
+
+@pytest.fixture(scope="module")
+def runners(make_deployment):
+    """A runner at each level, started when it is first asked for."""
+    started = {}
+
+    def at(level):
+        if level not in started:
+            sandbox = "plain" if level == "plain" else "auto"
+            deployment = make_deployment(sandbox=sandbox)
+            before = AS_USER if "user" in level else ()
+            deployment.start_worker("-Q", "python,system", "-c2", before=before)
+            started[level] = deployment
+        return started[level]
+
+    return at
+
+
+@pytest.fixture(params=LEVELS)
+def runner(request, runners):
+    return runners(request.param)
+
+
+@pytest.fixture(params=APART)
+def apart(request, runners):
+    deployment = runners(request.param)
+    assert deployment.run("pass").reason is None
+    if receipt_of(deployment.run("pass")).sandbox != NAMESPACES:
+        pytest.skip("this machine has no namespaces for this user")
+    return deployment
+
+
+def receipt_of(record):
+    return Receipt.from_wire(
+        canonical.parse(dsse.read(record.receipt, dsse.RECEIPT).body)
+    )
+
+
+def limits(**chosen):
+    usual = {"memory_mb": 256, "cpu_s": 30, "procs": 32, "output_kb": 1024}
+    return Limits.from_wire({**usual, **chosen})
+
+
+def told(deployment, code, **facts):
+    """Run a script that prints JSON, and return what it says."""
+    record = deployment.run(textwrap.dedent(code), **facts)
+    assert record.status is Status.COMPLETED, (record.reason, deployment.lines(record))
+    return json.loads(record.result)
+
+
+TRY = """
+import json, os
+def tried(action):
+    try:
+        return repr(action())
+    except Exception as error:
+        return type(error).__name__
+"""
+
+
+# --- what it is, at every level ----------------------------------------------------
+
+
+def test_the_level_stands_in_the_receipt(runners):
+    level = receipt_of(runners("plain").run("pass")).sandbox
+    assert level == PLAIN
+    assert receipt_of(runners("namespaces").run("pass")).sandbox == NAMESPACES
+
+
+def test_a_script_is_what_python_would_run(runner):
+    said = told(
+        runner,
+        """
+        import json, sys, os, __main__
+        print(json.dumps({
+            "argv": sys.argv[1:], "name": __name__, "main": __main__.__file__,
+            "isolated": sys.flags.isolated, "stdin": sys.stdin.read(),
+            "file": sys.argv[0] == __file__, "umask": os.umask(0),
+            "leader": os.getsid(0) == os.getpid(), "cwd": os.getcwd(),
+            "home": os.environ["HOME"], "tmp": os.environ["TMPDIR"],
+            "ours": [one for one in sys.modules if one[:5] in ("worke", "horus")],
+            "fds": sorted(map(int, os.listdir("/proc/self/fd")))[:3],
+            "own": os.access("/proc/self/environ", os.R_OK),
+        }))
+        """,
+        args=["a", "b c", "ü"],
+    )
+    assert said.pop("main").endswith("/script")
+    assert said.pop("cwd") == said["home"] == said["tmp"]
+    assert said == {
+        "argv": ["a", "b c", "ü"],
+        "name": "__main__",
+        "isolated": 1,
+        "stdin": "",
+        "file": True,
+        "umask": 0o077,
+        "leader": True,
+        "home": said["home"],
+        "tmp": said["tmp"],
+        "ours": [],
+        "fds": [0, 1, 2],
+        "own": True,
+    }
+
+
+@pytest.mark.parametrize(
+    ("code", "exit_code", "error"),
+    [
+        ("import sys; sys.exit(7)", 7, ""),
+        ("raise SystemExit", 0, ""),
+        ("raise SystemExit('over')", 1, "over\n"),
+        ("import os; os._exit(9)", 9, ""),
+        ("import os, signal; os.kill(os.getpid(), signal.SIGTERM)", 143, ""),
+        ("import atexit; atexit.register(print, 'bye'); 1/0", 1, "ZeroDivisionError"),
+        ("def f(:", 1, "SyntaxError"),
+        ("import threading as t; t.Thread(target=print, args=['x']).start()", 0, ""),
+    ],
+)
+def test_a_python_script_ends_as_it_would_by_itself(runner, code, exit_code, error):
+    record = runner.run(code)
+    assert record.exit_code == exit_code
+    lines = [line.text for line in runner.lines(record) if line.stream == "stderr"]
+    assert error.strip() in "\n".join(lines)
+    assert "zygote" not in "\n".join(lines)
+
+
+def test_a_traceback_shows_the_line_of_the_script_and_none_of_ours(runner):
+    record = runner.run("def f():\n    raise ValueError('no')\nf()\n")
+    lines = [line.text for line in runner.lines(record)]
+    assert lines[0] == "Traceback (most recent call last):"
+    assert [one.strip() for one in lines if "File" not in one][1:] == [
+        "f()",
+        "raise ValueError('no')",
+        "ValueError: no",
+    ]
+    assert "script" in lines[1]
+
+
+def test_nothing_stays_in_the_zygote_from_one_script_to_the_next(runner):
+    first = runner.run("import os, builtins; os.environ['X'] = '1'; builtins.x = 1")
+    assert first.status is Status.COMPLETED
+    said = told(
+        runner,
+        "import json, os, builtins\n"
+        "print(json.dumps([os.environ.get('X'), hasattr(builtins, 'x')]))",
+    )
+    assert said == [None, False]
+
+
+def test_scripts_gain_no_privileges(runner):
+    said = told(
+        runner,
+        """
+        import json
+        lines = dict(line.split(":", 1) for line in open("/proc/self/status"))
+        print(json.dumps([lines["NoNewPrivs"].strip()]))
+        """,
+    )
+    assert said == ["1"]
+
+
+# --- limits ------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("executor", ["python", "system"])
+def test_who_uses_more_memory_fails_with_that_reason(runner, executor):
+    eat = "x = [bytes(1 << 20) + b'x' * (1 << 20) for _ in range(4000)]"
+    payload = eat if executor == "python" else f'python3 -c "{eat}" & wait'
+    began = time.monotonic()
+    record = runner.run(payload, executor=executor, limits=limits(memory_mb=64))
+    assert (record.status, record.reason) == (Status.FAILED, "memory")
+    assert time.monotonic() - began < 5
+
+
+def test_memory_counts_over_all_processes(runner):
+    record = runner.run(
+        """
+import os, time
+for _ in range(4):
+    if os.fork() == 0:
+        x = os.urandom(40 << 20)
+        time.sleep(60)
+time.sleep(60)
+""",
+        limits=limits(memory_mb=100),
+    )
+    assert (record.status, record.reason) == (Status.FAILED, "memory")
+
+
+def test_memory_that_processes_share_counts_once(runner):
+    record = runner.run(
+        """
+import os, time
+x = os.urandom(60 << 20)
+for _ in range(4):
+    if os.fork() == 0:
+        time.sleep(0.5)
+        os._exit(0)
+for _ in range(4):
+    os.wait()
+""",
+        limits=limits(memory_mb=128),
+    )
+    assert record.status is Status.COMPLETED, record.reason
+
+
+@pytest.mark.parametrize("executor", ["python", "system"])
+def test_who_uses_more_processor_time_fails_with_that_reason(runner, executor):
+    payload = "while True: pass" if executor == "python" else "while :; do :; done"
+    record = runner.run(payload, executor=executor, limits=limits(cpu_s=1))
+    assert (record.status, record.reason) == (Status.FAILED, "cpu")
+
+
+def test_processor_time_counts_over_all_processes(runner):
+    record = runner.run(
+        """
+import os, time
+while True:
+    if os.fork() == 0:
+        end = time.process_time() + 0.3
+        while time.process_time() < end: pass
+        os._exit(0)
+    os.wait()
+""",
+        limits=limits(cpu_s=1),
+    )
+    assert (record.status, record.reason) == (Status.FAILED, "cpu")
+
+
+def test_there_are_no_more_processes_than_the_job_may_have(runners):
+    # As a user of root's making: root's own processes the kernel never counts.
+    said = told(
+        runners("namespaces"),
+        """
+        import json, os, time
+        count = 0
+        try:
+            while count < 200:
+                if os.fork() == 0:
+                    time.sleep(60)
+                    os._exit(0)
+                count += 1
+        except OSError as error:
+            print(json.dumps([count, type(error).__name__]))
+        """,
+        limits=limits(procs=20),
+    )
+    assert said == [19, "BlockingIOError"]
+
+
+def test_a_fork_bomb_ends_and_leaves_nothing(apart):
+    # Never without namespaces: as root the kernel would let it have the machine.
+    began = time.monotonic()
+    record = apart.run(
+        ":(){ :|:& };: ; sleep 3",
+        executor="system",
+        limits=limits(procs=32),
+        timeout=timedelta(seconds=2),
+    )
+    assert record.status is Status.FAILED
+    assert time.monotonic() - began < 2 + 5
+    assert_nothing_is_left(apart)
+
+
+TREES = {
+    "setsid": "setsid sleep 300 & sleep 300",
+    "a double fork": "(setsid sh -c 'sleep 300 & sleep 300' &) ; sleep 300",
+    "an ignored TERM": "trap '' TERM; sleep 300; sleep 300",
+    "a stopped child": "sleep 300 & kill -STOP $!; sleep 300",
+    "a script that stops itself": "kill -STOP $$; sleep 300",
+}
+
+
+@pytest.mark.parametrize("tree", TREES)
+def test_a_timeout_ends_the_whole_tree_in_time(runner, tree):
+    record = runner.run(TREES[tree], executor="system", timeout=timedelta(seconds=1))
+    assert (record.status, record.reason) == (Status.FAILED, "timeout")
+    receipt = receipt_of(record)
+    assert receipt.started_at is not None
+    late = receipt.ended_at - receipt.started_at - timedelta(seconds=1)
+    assert timedelta(0) <= late < timedelta(seconds=0.5)
+    assert_nothing_is_left(runner)
+
+
+def test_what_a_script_leaves_running_ends_with_it(runner):
+    payload = "import os\nfor _ in range(3):\n if os.fork() == 0:\n  os.setsid()\n  %s"
+    record = runner.run(payload % "import time; time.sleep(300)")
+    assert record.status is Status.COMPLETED
+    assert_nothing_is_left(runner)
+
+
+def test_a_script_that_kills_its_zygote_ends_alone_and_the_next_one_runs(runners):
+    plain = runners("plain")
+    record = plain.run(
+        "import os, signal\n"
+        "keeper = os.getppid()\n"
+        "stat = open(f'/proc/{keeper}/stat').read().rpartition(')')[2].split()\n"
+        "os.kill(int(stat[1]), signal.SIGKILL)\n"
+        "import time; time.sleep(300)"
+    )
+    assert (record.status, record.exit_code) == (Status.FAILED, 137)
+    assert plain.run("print(1)").result == "1\n"
+    assert_nothing_is_left(plain)
+
+
+# --- what it sees of the node ------------------------------------------------------
+
+
+def test_nothing_of_the_node_is_there(apart):
+    paths = [str(apart.state.path), "/root/.ssh", "/home", "/run", "/var", "/srv"]
+    paths += ["/etc/shadow", "/sys/kernel", "/boot", str(Path(__file__).parents[2])]
+    said = told(
+        apart,
+        f"{TRY}\npaths = {paths!r}\n"
+        "print(json.dumps([one for one in paths if os.path.exists(one)"
+        " and os.listdir(one) != ['.venv']]))",
+    )
+    assert said == []
+
+
+def test_no_other_process_is_there(apart):
+    said = told(
+        apart,
+        """
+        import json, os
+        pids = [int(one) for one in os.listdir("/proc") if one.isdecimal()]
+        environ = ""
+        try:
+            environ = open("/proc/1/environ").read()
+        except OSError:
+            pass
+        command = open("/proc/1/cmdline").read()
+        print(json.dumps([sorted(pids) == [1, os.getpid()], environ, command]))
+        """,
+    )
+    assert said[:2] == [True, ""]
+    assert str(apart.state.path) not in said[2]
+
+
+def test_the_system_cannot_be_written(apart):
+    said = told(
+        apart,
+        f"{TRY}\n"
+        """
+places = ["/", "/usr", "/usr/bin", "/etc", "/dev", "/proc/sys/kernel/hostname",
+          "/job/given", "/job/given/script", os.__file__]
+def write(place):
+    path = place + "/x" if os.path.isdir(place) else place
+    open(path, "a").close()
+said = {place: tried(lambda: write(place)) for place in places}
+print(json.dumps([place for place in places if "Error" not in said[place]]))
+        """,
+    )
+    assert said == []
+
+
+def test_its_own_directories_can_be_written_up_to_a_limit(apart):
+    record = apart.run(
+        "import os\nwith open('/tmp/x', 'wb') as file:\n"
+        " while True: file.write(os.urandom(1 << 20))",
+        limits=limits(memory_mb=32),
+    )
+    assert (record.status, record.reason) == (Status.FAILED, "no_space")
+
+
+def test_files_are_limited_in_number(apart):
+    said = told(
+        apart,
+        """
+        import json
+        count = 0
+        try:
+            while count < 100_000:
+                open(str(count), "w").close()
+                count += 1
+        except OSError as error:
+            print(json.dumps([count > 50_000, error.strerror]))
+        """,
+    )
+    assert said == [True, "No space left on device"]
+
+
+def test_usual_things_are_there(apart):
+    said = told(
+        apart,
+        f"{TRY}\n"
+        """
+import getpass, subprocess, sys, tempfile, multiprocessing.shared_memory as sm, shutil
+def python():
+    command = [sys.executable, "-I", "-c", "import ssl, sqlite3; print(6 * 7)"]
+    return subprocess.check_output(command, text=True)
+def shared():
+    block = sm.SharedMemory(create=True, size=16)
+    block.unlink()
+    return "shared"
+def temporary():
+    with tempfile.NamedTemporaryFile() as file:
+        return os.path.exists(file.name)
+def written():
+    open("/dev/null", "w").write("x")
+    return len(os.urandom(3) + open("/dev/urandom", "rb").read(3))
+usual = (getpass.getuser, python, shared, temporary, written)
+print(json.dumps([tried(one) for one in usual]))
+        """,
+    )
+    assert said == ["'job'", "'42\\n'", "'shared'", "True", "6"]
+
+
+# --- the network -------------------------------------------------------------------
+
+
+@pytest.fixture
+def listener():
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        yield server.getsockname()[1]
+
+
+CONNECT = (
+    TRY + "import socket\n"
+    "where = [('127.0.0.1', %d), ('169.254.169.254', 80), ('8.8.8.8', 53)]\n"
+    "print(json.dumps([tried(lambda: bool(socket.create_connection(one, 3)))"
+    " for one in where]))"
+)
+
+
+@pytest.mark.parametrize("net", ["none", "herodb"])
+def test_without_a_network_nothing_can_be_reached(apart, listener, net):
+    said = told(apart, CONNECT % listener, net=net)
+    assert said == ["ConnectionRefusedError", "OSError", "OSError"]
+
+
+def test_abstract_sockets_of_the_node_cannot_be_reached(apart):
+    with socket.socket(socket.AF_UNIX) as server:
+        server.bind(f"\0horus-test-{os.getpid()}")
+        server.listen()
+        said = told(
+            apart,
+            f"{TRY}\nimport socket\ns = socket.socket(socket.AF_UNIX)\n"
+            f"name = '\\0horus-test-{os.getpid()}'\n"
+            "print(json.dumps(tried(lambda: s.connect(name))))",
+        )
+    assert said == "ConnectionRefusedError"
+
+
+def test_its_own_processes_reach_each_other_by_the_loopback(apart):
+    said = told(
+        apart,
+        f"{TRY}\nimport socket\nserver = socket.create_server(('127.0.0.1', 0))\n"
+        "connect = lambda: bool(socket.create_connection(server.getsockname()))\n"
+        "print(json.dumps(tried(connect)))",
+    )
+    assert said == "True"
+
+
+def test_with_the_network_of_the_host_it_can_be_reached(runner, listener):
+    runner.grant(nets=["none", "herodb", "host"])
+    said = told(runner, CONNECT % listener, net="host")
+    assert said[0] == "True"
+
+
+# --- privileges --------------------------------------------------------------------
+
+
+def test_no_namespace_mount_or_device_can_be_made(apart):
+    said = told(
+        apart,
+        f"{TRY}\n"
+        """
+import ctypes
+libc = ctypes.CDLL(None, use_errno=True)
+def call(name, *words):
+    if getattr(libc, name)(*words) != 0:
+        raise OSError(ctypes.get_errno(), name)
+    return 0
+def mounted():
+    call("mount", b"none", b"/job/work", b"tmpfs", 0, None)
+status = dict(line.split(":", 1) for line in open("/proc/self/status"))
+sets = [status[one].strip(" \\t\\n0") for one in ("CapEff", "CapPrm", "CapBnd")]
+print(json.dumps({
+    "user namespace": tried(lambda: call("unshare", 0x10000000)),
+    "mount namespace": tried(lambda: call("unshare", 0x20000)),
+    "mount": tried(mounted),
+    "device": tried(lambda: os.mknod("/job/work/null", 0o20666, os.makedev(1, 3))),
+    "root": tried(lambda: os.setuid(0)),
+    "host name": tried(lambda: call("sethostname", b"x", 1)),
+    "ptrace": tried(lambda: call("ptrace", 16, 1, 0, 0)),
+    "signal": tried(lambda: os.kill(1, 9) or os.path.exists("/proc/1/stat")),
+    "capabilities": sets,
+}))
+        """,
+    )
+    assert said == {
+        "user namespace": "OSError",
+        "mount namespace": "PermissionError",
+        "mount": "PermissionError",
+        "device": "PermissionError",
+        "root": "OSError",
+        "host name": "PermissionError",
+        "ptrace": "PermissionError",
+        "signal": "True",
+        "capabilities": ["", "", ""],
+    }
+
+
+# --- results -----------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "make",
+    [
+        "os.symlink('/etc/hostname', path)",
+        "os.symlink('/proc/1/environ', path)",
+        "os.mkfifo(path)",
+        "os.mkdir(path)",
+        "open(path, 'wb').truncate(100 << 20)",
+    ],
+)
+def test_what_is_no_plain_file_within_the_limit_is_no_result(apart, make):
+    record = apart.run(f"import os; path = os.environ['HORUS_RESULT']; {make}")
+    assert (record.status, record.reason) == (Status.FAILED, "executor")
+    assert apart.run("print(1)").result == "1\n"
+
+
+def test_a_result_is_what_was_written(apart):
+    record = apart.run("import os; open(os.environ['HORUS_RESULT'], 'w').write('yes')")
+    assert record.result == "yes"
+
+
+def test_a_gigabyte_of_output_is_cut_and_costs_the_runner_no_memory(runner):
+    worker = psutil.Process(runner.workers[-1].pid)
+    before = {one.pid: one.memory_info().rss for one in [worker, *worker.children()]}
+    peak = dict(before)
+    over = threading.Event()
+
+    def watch():
+        while not over.wait(0.02):
+            for pid in before:
+                with suppress(psutil.Error):
+                    rss = psutil.Process(pid).memory_info().rss
+                    peak[pid] = max(peak[pid], rss)
+
+    watching = threading.Thread(target=watch)
+    watching.start()
+    record = runner.run("head -c 1000000000 /dev/zero", executor="system")
+    over.set()
+    watching.join()
+    assert record.status is Status.COMPLETED
+    assert receipt_of(record).stdout.truncated
+    assert max(peak[pid] - before[pid] for pid in before) < 32 << 20
+
+
+# --- what is demanded --------------------------------------------------------------
+
+
+def test_where_the_network_cannot_be_cut_a_job_may_be_refused(make_deployment):
+    strict = make_deployment(sandbox="plain", HORUS_SANDBOX_REQUIRED="true")
+    strict.start_worker("-Q", "python", "-c1")
+    record = strict.run("print(1)")
+    assert (record.status, record.reason) == (Status.REJECTED, "auth.net")
+    strict.grant(nets=["none", "host"])
+    assert strict.run("print(1)", net="host").status is Status.COMPLETED
+
+
+# --- afterwards --------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("sandbox", ["auto", "plain"])
+def test_killing_a_runner_and_its_pool_ends_their_scripts(make_deployment, sandbox):
+    deployment = make_deployment(sandbox=sandbox)
+    worker = deployment.start_worker("-Q", "system", "-c1")
+    payload = "sleep 321 & sleep 321 & echo on; wait"
+    record = deployment.submit(payload, executor="system")
+    deployment.until_it_says(record, "on")
+    main = psutil.Process(worker.pid)
+    below = main.children(recursive=True)
+    pool = main.children()
+    # Nobody of them gets to do anything about it.
+    for one in (main, *pool):
+        one.suspend()
+    for one in (main, *pool):
+        one.kill()
+    worker.wait(5)
+    if sandbox == "auto":
+        _, left = psutil.wait_procs(below, timeout=GONE)
+        assert not left
+    # On the plain machine the next runner finds what a script has left running.
+    deployment.start_worker("-Q", "system", "-c1")
+    assert_nothing_is_left(deployment)
+    assert not [one for one in psutil.process_iter() if _sleeps(one, "321")]
+
+
+def _sleeps(process, seconds):
+    with suppress(psutil.Error):
+        return process.cmdline() == ["sleep", seconds]
+    return False
+
+
+def assert_nothing_is_left(deployment):
+    """See that no process, directory or mount of a job is there any more."""
+    worker = psutil.Process(deployment.workers[-1].pid)
+
+    def is_clean():
+        names = []
+        for one in worker.children(recursive=True):
+            with suppress(psutil.Error):
+                words = " ".join(one.cmdline())
+                if "celery" not in words and ("zygote" not in words or one.children()):
+                    names.append(words)
+        return not names and not list(deployment.state.rooms.iterdir())
+
+    end = time.monotonic() + GONE
+    pause = threading.Event()
+    while not is_clean():
+        assert time.monotonic() < end, [
+            one.cmdline() for one in worker.children(recursive=True)
+        ]
+        pause.wait(0.02)
+    mounts = Path("/proc/self/mountinfo").read_text()
+    assert str(deployment.state.rooms) not in mounts

@@ -1,0 +1,227 @@
+"""How a process comes to see nothing of the machine but what its job needs.
+
+A zygote first makes a root directory of what all its scripts see (`make_root`). For
+each job a child of it leaves the machine (`leave`), and the first process of the new
+namespace moves in (`move_in`): all that before anything of the script runs.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+import sys
+from pathlib import Path
+from typing import Final
+
+from horus_celery import kernel
+from workers.order import Shelter
+
+#: Where the job finds its things, whatever they are called on the node.
+JOB: Final = "/job"
+GIVEN: Final = f"{JOB}/given"
+WORK: Final = f"{JOB}/work"
+OUT: Final = f"{JOB}/out"
+#: What a job's own user and group are called.
+_NAME: Final = "job"
+_TEMPORARY: Final = f"{JOB}/tmp"  # noqa: S108 - the job's own
+_MEMORY: Final = f"{JOB}/shm"
+#: Where the new root grows: a directory that is everywhere, and needed by nobody here.
+_ROOT: Final = "/sys"
+_OWN: Final = kernel.MS_NOSUID | kernel.MS_NODEV
+#: How many files a job may make.
+_FILES: Final = 65_536
+_SYSTEM: Final = ("/usr", "/bin", "/sbin", "/lib", "/lib32", "/lib64", "/libx32")
+#: Of /etc only what programs look up; what else lies there may be the node's own.
+_ETC: Final = (
+    *("alternatives", "bash.bashrc", "ca-certificates", "ca-certificates.conf"),
+    *("debian_version", "environment", "fonts", "gai.conf", "host.conf", "hosts"),
+    *("inputrc", "ld.so.cache", "ld.so.conf", "ld.so.conf.d", "locale.alias"),
+    *("localtime", "magic", "mime.types", "nsswitch.conf", "os-release", "perl"),
+    *("pki", "profile", "protocols", "resolv.conf", "services", "ssl", "timezone"),
+)
+_DEVICES: Final = tuple(
+    f"/dev/{name}" for name in ("null", "zero", "full", "random", "urandom", "tty")
+)
+_LINKS: Final = {
+    "/dev/fd": "/proc/self/fd",
+    "/dev/stdin": "/proc/self/fd/0",
+    "/dev/stdout": "/proc/self/fd/1",
+    "/dev/stderr": "/proc/self/fd/2",
+    "/dev/shm": _MEMORY,  # noqa: S108 - the job's own
+    "/tmp": _TEMPORARY,  # noqa: S108 - the job's own
+}
+_NO_MORE_USERS: Final = "user/max_user_namespaces"
+#: What the kernel answers where a user may make no namespace of users.
+_NOT_ALLOWED: Final = frozenset({errno.EPERM, errno.ENOSPC, errno.EUSERS})
+
+
+def shown_paths(further: tuple[str, ...] = ()) -> tuple[str, ...]:
+    """Return what every script sees of this machine: its system, and this Python."""
+    etc = [f"/etc/{name}" for name in _ETC]
+    own = [sys.prefix, sys.exec_prefix, sys.base_prefix, sys.base_exec_prefix]
+    wanted = dict.fromkeys([*_SYSTEM, *etc, *own, *further])
+    folders: list[str] = []
+    for path in wanted:
+        is_there = os.path.lexists(path) and path != "/"
+        if is_there and not any(Path(path).is_relative_to(one) for one in folders):
+            folders.append(path)
+    return tuple(folders)
+
+
+def make_root(shelter: Shelter) -> None:
+    """Prepare what the scripts of this process see, in namespaces of its own.
+
+    Raises:
+        OSError: if the kernel does not let us, naming what it was about.
+    """
+    flags = kernel.CLONE_NEWNS
+    if not shelter.has_network:
+        flags |= kernel.CLONE_NEWNET
+    if shelter.user is None:
+        user, group = os.geteuid(), os.getegid()
+        kernel.unshare(flags | kernel.CLONE_NEWUSER)
+        _map_self(user, group)
+    else:
+        user = group = shelter.user
+        kernel.unshare(flags)
+    if not shelter.has_network:
+        kernel.bring_loopback_up()
+    # What is mounted from here on is seen by nobody else.
+    kernel.mount("none", "/", None, kernel.MS_REC | kernel.MS_PRIVATE)
+    kernel.mount("root", _ROOT, "tmpfs", _OWN, "size=1m,mode=755")
+    for path in (*shelter.shown, *_DEVICES):
+        _show(path)
+    for path in shelter.hidden:
+        _cover(path)
+    for link, target in _LINKS.items():
+        Path(_ROOT + link).symlink_to(target)
+    _introduce(user, group)
+    for place in ("/proc", JOB):
+        Path(_ROOT + place).mkdir()
+    kernel.restrict_mounts(_ROOT, kernel.ATTR_RDONLY | kernel.ATTR_NOSUID)
+
+
+def leave() -> None:
+    """Leave the namespace of processes: the next child is the first in a new one.
+
+    Raises:
+        OSError: if the kernel does not let us.
+    """
+    kernel.unshare(kernel.CLONE_NEWPID | kernel.CLONE_NEWIPC | kernel.CLONE_NEWUTS)
+
+
+def move_in(shelter: Shelter, *, room: str, space: int) -> None:
+    """Live below that root from here on, as the job's user, without privileges.
+
+    Args:
+        shelter: What the root was made of.
+        room: The directory of the job on the node.
+        space: Bytes that the job's files may take.
+
+    Raises:
+        OSError: if any of it cannot be had.
+    """
+    user = os.geteuid() if shelter.user is None else shelter.user
+    group = os.getegid() if shelter.user is None else shelter.user
+    kernel.unshare(kernel.CLONE_NEWNS)
+    knobs = _mount_proc(f"{_ROOT}/proc")
+    options = f"size={space},nr_inodes={_FILES},mode=755,uid={user},gid={group}"
+    kernel.mount("job", _ROOT + JOB, "tmpfs", _OWN, options)
+    for folder in (WORK, OUT, _TEMPORARY, _MEMORY, GIVEN):
+        place = _ROOT + folder
+        os.mkdir(place, 0o700)  # noqa: PTH102 - before every script
+        os.chown(place, user, group)
+    kernel.mount(room, _ROOT + GIVEN, None, kernel.MS_BIND)
+    locked = kernel.ATTR_RDONLY | kernel.ATTR_NOSUID | kernel.ATTR_NODEV
+    kernel.restrict_mounts(_ROOT + GIVEN, locked)
+    kernel.change_root(_ROOT)
+    if _become(user, group):
+        # With a namespace of users of its own a script would have privileges again.
+        limit = os.open(_NO_MORE_USERS, os.O_WRONLY, dir_fd=knobs)
+        os.write(limit, b"0")
+        os.close(limit)
+    os.close(knobs)
+    kernel.drop_capabilities()
+    kernel.give_up_new_privileges()
+
+
+def _mount_proc(place: str) -> int:
+    """Show the job's processes; return a way to what /proc/sys sets.
+
+    Scripts may read that, whoever they are.
+    """
+    kernel.mount("proc", place, "proc", _OWN | kernel.MS_NOEXEC)
+    settings = f"{place}/sys"
+    knobs = os.open(settings, os.O_PATH | os.O_DIRECTORY)
+    kernel.mount(settings, settings, None, kernel.MS_BIND)
+    kernel.restrict_mounts(settings, kernel.ATTR_RDONLY)
+    return knobs
+
+
+def _become(user: int, group: int) -> bool:
+    """Become the job's user, in a namespace of users where nobody else is.
+
+    False if there can be none of those: then the script cannot make one, either.
+    """
+    if os.geteuid() != user:
+        os.setgroups([])
+        os.setresgid(group, group, group)
+        os.setresuid(user, user, user)
+    try:
+        kernel.unshare(kernel.CLONE_NEWUSER)
+    except OSError as error:
+        if error.errno in _NOT_ALLOWED:
+            return False
+        raise
+    _map_self(user, group)
+    return True
+
+
+def _map_self(user: int, group: int) -> None:
+    """Keep user and group as they are, in a namespace of users that was just made."""
+    # Else the files by which it is mapped would be root's.
+    kernel.set_readable(True)
+    for name, text in (
+        ("setgroups", "deny"),
+        ("uid_map", f"{user} {user} 1"),
+        ("gid_map", f"{group} {group} 1"),
+    ):
+        Path("/proc/self", name).write_text(text, encoding="ascii")
+    kernel.set_readable(False)
+
+
+def _show(path: str) -> None:
+    """Show a path of the machine at the same place below the new root."""
+    target = Path(_ROOT + path)
+    target.parent.mkdir(0o755, parents=True, exist_ok=True)
+    source = Path(path)
+    if path.startswith("/etc/"):
+        # A link may lead to where nothing is shown.
+        source = source.resolve()
+    elif source.is_symlink():
+        target.symlink_to(source.readlink())
+        return
+    if source.is_dir():
+        target.mkdir(0o755, exist_ok=True)
+    elif source.exists():
+        target.touch()
+    else:
+        return
+    kernel.mount(str(source), str(target), None, kernel.MS_BIND | kernel.MS_REC)
+
+
+def _cover(path: str) -> None:
+    """Let nothing be seen of a path, if it would be."""
+    if Path(_ROOT + path).is_dir():
+        kernel.mount("none", _ROOT + path, "tmpfs", _OWN, "size=4k,mode=755")
+
+
+def _introduce(user: int, group: int) -> None:
+    """Let the job's user have a name; those of the node's users are not told."""
+    etc = Path(_ROOT, "etc")
+    etc.mkdir(0o755, exist_ok=True)
+    for name, text in (
+        ("passwd", f"{_NAME}:x:{user}:{group}::{WORK}:/bin/sh\n"),
+        ("group", f"{_NAME}:x:{group}:\n"),
+    ):
+        (etc / name).write_text(text, encoding="ascii")
