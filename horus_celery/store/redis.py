@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import re
+import struct
 from base64 import urlsafe_b64encode
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import fields
@@ -37,6 +38,8 @@ from horus_celery.store.keys import STEPS, Keys
 from horus_celery.store.packing import pack, unpack
 from horus_celery.store.scripts import BUCKETS_MS, FIELDS, make_scripts
 
+#: How `list.lua` writes the sizes of the fields.
+_SIZES: Final = struct.Struct(f"<{len(FIELDS)}i")
 _SEQ: Final = FIELDS.index("seq")
 #: Where the time of an event is kept; the script adds `ended_at` when the job is over.
 _TIME_OF: Final[Mapping[Event, str]] = MappingProxyType(
@@ -155,7 +158,7 @@ class RedisStore:
                 *map(len, groups),
                 keys=[index for group in groups for index in group],
             )
-            found.extend(_readable(page))
+            found.extend(_readable((digest, _fields(text)) for digest, text in page))
         return tuple(found)
 
     def counts(self, contexts: frozenset[str] | None = None) -> Mapping[Status, int]:
@@ -437,8 +440,18 @@ def _parsed(digest: str, values: Sequence[Any]) -> Record:
     )
 
 
+def _fields(joined: bytes) -> Sequence[bytes | None]:
+    """Take apart what `list.lua` joins."""
+    values: list[bytes | None] = []
+    at = _SIZES.size
+    for size in _SIZES.unpack_from(joined):
+        values.append(None if size < 0 else joined[at : at + size])
+        at += max(size, 0)
+    return values
+
+
 def _readable(
-    found: Sequence[tuple[bytes, Sequence[bytes | None]]],
+    found: Iterable[tuple[bytes, Sequence[bytes | None]]],
 ) -> Iterator[Record]:
     """Read those records that can be read: one damaged record hides no other."""
     for digest, values in found:

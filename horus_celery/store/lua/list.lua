@@ -52,6 +52,18 @@ local function page(size)
   return entries, bound > -math.huge
 end
 
+-- One text for all fields of a record, behind their sizes, -1 being none: so many small
+-- answers would take their reader longer than anything else.
+local SIZES = '<' .. string.rep('i4', #FIELDS)
+local function joined(values)
+  local sizes = {}
+  for i = 1, #FIELDS do
+    sizes[i] = values[i] and #values[i] or -1
+    values[i] = values[i] or ''
+  end
+  return struct.pack(SIZES, unpack(sizes)) .. table.concat(values)
+end
+
 local size = #groups == 1 and limit or 200
 size = math.max(math.ceil(size / #lead), math.min(size, 10))
 local found = {}
@@ -61,7 +73,7 @@ while budget > 0 do
   for _, entry in ipairs(entries) do
     below = entry.seq
     if stands_in_all(entry.digest) then
-      found[#found + 1] = { entry.digest, read(entry.digest) }
+      found[#found + 1] = { entry.digest, joined(read(entry.digest)) }
       if #found == limit then return { found, below } end
     end
   end
