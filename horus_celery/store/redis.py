@@ -26,6 +26,7 @@ from horus_celery.instants import from_ms, to_ms
 from horus_celery.lifecycle import HELD, TERMINAL, Event, Status
 from horus_celery.record import LEASE, Change, Record, Summary
 from horus_celery.store.base import (
+    MAX_LISTED,
     Ahead,
     ArchivedReceipt,
     Bell,
@@ -144,21 +145,33 @@ class RedisStore:
             raise IllegalTransition(answer[1].decode(), "deleted")
 
     def list(
-        self, wanted: Filter, *, limit: int, after: str | None = None
+        self,
+        wanted: Filter,
+        *,
+        limit: int,
+        after: str | None = None,
+        max_text: int = MAX_LISTED,
     ) -> tuple[Record, ...]:
         below = b"+inf" if after is None else self._sequence(after, wanted.contexts)
         groups = self._groups(wanted)
         found: list[Record] = []
-        while below and all(groups) and len(found) < limit:
+        room = max_text
+        while below and all(groups) and len(found) < limit and room > 0:
             page, below = self._run(
                 "list",
                 limit - len(found),
                 below,
                 _LIST_BUDGET,
+                room,
                 *map(len, groups),
                 keys=[index for group in groups for index in group],
             )
-            found.extend(_readable((digest, _fields(text)) for digest, text in page))
+            # What is packed may be a thousand times longer: one is unpacked at a time.
+            for record in _readable((digest, _fields(text)) for digest, text in page):
+                found.append(record)
+                room -= record.length
+                if room <= 0:
+                    break
         return tuple(found)
 
     def counts(self, contexts: frozenset[str] | None = None) -> Mapping[Status, int]:
