@@ -101,7 +101,7 @@ class World:
             "front": lambda: self.dispatcher.front("python", 4),
             "keep": lambda: self.registry.keep("r", b"{}"),
             "texts": lambda: self.registry.texts(["r"]),
-            "spend": lambda: self.registry.spend("n", at=at),
+            "spend": lambda: self.registry.spend("n", at=at, name="r", text=b"{}"),
             "leave": lambda: self.registry.leave("r"),
         }
 
