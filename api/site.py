@@ -8,6 +8,7 @@ import time
 import traceback
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cache
 from typing import Annotated, Any, Final, NoReturn, get_type_hints
 
 import orjson
@@ -141,6 +142,10 @@ class Method:
         return dict(given.__dict__)
 
 
+#: One for each procedure, however many applications a process makes.
+_method_of: Final = cache(Method)
+
+
 class StrictSite(JSONRPCSite):
     """Answers what is posted to it, exactly as JSON-RPC 2.0 says, and never raises.
 
@@ -183,7 +188,7 @@ class StrictSite(JSONRPCSite):
             observe: Is told of every call.
         """
         for procedure in procedures:
-            method = Method(procedure)
+            method = _method_of(procedure)
             for name in (procedure.name, *procedure.aliases):
                 self.methods[name] = method
         self._sessions = sessions

@@ -422,7 +422,8 @@ def main() -> None:
         for name, late in p95_of_lists(running, times=100).items():
             what = f"`jobs.list` of 100 of {given.records:,}, {name}, p95"
             table.add(what, "≤ 50 ms", late, results, "ms")
-        late = p95_of_pages(running, times=100)
+        # More proofs are made in a round than are kept in mind: all are new in each.
+        late = median(lambda: p95_of_pages(running, times=100))
         table.add("the same, page after page, p95", "≤ 50 ms", late, results, "ms")
         took = [seconds(lambda: running.call("get_supervisor_info")) for _ in range(50)]
         what = "`get_supervisor_info`, p95 (`celery inspect`)"

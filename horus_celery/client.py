@@ -346,7 +346,10 @@ class Horus:
         self.call("job.delete", job_id=job_id)
 
     def list(self, **wanted: Any) -> list[dict[str, Any]]:  # noqa: ANN401 - the filters of jobs.list
-        """Return records, newest first, that agree with every given filter."""
+        """Return records, newest first, that agree with every given filter.
+
+        Long ones are fewer than the `limit`: go on with `after` until there are none.
+        """
         return list(self.call("jobs.list", **wanted))
 
     def info(self) -> dict[str, Any]:

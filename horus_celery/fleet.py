@@ -201,14 +201,19 @@ class Fleet:
         require_covered(said, trust)
         self._require_own_contexts(said)
         require_fresh(said, now)
-        if not self._registry.spend(f"{said.name} {said.nonce}", at=now):
+        is_news = _is_news(said, self._roster.look().beats.get(said.name), now)
+        is_new = self._registry.spend(
+            f"{said.name} {said.nonce}",
+            at=now,
+            name=said.name,
+            text=write_registration(envelope) if is_news else None,
+        )
+        if not is_new:
             raise ConflictError(
                 f"the runner {said.name} has used this nonce before: sign a new"
                 " registration",
                 reason="nonce_used",
             )
-        if _is_news(said, self._roster.look().beats.get(said.name), now):
-            self._registry.keep(said.name, write_registration(envelope))
         return self.get(said.name)
 
     # --- runners are looked at ----------------------------------------------------

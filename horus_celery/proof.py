@@ -14,7 +14,7 @@ from horus_celery.lifecycle import Status
 from horus_celery.record import Record
 from horus_celery.statements import canonical, dsse
 from horus_celery.statements.job import Job
-from horus_celery.statements.receipt import Expected, Receipt, check_receipt
+from horus_celery.statements.receipt import Expected, Receipt, check_envelope
 from horus_celery.statements.trust import Trust
 
 #: The reason of a record whose signed bytes do not prove what it says.
@@ -36,6 +36,9 @@ class Shown:
     job: Job | None
     #: The ids of the callers' keys that signed it and are trusted now.
     signed_by: tuple[str, ...]
+    #: What is stored as its receipt, whether it proves anything or not; None if that is
+    #: no receipt, whoever wrote it.
+    receipt: dsse.Envelope | None
 
 
 class Proofs:
@@ -71,6 +74,8 @@ class _Proof:
     job: Job | None
     signed_by: tuple[str, ...]
     receipt: Receipt | None
+    #: The receipt as it is stored.
+    sealed: dsse.Envelope | None
 
 
 #: Verifies the envelope and the receipt that are kept for a digest.
@@ -80,26 +85,37 @@ _Verify: TypeAlias = Callable[[str, str, str | None], _Proof]
 def _verify(
     trust: Trust, digest: str, envelope_text: str, receipt_text: str | None
 ) -> _Proof:
+    sealed = None if receipt_text is None else _sealed(receipt_text)
     try:
         envelope = _envelope_of(digest, envelope_text)
         job = Job.from_wire(canonical.parse(envelope.body))
     except RefusedError:
-        return _Proof(None, (), None)
+        return _Proof(None, (), None, sealed)
     signed_by = tuple(sorted(dsse.signers(envelope, trust.caller_keys())))
     receipt = None
-    if receipt_text is not None:
+    if sealed is not None:
         expected = Expected.of(job, digest=digest)
         with suppress(ReceiptError):
-            receipt = check_receipt(receipt_text, trust=trust, expected=expected)
-    return _Proof(job, signed_by, receipt)
+            receipt = check_envelope(sealed, trust=trust, expected=expected)
+    return _Proof(job, signed_by, receipt, sealed)
+
+
+def _sealed(receipt_text: str) -> dsse.Envelope | None:
+    try:
+        return dsse.read(receipt_text, dsse.RECEIPT)
+    except RefusedError:
+        return None
 
 
 def _shown(record: Record, verify: _Verify) -> Shown:
     proof = verify(record.summary.digest, record.envelope, record.receipt)
-    if proof.job is None:
-        return Shown(record=_disbelieved(record), job=None, signed_by=())
-    proven = _proven(record, proof.receipt)
-    return Shown(record=proven, job=proof.job, signed_by=proof.signed_by)
+    is_known = proof.job is not None
+    return Shown(
+        record=_proven(record, proof.receipt) if is_known else _disbelieved(record),
+        job=proof.job,
+        signed_by=proof.signed_by,
+        receipt=proof.sealed,
+    )
 
 
 def _proven(record: Record, receipt: Receipt | None) -> Record:
@@ -107,6 +123,8 @@ def _proven(record: Record, receipt: Receipt | None) -> Record:
         return record
     if receipt is None or not _bears_out(receipt, record):
         return _disbelieved(record)
+    if (record.attempt, record.ran_on) == (receipt.attempt, receipt.runner):
+        return record
     return replace(record, attempt=receipt.attempt, ran_on=receipt.runner)
 
 

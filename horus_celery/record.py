@@ -67,6 +67,13 @@ class Record:
         return self.status in TERMINAL
 
     @property
+    def length(self) -> int:
+        """How many characters its long texts have."""
+        return sum(
+            len(text) for text in (self.envelope, self.result, self.receipt) if text
+        )
+
+    @property
     def is_held(self) -> bool:
         """Whether a runner holds it."""
         return self.status in HELD

@@ -92,8 +92,18 @@ class Registry(Protocol):
         """Forget a runner; forgetting it twice is fine."""
         ...
 
-    def spend(self, nonce: str, *, at: datetime) -> bool:
-        """Use a nonce up; False if that was done within `NONCE_LIFETIME` before."""
+    def spend(self, nonce: str, *, at: datetime, name: str, text: bytes | None) -> bool:
+        """Use a nonce up and keep what came with it, in one atomic step.
+
+        Returns False, with nothing changed, if it was used within `NONCE_LIFETIME`
+        before. What cannot be kept uses no nonce up.
+
+        Args:
+            nonce: What must not have been used.
+            at: The present.
+            name: The runner's name.
+            text: Kept in place of the runner's latest; None leaves that as it is.
+        """
         ...
 
 
@@ -290,10 +300,22 @@ class RedisRegistry:
     def leave(self, name: str) -> None:
         ask(self._client, "HDEL", self._key, name)
 
-    def spend(self, nonce: str, *, at: datetime) -> bool:
-        key = f"{self._nonces}{_digest(nonce)}"
-        lifetime = NONCE_LIFETIME // _MS
-        return bool(ask(self._client, "SET", key, to_ms(at), "NX", "PX", lifetime))
+    def spend(self, nonce: str, *, at: datetime, name: str, text: bytes | None) -> bool:
+        keys = (f"{self._nonces}{_digest(nonce)}", self._key)
+        kept = () if text is None else (name, text)
+        args = (to_ms(at), NONCE_LIFETIME // _MS, *kept)
+        return bool(ask(self._client, "EVAL", _SPEND, len(keys), *keys, *args))
+
+
+#: KEYS: the nonce, the runners. ARGV: the present, how long the nonce is remembered,
+#: and what is kept: name and text. A script that fails leaves what it has done: so the
+#: nonce comes last.
+_SPEND: Final = """
+if redis.call('EXISTS', KEYS[1]) == 1 then return 0 end
+if ARGV[3] then redis.call('HSET', KEYS[2], ARGV[3], ARGV[4]) end
+redis.call('SET', KEYS[1], ARGV[1], 'PX', ARGV[2])
+return 1
+"""
 
 
 class MemoryRegistry:
@@ -316,13 +338,15 @@ class MemoryRegistry:
         with self._lock:
             self._texts.pop(name, None)
 
-    def spend(self, nonce: str, *, at: datetime) -> bool:
+    def spend(self, nonce: str, *, at: datetime, name: str, text: bytes | None) -> bool:
         with self._lock:
             self._nonces = {
                 one: until for one, until in self._nonces.items() if until > at
             }
             if nonce in self._nonces:
                 return False
+            if text is not None:
+                self._texts[name] = text
             self._nonces[nonce] = at + NONCE_LIFETIME
             return True
 

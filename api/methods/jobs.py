@@ -176,7 +176,11 @@ def list_all(
     limit: JobLimit = 100,
     after: AfterJob = None,
 ) -> list[RecordObject]:
-    """Return jobs, newest first, that agree with every filter that is given."""
+    """Return jobs, newest first, that agree with every filter that is given.
+
+    Long ones fill a page before `limit` does: none follows behind the job with which
+    envelopes, results and receipts come to 8 MiB. Only an empty page is the end.
+    """
     session.about.context_id = context_id
     wanted = Filter(
         context_id=context_id,

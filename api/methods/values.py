@@ -9,15 +9,16 @@ from pydantic import Field, WithJsonSchema
 from typing_extensions import TypedDict
 
 from api.site import Wait
-from horus_celery.errors import RefusedError
 from horus_celery.fleet import RunnerView
 from horus_celery.holdup import Holdup, describe_end
 from horus_celery.instants import to_ms
 from horus_celery.lifecycle import Status
 from horus_celery.proof import Shown
-from horus_celery.record import Record
+from horus_celery.record import Record, Summary
 from horus_celery.record import status_to_wire as write_status
 from horus_celery.statements import dsse
+from horus_celery.statements.fields import SECOND
+from horus_celery.statements.job import Job, WorkflowRef
 from horus_celery.store.base import LogLine, Stream
 from horus_celery.supervisor import Ending, Info, LogPage
 
@@ -289,19 +290,21 @@ def ending_to_wire(ending: Ending) -> OutcomeObject:
 
 def record_to_wire(shown: Shown) -> RecordObject:
     """Write a record; what the job says is null where its bytes are not its own."""
-    record, summary = shown.record, shown.record.summary
-    job = {} if shown.job is None else shown.job.to_wire()
+    record, summary, job = shown.record, shown.record.summary, shown.job
+    # Who it is about is what the supervisor noted, where its bytes are not its own.
+    about: Job | Summary = summary if job is None else job
+    workflow = None if job is None else job.workflow
     return {
         "id": summary.id,
         "digest": summary.digest,
-        "caller_id": job.get("caller_id", summary.caller_id),
-        "context_id": job.get("context_id", summary.context_id),
-        "executor": job.get("executor", summary.executor),
-        "runner": job.get("runner", summary.runner),
-        "payload": job.get("payload"),
-        "args": job.get("args"),
-        "env_vars": job.get("env_vars"),
-        "timeout": job.get("timeout"),
+        "caller_id": about.caller_id,
+        "context_id": about.context_id,
+        "executor": about.executor,
+        "runner": about.runner,
+        "payload": None if job is None else job.payload,
+        "args": None if job is None else list(job.args),
+        "env_vars": None if job is None else dict(job.env_vars),
+        "timeout": None if job is None else job.timeout // SECOND,
         "status": record.status,
         "reason": record.reason,
         "created_at": to_ms(record.created_at),
@@ -313,8 +316,8 @@ def record_to_wire(shown: Shown) -> RecordObject:
         "exit_code": record.exit_code,
         "result": record.result,
         "signed_by": list(shown.signed_by),
-        "workflow": job.get("workflow"),
-        "receipt": _receipt(record.receipt),
+        "workflow": None if workflow is None else _workflow(workflow),
+        "receipt": None if shown.receipt is None else envelope_to_wire(shown.receipt),
     }
 
 
@@ -370,6 +373,10 @@ def info_to_wire(info: Info, runners: list[RunnerObject]) -> InfoObject:
     }
 
 
+def _workflow(workflow: WorkflowRef) -> WorkflowObject:
+    return {"id": workflow.id, "step": workflow.step, "manifest": workflow.manifest}
+
+
 def _line(line: LogLine) -> LineObject:
     return {
         "cursor": line.cursor if line.ends_line else line.cursor + _GOES_ON,
@@ -377,13 +384,3 @@ def _line(line: LogLine) -> LineObject:
         "stream": line.stream,
         "text": line.text,
     }
-
-
-def _receipt(text: str | None) -> EnvelopeObject | None:
-    if text is None:
-        return None
-    try:
-        envelope = dsse.read(text, dsse.RECEIPT)
-    except RefusedError:
-        return None  # whoever wrote that, it is no receipt
-    return envelope_to_wire(envelope)

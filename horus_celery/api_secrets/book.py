@@ -14,7 +14,7 @@ import time
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from enum import Enum, auto
 from typing import Final
 
@@ -72,6 +72,11 @@ class _List:
 
     def __iter__(self) -> Iterator[Secret]:
         return iter(self.secrets)
+
+    def has_removed(self, secret_id: str) -> bool:
+        """Say whether a given secret of this id was removed."""
+        entry = self.entries.get(secret_id)
+        return entry is not None and self.opened[secret_id, entry] is _Mark.REMOVED
 
     def find(self, digest: bytes) -> Secret | None:
         """Find a secret; every one is compared, so the time tells nothing."""
@@ -185,14 +190,6 @@ class SecretBook:
         """
         text = secrets.token_urlsafe(32) if secret is None else secret
         added = self._secret(scope, text, contexts)
-        body = orjson.dumps(
-            {
-                "v": 1,
-                "scope": scope,
-                "contexts": added.shown_contexts(),
-                "digest": added.digest.hex(),
-            }
-        )
 
         def change(present: _List) -> bool:
             if present.find(added.digest) is not None:
@@ -200,8 +197,14 @@ class SecretBook:
                     f"that secret is there already, as {added.id}",
                     reason="secret_taken",
                 )
-            old, new = present.entries.get(added.id), self._seal.close(added.id, body)
-            return self._shelf.swap(added.id, old=old, new=new)
+            # Who removes it next may not be the one to whom it is given.
+            is_given = added.id in self._given or present.has_removed(added.id)
+            body = _body_of(replace(added, is_given=is_given))
+            return self._shelf.swap(
+                added.id,
+                old=present.entries.get(added.id),
+                new=self._seal.close(added.id, body),
+            )
 
         self._change(change)
         return added, text
@@ -213,17 +216,16 @@ class SecretBook:
             NotFoundError: if there is none of this id.
             ConflictError: if it is the last one of the scope admin.
         """
-        is_given = secret_id in self._given
-        new = self._seal.close(secret_id, _REMOVED) if is_given else None
 
         def change(present: _List) -> bool:
             secret = next((one for one in present if one.id == secret_id), None)
             if secret is None:
                 raise NotFoundError(f"there is no secret {secret_id}")
+            is_given = secret.is_given or secret_id in self._given
             return self._shelf.swap(
                 secret_id,
                 old=present.entries.get(secret_id),
-                new=new,
+                new=self._seal.close(secret_id, _REMOVED) if is_given else None,
                 standing=_other_admins(present, secret),
             )
 
@@ -362,6 +364,7 @@ class SecretBook:
             scope=said["scope"],
             contexts=bound_to(said["contexts"]),
             digest=bytes.fromhex(said["digest"]),
+            is_given=said.get("given") is True,  # an earlier version does not say
         )
 
     def _tell_of_removed(self, ours: Mapping[str, Secret | _Mark]) -> None:
@@ -403,6 +406,18 @@ def _other_admins(present: _List, secret: Secret) -> Mapping[str, bytes | None] 
             reason="last_admin_secret",
         )
     return {other: present.entries.get(other) for other in others}
+
+
+def _body_of(secret: Secret) -> bytes:
+    return orjson.dumps(
+        {
+            "v": 1,
+            "scope": secret.scope,
+            "contexts": secret.shown_contexts(),
+            "digest": secret.digest.hex(),
+            "given": secret.is_given,
+        }
+    )
 
 
 def _id_of(digest: bytes) -> str:

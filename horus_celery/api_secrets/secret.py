@@ -52,6 +52,8 @@ class Secret:
     #: None is all of them.
     contexts: frozenset[str] | None
     digest: bytes = field(repr=False)
+    #: Whether it is known to be given somewhere: its removal has to be remembered then.
+    is_given: bool = field(default=False, compare=False)
 
     def shown_contexts(self) -> list[str]:
         """Return its contexts as they are written, "*" being all."""

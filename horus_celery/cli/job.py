@@ -77,7 +77,7 @@ def list_jobs(
     as_json: bool,
     **wanted: str | int | None,
 ) -> None:
-    """List jobs, newest first."""
+    """List jobs, newest first; long ones in shorter pages: go on with --after."""
     given = {name: value for name, value in wanted.items() if value is not None}
     with connect(url=url, state_dir=state_dir) as client:
         records = client.list(**given)

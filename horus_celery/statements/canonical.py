@@ -32,8 +32,9 @@ def parse(body: bytes) -> JSONValue:
     Raises:
         MalformedError: `json.*`.
     """
-    value = load(body)
-    if _write(value) != body:
+    found = _read_as_written(body, orjson.OPT_SORT_KEYS)
+    value = load(body) if found is None else found[0]
+    if found is None and _write(value) != body:
         raise _not_canonical("the body is not in its one canonical form")
     if not body.isascii() and not _keys_are_ascii(value):
         raise _not_canonical("the key of an object is not ASCII")
@@ -46,6 +47,9 @@ def load(text: bytes | str) -> JSONValue:
     Raises:
         MalformedError: `json.*`.
     """
+    found = _read_as_written(text)
+    if found is not None:
+        return found[0]
     if isinstance(text, bytes):
         try:
             text = text.decode()
@@ -59,8 +63,7 @@ def load(text: bytes | str) -> JSONValue:
         ) from None
     except RecursionError:
         raise _too_deep() from None
-    # Only brackets that are there can be nested: most texts need no walk.
-    if text.count("[") + text.count("{") > MAX_DEPTH and _is_deeper(value, MAX_DEPTH):
+    if _is_too_deep(value, text.count("[") + text.count("{")):
         raise _too_deep()
     return value
 
@@ -88,6 +91,38 @@ def _write(value: object) -> bytes:
         return orjson.dumps(value, option=orjson.OPT_SORT_KEYS)
     except orjson.JSONEncodeError:
         raise _not_canonical("a string holds half a surrogate pair") from None
+
+
+def _read_as_written(text: bytes | str, option: int = 0) -> tuple[JSONValue] | None:
+    """Read a text that is letter for letter what orjson would write; None for others.
+
+    Most texts are, and then a key that stands twice, a number of another form or half a
+    surrogate pair cannot be in them. All others are left to the standard library, which
+    is slower and says what is wrong.
+    """
+    try:
+        value = orjson.loads(text)
+        written = orjson.dumps(value, option=option | orjson.OPT_STRICT_INTEGER)
+    except (orjson.JSONDecodeError, orjson.JSONEncodeError):
+        return None
+    if written != (text if isinstance(text, bytes) else text.encode()):
+        return None
+    if _holds_float(value):
+        return None
+    is_deep = _is_too_deep(value, written.count(b"[") + written.count(b"{"))
+    return None if is_deep else (value,)
+
+
+def _holds_float(value: JSONValue) -> bool:
+    found = [value]
+    for one in found:  # which grows meanwhile
+        if isinstance(one, dict):
+            found.extend(one.values())
+        elif isinstance(one, list):
+            found.extend(one)
+        elif isinstance(one, float):
+            return True
+    return False
 
 
 def _integer(digits: str) -> int:
@@ -122,10 +157,13 @@ _DECODER: Final = json.JSONDecoder(
 )
 
 
-def _is_deeper(value: JSONValue, depth: int) -> bool:
+def _is_too_deep(value: JSONValue, brackets: int) -> bool:
+    # Only brackets that are there can be nested: most texts need no walk.
+    if brackets <= MAX_DEPTH:
+        return False
     # Level by level, not by recursion: it may be nested as deep as Python's stack.
     level: list[JSONValue] = [value]
-    for _ in range(depth):
+    for _ in range(MAX_DEPTH):
         inner: list[JSONValue] = []
         for one in level:
             if isinstance(one, dict):

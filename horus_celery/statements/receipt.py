@@ -165,7 +165,18 @@ def check_receipt(
     Raises:
         ReceiptError: if it does not count, for whatever reason.
     """
-    receipt, signed_by = _read(envelope_text, trust)
+    try:
+        envelope = dsse.read(envelope_text, dsse.RECEIPT)
+    except RefusedError as refusal:
+        raise _malformed(refusal) from None
+    return check_envelope(envelope, trust=trust, expected=expected)
+
+
+def check_envelope(
+    envelope: dsse.Envelope, *, trust: Trust, expected: Expected
+) -> Receipt:
+    """Read a receipt as `check_receipt` does, from its envelope."""
+    receipt, signed_by = _read(envelope, trust)
     runner = trust.runner(receipt.runner)
     if runner is None or runner.key not in signed_by:
         raise ReceiptError("the runner that the receipt names did not sign it")
@@ -182,12 +193,15 @@ def check_receipt(
     return receipt
 
 
-def _read(envelope_text: str | bytes, trust: Trust) -> tuple[Receipt, frozenset[str]]:
+def _read(envelope: dsse.Envelope, trust: Trust) -> tuple[Receipt, frozenset[str]]:
+    signed_by = dsse.signers(envelope, trust.runner_keys())
+    if not signed_by:
+        raise ReceiptError("no runner of the trust bundle signed the receipt")
     try:
-        envelope = dsse.read(envelope_text, dsse.RECEIPT)
-        signed_by = dsse.signers(envelope, trust.runner_keys())
-        if not signed_by:
-            raise ReceiptError("no runner of the trust bundle signed the receipt")
         return Receipt.from_wire(canonical.parse(envelope.body)), signed_by
     except RefusedError as refusal:
-        raise ReceiptError(f"the receipt is malformed: {refusal}") from None
+        raise _malformed(refusal) from None
+
+
+def _malformed(refusal: RefusedError) -> ReceiptError:
+    return ReceiptError(f"the receipt is malformed: {refusal}")

@@ -12,6 +12,9 @@ from typing import Final, Protocol
 from horus_celery.lifecycle import Status
 from horus_celery.record import Change, Record, Summary
 
+#: Characters of the records of one list; a thousand of the usual size are far fewer.
+MAX_LISTED: Final = 8 * 1024 * 1024
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Filter:
@@ -181,9 +184,17 @@ class RecordStore(Protocol):
         ...
 
     def list(
-        self, wanted: Filter, *, limit: int, after: str | None = None
+        self,
+        wanted: Filter,
+        *,
+        limit: int,
+        after: str | None = None,
+        max_text: int = MAX_LISTED,
     ) -> tuple[Record, ...]:
         """Return matching records, newest first, from behind the digest `after`.
+
+        Behind the one with which their lengths come to `max_text` there is no further
+        one, however many are wanted: only an empty list is the end.
 
         Raises:
             NotFoundError: if there is no record of the digest `after`.

@@ -10,6 +10,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, fields, replace
 from datetime import datetime, timedelta
+from itertools import islice
 from operator import attrgetter
 from typing import Final, TypeVar
 
@@ -25,6 +26,7 @@ from horus_celery.lifecycle import TERMINAL, Event, Status, advance
 from horus_celery.record import LEASE, Change, Record, Summary
 from horus_celery.store.base import (
     BUCKETS,
+    MAX_LISTED,
     Ahead,
     ArchivedReceipt,
     Bell,
@@ -235,7 +237,12 @@ class MemoryStore:
             self._forget(digest)
 
     def list(
-        self, wanted: Filter, *, limit: int, after: str | None = None
+        self,
+        wanted: Filter,
+        *,
+        limit: int,
+        after: str | None = None,
+        max_text: int = MAX_LISTED,
     ) -> tuple[Record, ...]:
         with self._answering():
             newest_first = list(reversed(self._entries))
@@ -243,7 +250,8 @@ class MemoryStore:
                 self._entry(after, wanted.contexts)
                 newest_first = newest_first[newest_first.index(after) + 1 :]
             records = (self._entries[digest].record for digest in newest_first)
-            return tuple(each for each in records if _agrees(each, wanted))[:limit]
+            agreeing = (each for each in records if _agrees(each, wanted))
+            return tuple(_until_full(islice(agreeing, limit), max_text))
 
     def counts(self, contexts: frozenset[str] | None = None) -> Mapping[Status, int]:
         with self._answering():
@@ -506,6 +514,14 @@ def _agrees(record: Record, wanted: Filter) -> bool:
         if value is not None and getattr(where, each.name) != value:
             return False
     return True
+
+
+def _until_full(records: Iterable[Record], max_text: int) -> Iterator[Record]:
+    for record in records:
+        yield record
+        max_text -= record.length
+        if max_text <= 0:
+            return
 
 
 def _is_of(contexts: frozenset[str] | None, said: Summary | ArchivedReceipt) -> bool:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import re
+import struct
 from base64 import urlsafe_b64encode
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import fields
@@ -25,6 +26,7 @@ from horus_celery.instants import from_ms, to_ms
 from horus_celery.lifecycle import HELD, TERMINAL, Event, Status
 from horus_celery.record import LEASE, Change, Record, Summary
 from horus_celery.store.base import (
+    MAX_LISTED,
     Ahead,
     ArchivedReceipt,
     Bell,
@@ -37,6 +39,8 @@ from horus_celery.store.keys import STEPS, Keys
 from horus_celery.store.packing import pack, unpack
 from horus_celery.store.scripts import BUCKETS_MS, FIELDS, make_scripts
 
+#: How `list.lua` writes the sizes of the fields.
+_SIZES: Final = struct.Struct(f"<{len(FIELDS)}i")
 _SEQ: Final = FIELDS.index("seq")
 #: Where the time of an event is kept; the script adds `ended_at` when the job is over.
 _TIME_OF: Final[Mapping[Event, str]] = MappingProxyType(
@@ -141,21 +145,33 @@ class RedisStore:
             raise IllegalTransition(answer[1].decode(), "deleted")
 
     def list(
-        self, wanted: Filter, *, limit: int, after: str | None = None
+        self,
+        wanted: Filter,
+        *,
+        limit: int,
+        after: str | None = None,
+        max_text: int = MAX_LISTED,
     ) -> tuple[Record, ...]:
         below = b"+inf" if after is None else self._sequence(after, wanted.contexts)
         groups = self._groups(wanted)
         found: list[Record] = []
-        while below and all(groups) and len(found) < limit:
+        room = max_text
+        while below and all(groups) and len(found) < limit and room > 0:
             page, below = self._run(
                 "list",
                 limit - len(found),
                 below,
                 _LIST_BUDGET,
+                room,
                 *map(len, groups),
                 keys=[index for group in groups for index in group],
             )
-            found.extend(_readable(page))
+            # What is packed may be a thousand times longer: one is unpacked at a time.
+            for record in _readable((digest, _fields(text)) for digest, text in page):
+                found.append(record)
+                room -= record.length
+                if room <= 0:
+                    break
         return tuple(found)
 
     def counts(self, contexts: frozenset[str] | None = None) -> Mapping[Status, int]:
@@ -437,8 +453,18 @@ def _parsed(digest: str, values: Sequence[Any]) -> Record:
     )
 
 
+def _fields(joined: bytes) -> Sequence[bytes | None]:
+    """Take apart what `list.lua` joins."""
+    values: list[bytes | None] = []
+    at = _SIZES.size
+    for size in _SIZES.unpack_from(joined):
+        values.append(None if size < 0 else joined[at : at + size])
+        at += max(size, 0)
+    return values
+
+
 def _readable(
-    found: Sequence[tuple[bytes, Sequence[bytes | None]]],
+    found: Iterable[tuple[bytes, Sequence[bytes | None]]],
 ) -> Iterator[Record]:
     """Read those records that can be read: one damaged record hides no other."""
     for digest, values in found:

@@ -545,6 +545,41 @@ def test_a_list_goes_on_behind_a_record_that_does_not_agree(record, store):
     assert behind == (old,)
 
 
+def test_a_list_ends_behind_the_record_that_fills_it(record, store):
+    records = [record(envelope="x" * 100) for _ in range(5)][::-1]
+    for max_text, count in ((1, 1), (100, 1), (101, 2), (300, 3), (301, 4), (900, 5)):
+        found = store.list(Filter(), limit=10, max_text=max_text)
+        assert found == tuple(records[:count])
+    assert store.list(Filter(), limit=2, max_text=900) == tuple(records[:2])
+
+
+def test_results_and_receipts_fill_a_list_as_well(record, make, store):
+    texts = {"result": "x" * 60, "receipt": "x" * 38}
+    for _ in range(3):
+        claimed = make(record(), Event.CLAIMED, attempt=1)
+        make(claimed, Event.COMPLETED, exit_code=0, **texts)
+    for max_text, count in ((100, 1), (101, 2), (201, 3)):
+        assert len(store.list(Filter(), limit=10, max_text=max_text)) == count
+
+
+@pytest.mark.parametrize("wanted", [Filter(), Filter(executor="python", runner="r")])
+def test_page_after_page_shows_each_record_however_long(record, store, wanted):
+    lengths = (10, 500, 1, 2, 3, 400, 400, 5, 1)
+    records = [record(envelope="x" * length, runner="r") for length in lengths]
+    seen, after = [], None
+    while page := store.list(wanted, limit=3, after=after, max_text=400):
+        seen += page
+        after = page[-1].summary.digest
+    assert seen == records[::-1]
+
+
+def test_a_list_of_long_records_holds_eight_mebibytes(record, store):
+    # They can be packed well: what counts is what they come to.
+    for _ in range(10):
+        record(envelope="x" * 2**20)
+    assert len(store.list(Filter(), limit=1000)) == 8
+
+
 def test_a_list_goes_on_behind_known_records_only(store):
     with pytest.raises(NotFoundError):
         store.list(Filter(), limit=10, after=UNKNOWN)

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import hashlib
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from types import SimpleNamespace
 
@@ -117,19 +118,51 @@ def test_a_runner_that_is_forgotten_is_gone(registry):
 
 
 def test_a_nonce_is_used_once(registry, clock):
-    assert registry.spend("a 1", at=clock.at)
-    assert registry.spend("a 2", at=clock.at)
-    assert not registry.spend("a 1", at=clock.advance(seconds=599))
+    def spend(nonce):
+        return registry.spend(nonce, at=clock.at, name="a", text=None)
+
+    assert spend("a 1")
+    assert spend("a 2")
+    clock.advance(seconds=599)
+    assert not spend("a 1")
+
+
+def test_what_comes_with_a_nonce_is_kept_once(registry, clock):
+    assert registry.spend("a 1", at=clock.at, name="a", text=b"1")
+    assert registry.texts(["a"]) == {"a": b"1"}
+    registry.keep("a", b"2")
+    assert not registry.spend("a 1", at=clock.at, name="a", text=b"1")
+    assert registry.texts(["a"]) == {"a": b"2"}
+    registry.leave("a")
+    assert not registry.spend("a 1", at=clock.at, name="a", text=b"1")
+    assert registry.texts(["a"]) == {}
+
+
+def test_nothing_that_comes_with_a_nonce_leaves_the_latest_as_it_is(registry, clock):
+    registry.keep("a", b"1")
+    assert registry.spend("a 1", at=clock.at, name="a", text=None)
+    assert registry.texts(["a"]) == {"a": b"1"}
+
+
+def test_of_those_who_use_a_nonce_at_once_one_is_kept(registry, clock):
+    def spend(text):
+        return registry.spend("a 1", at=clock.at, name="a", text=text)
+
+    texts = [b"%d" % number for number in range(8)]
+    with ThreadPoolExecutor(len(texts)) as pool:
+        spent = list(pool.map(spend, texts))
+    assert spent.count(True) == 1
+    assert registry.texts(["a"]) == {"a": texts[spent.index(True)]}
 
 
 def test_a_nonce_is_forgotten_after_ten_minutes(registry, redis_or_none, clock):
-    registry.spend("a 1", at=clock.at)
+    registry.spend("a 1", at=clock.at, name="a", text=None)
     if redis_or_none is not None:
         [key] = redis_or_none.keys("*nonce*")
         assert 0 < redis_or_none.pttl(key) <= NONCE_LIFETIME.total_seconds() * 1000
         return
     clock.at += NONCE_LIFETIME
-    assert registry.spend("a 1", at=clock.at)
+    assert registry.spend("a 1", at=clock.at, name="a", text=None)
 
 
 @pytest.fixture

@@ -135,6 +135,42 @@ class TestBook:
         later.remove(added.id)
         assert open_book(GIVEN, USER).holder(USER.secret) is None
 
+    @pytest.mark.parametrize("adds", [(GIVEN,), (GIVEN, USER)])
+    @pytest.mark.parametrize("removes", [(GIVEN,), (GIVEN, USER)])
+    def test_one_that_was_added_again_is_removed_wherever_it_is_given(
+        self, open_book, ticks, adds, removes
+    ):
+        book = open_book(GIVEN, USER)
+        book.remove(book.holder(USER.secret).id)
+        for _ in range(2):
+            added, _ = open_book(*adds).add(
+                scope="user", contexts=["*"], secret=USER.secret
+            )
+            assert book.holder(USER.secret) == added
+            open_book(*removes).remove(added.id)
+            ticks.at += 1
+            assert book.holder(USER.secret) is None
+            assert open_book(GIVEN, USER).holder(USER.secret) is None
+
+    def test_of_one_that_is_given_nowhere_nothing_is_left(self, open_book, shelf):
+        for _ in range(2):
+            added, _ = open_book().add(scope="user", contexts=["*"], secret=CHOSEN)
+            open_book().remove(added.id)
+            assert shelf.read() == {}
+
+    def test_an_entry_that_does_not_say_whether_it_is_given_counts(
+        self, open_book, shelf, namespace
+    ):
+        added, text = open_book().add(scope="user", contexts=["*"], secret=None)
+        entry = shelf.read()[added.id]
+        body = entry.partition(b".")[2].replace(b',"given":false', b"")
+        older = Seal(KEY, namespace).close(added.id, body)
+        assert older != entry
+        shelf.swap(added.id, old=entry, new=older)
+        assert open_book().holder(text) == added
+        open_book().remove(added.id)
+        assert shelf.read() == {}
+
     def test_the_same_secret_is_not_there_twice(self, open_book):
         book = open_book()
         _, text = book.add(scope="user", contexts=["*"], secret=None)

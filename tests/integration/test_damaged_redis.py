@@ -104,7 +104,7 @@ class Peopled(World):
             self.logs.append(summary.digest, [chunk])
             self.dispatcher.ring(summary.id, record.queue or "python", record.priority)
         self.registry.keep("r", b"{}")
-        self.registry.spend("n", at=self.clock.at)
+        self.registry.spend("n", at=self.clock.at, name="r", text=None)
 
     def calls(self):
         """Yield every call of every adapter."""
@@ -161,7 +161,8 @@ class Peopled(World):
             yield lambda p=priority: self.dispatcher.front("python", p)
         yield lambda: self.registry.texts(["r"])
         yield lambda: self.registry.keep("r", b"{}")
-        yield lambda: self.registry.spend("n", at=at)
+        for nonce in ("n", "other"):
+            yield lambda n=nonce: self.registry.spend(n, at=at, name="r", text=b"{}")
         yield lambda: self.registry.leave("r")
 
 
@@ -628,6 +629,20 @@ def test_a_log_with_foreign_entries_shows_every_line(world):
     first = world.logs.read(digest, after=None, limit=3)
     rest = world.logs.read(digest, after=first[-1].cursor, limit=3)
     assert [len(first), len(rest)] == [3, 2]
+
+
+def test_what_a_runner_says_and_nobody_can_keep_uses_no_nonce_up(world):
+    def spend():
+        return world.registry.spend("n", at=world.clock.at, name="r", text=b"{}")
+
+    world.client.set(world.key("runners"), b"junk")
+    with pytest.raises(HorusError):
+        spend()
+    assert world.every_key() == [world.key("runners").encode()]
+    world.client.delete(world.key("runners"))
+    assert spend()
+    assert world.registry.texts(["r"]) == {"r": b"{}"}
+    assert not spend()
 
 
 def test_a_record_that_somebody_removed_is_gone(world):

@@ -49,10 +49,10 @@ class World:
         self.registry = RedisRegistry(self.client, namespace)
         self._make_summary = make_summary
 
-    def add(self):
+    def add(self, envelope="{}"):
         return self.store.add(
             self._make_summary(),
-            "{}",
+            envelope,
             at=self.clock.at,
             priority=4,
             not_before=None,
@@ -101,7 +101,7 @@ class World:
             "front": lambda: self.dispatcher.front("python", 4),
             "keep": lambda: self.registry.keep("r", b"{}"),
             "texts": lambda: self.registry.texts(["r"]),
-            "spend": lambda: self.registry.spend("n", at=at),
+            "spend": lambda: self.registry.spend("n", at=at, name="r", text=b"{}"),
             "leave": lambda: self.registry.leave("r"),
         }
 
@@ -418,6 +418,21 @@ def test_a_message_that_somebody_else_wrote_has_no_time(world):
         world.client.lpush("python", raw)
         assert world.dispatcher.front("python", 0).rung_at is None
         world.client.delete("python")
+
+
+def test_what_redis_answers_to_a_list_is_no_longer_than_what_is_wanted(
+    world, redis_server
+):
+    def sent():
+        with redis_server.client() as client:
+            return client.info("stats")["total_net_output_bytes"]
+
+    for _ in range(8):
+        world.add(envelope=secrets.token_hex(2**19))
+    before = sent()
+    assert len(world.store.list(Filter(), limit=1000, max_text=2**21)) == 2
+    # Packed they are half as long.
+    assert sent() - before < 5 * 2**19
 
 
 def test_namespaces_do_not_see_each_other(redis_url, world, namespace):

@@ -40,9 +40,7 @@ def town(deployment):
 @pytest.fixture(autouse=True)
 def nobody_is_left(deployment):
     yield
-    for worker in deployment.workers:
-        if worker.poll() is None:
-            deployment.end(worker)
+    deployment.kill_workers()
     # One that was killed looks alive for a while.
     for view in deployment.fleet.list():
         deployment.registry.leave(view.name)

@@ -77,6 +77,17 @@ class Desk:
         return tuple(f"line {number}" for number in range(lines))
 
 
+class Notes(MemoryRegistry):
+    """A registry that nobody can read while a test says so."""
+
+    is_away = False
+
+    def texts(self, names):
+        if self.is_away:
+            raise UnavailableError("the notes were told to be away")
+        return super().texts(names)
+
+
 class Town:
     """A fleet with everything that it stands on."""
 
@@ -87,7 +98,7 @@ class Town:
         self.trust = Trust.from_wire(self.trust_body())
         wakes = MemoryWakes()
         self.store = MemoryStore(wakes=wakes, logs=MemoryLogs(wakes))
-        self.registry = MemoryRegistry()
+        self.registry = Notes()
         self.desk = Desk("managed")
         self.fleet = Fleet(
             registry=self.registry,
@@ -403,6 +414,26 @@ def test_a_registration_that_was_refused_uses_no_nonce_up(town):
         town.fleet.register(registration)
     town.clock.advance(minutes=6)
     town.fleet.register(registration)
+
+
+def test_a_registration_in_vain_counts_when_it_comes_again(town):
+    town.registry.is_away = True
+    registration = town.registration()
+    with pytest.raises(UnavailableError):
+        town.fleet.register(registration)
+    town.registry.is_away = False
+    assert town.fleet.register(registration).status == "starting"
+
+
+def test_a_registration_shown_again_does_not_bring_a_removed_runner_back(town):
+    town.beat("free")
+    old = town.registration()
+    town.fleet.register(old)
+    town.clock.advance(seconds=9)
+    town.fleet.remove("free")
+    with pytest.raises(ConflictError):
+        town.fleet.register(old)
+    assert "free" not in town.names()
 
 
 def test_a_registration_takes_nothing_from_a_runner_that_runs(town):

@@ -1,11 +1,13 @@
 -- Answers records that stand in an index of every group, newest first, each behind its
 -- digest, and the sequence to go on below, or '' at the end. KEYS: the groups one behind
--- the other; ARGV from the fourth on: their sizes.
+-- the other; ARGV: the most records, below which sequence, the most entries to look at,
+-- the bytes behind which no record follows, then the sizes of the groups.
 local limit, below, budget = tonumber(ARGV[1]), ARGV[2], tonumber(ARGV[3])
+local room = tonumber(ARGV[4])
 
 -- The smallest group leads, so that the others are asked as seldom as possible.
 local groups, lead, least, at = {}, nil, math.huge, 0
-for i = 4, #ARGV do
+for i = 5, #ARGV do
   local group, size = {}, 0
   for _ = 1, tonumber(ARGV[i]) do
     at = at + 1
@@ -52,6 +54,18 @@ local function page(size)
   return entries, bound > -math.huge
 end
 
+-- One text for all fields of a record, behind their sizes, -1 being none: so many small
+-- answers would take their reader longer than anything else.
+local SIZES = '<' .. string.rep('i4', #FIELDS)
+local function joined(values)
+  local sizes = {}
+  for i = 1, #FIELDS do
+    sizes[i] = values[i] and #values[i] or -1
+    values[i] = values[i] or ''
+  end
+  return struct.pack(SIZES, unpack(sizes)) .. table.concat(values)
+end
+
 local size = #groups == 1 and limit or 200
 size = math.max(math.ceil(size / #lead), math.min(size, 10))
 local found = {}
@@ -61,8 +75,10 @@ while budget > 0 do
   for _, entry in ipairs(entries) do
     below = entry.seq
     if stands_in_all(entry.digest) then
-      found[#found + 1] = { entry.digest, read(entry.digest) }
-      if #found == limit then return { found, below } end
+      local record = joined(read(entry.digest))
+      room = room - #record
+      found[#found + 1] = { entry.digest, record }
+      if #found == limit or room <= 0 then return { found, below } end
     end
   end
   if not has_more then return { found, '' } end

@@ -251,6 +251,19 @@ class TestJobs:
         assert [one["id"] for one in listed] == [ids[1]]
         assert client.error("jobs.list", after=NOBODY)["code"] == -32004
 
+    def test_a_page_of_long_jobs_is_short_and_an_empty_one_is_the_end(
+        self, world, client
+    ):
+        # In base64 each envelope is a good mebibyte.
+        payload = "x" * (800 * 1024)
+        ids = [world.submit(payload=payload).summary.id for _ in range(10)]
+        pages, after = [], None
+        while page := client.call("jobs.list", limit=1000, after=after):
+            pages.append([job["id"] for job in page])
+            after = page[-1]["id"]
+        assert [len(page) for page in pages] == [8, 2]
+        assert [job for page in pages for job in page] == ids[::-1]
+
     @pytest.mark.parametrize(
         "method",
         [

@@ -1,5 +1,6 @@
 import json
 
+import orjson
 import pytest
 import rfc8785
 from hypothesis import given, settings
@@ -17,6 +18,31 @@ restricted = st.recursive(
     lambda inner: st.lists(inner) | st.dictionaries(keys, inner),
     max_leaves=30,
 )
+
+
+#: What orjson reads and writes, whether we take it or not.
+loose = st.recursive(
+    st.none()
+    | st.integers(-(2**63), 2**64 - 1)
+    | st.floats(allow_nan=False, allow_infinity=False)
+    | texts,
+    lambda inner: st.lists(inner) | st.dictionaries(keys, inner),
+    max_leaves=30,
+)
+
+
+def is_strict(value):
+    match value:
+        case dict():
+            return all(map(is_strict, value.values()))
+        case list():
+            return all(map(is_strict, value))
+        case float():
+            return False
+        case int():
+            return -MAX <= value <= MAX
+        case _:
+            return True
 
 
 def reason_of(body):
@@ -134,6 +160,39 @@ def test_what_is_strict_and_canonical_is_read(body):
 
 def test_a_null_character_is_left_to_the_schema():
     assert canonical.parse(b'"a\\u0000b"') == "a\0b"
+
+
+@given(loose)
+@settings(deadline=None)
+def test_what_orjson_would_write_is_read_if_it_is_strict_and_else_refused(value):
+    text = orjson.dumps(value, option=orjson.OPT_SORT_KEYS)
+    for read in (canonical.parse, canonical.load):
+        if is_strict(value):
+            assert read(text) == value
+        else:
+            with pytest.raises(MalformedError) as refusal:
+                read(text)
+            assert refusal.value.reason in {"json.float", "json.not_canonical"}
+
+
+@pytest.mark.parametrize(
+    ("text", "reason"),
+    [
+        (b"1.5", "json.float"),
+        (b'{"a":[{"b":0.1}]}', "json.float"),
+        (b"[1e+100]", "json.float"),
+        (b"[9007199254740992]", "json.not_canonical"),
+        (b"18446744073709551615", "json.not_canonical"),
+        (b"[" * 33 + b"]" * 33, "json.syntax"),
+        (b'{"a":' * 32 + b"[]" + b"}" * 32, "json.syntax"),
+    ],
+)
+def test_what_orjson_would_write_the_same_is_refused_all_the_same(text, reason):
+    assert orjson.dumps(orjson.loads(text)) == text
+    for read in (canonical.parse, canonical.load):
+        with pytest.raises(MalformedError) as refusal:
+            read(text)
+        assert refusal.value.reason == reason
 
 
 def test_a_refusal_does_not_quote_what_it_refuses():
