@@ -26,7 +26,7 @@ from horus_celery.statements.fields import (
     Version,
 )
 from horus_celery.statements.job import Job
-from horus_celery.statements.trust import Trust
+from horus_celery.statements.trust import RunnerEntry, Trust
 
 Verdict: TypeAlias = Literal["completed", "failed", "stopped", "rejected"]
 
@@ -165,13 +165,10 @@ def check_receipt(
     Raises:
         ReceiptError: if it does not count, for whatever reason.
     """
-    receipt, signed_by = _read(envelope_text, trust)
-    runner = trust.runner(receipt.runner)
-    if runner is None or runner.key not in signed_by:
-        raise ReceiptError("the runner that the receipt names did not sign it")
-    if receipt.aud != trust.aud or expected.aud not in (None, trust.aud):
+    receipt, runner = read_receipt(envelope_text, trust=trust, digest=expected.digest)
+    if expected.aud not in (None, trust.aud):
         raise ReceiptError("the receipt is meant for another deployment")
-    if receipt.job != expected.digest or receipt.job_id != expected.job_id:
+    if receipt.job_id != expected.job_id:
         raise ReceiptError("the receipt is about another job")
     if expected.runner not in (None, runner.name):
         raise ReceiptError("the job names another runner than the receipt")
@@ -180,6 +177,27 @@ def check_receipt(
             "the runner that signed may not run jobs of this executor and context"
         )
     return receipt
+
+
+def read_receipt(
+    envelope_text: str | bytes, *, trust: Trust, digest: str
+) -> tuple[Receipt, RunnerEntry]:
+    """Read what a runner of the bundle signed about a digest, and find that runner.
+
+    Whether it may run such a job is for `check_receipt` to say, from the job itself.
+
+    Raises:
+        ReceiptError: if no runner signed it for this deployment about this digest.
+    """
+    receipt, signed_by = _read(envelope_text, trust)
+    runner = trust.runner(receipt.runner)
+    if runner is None or runner.key not in signed_by:
+        raise ReceiptError("the runner that the receipt names did not sign it")
+    if receipt.aud != trust.aud:
+        raise ReceiptError("the receipt is meant for another deployment")
+    if receipt.job != digest:
+        raise ReceiptError("the receipt is about another job")
+    return receipt, runner
 
 
 def _read(envelope_text: str | bytes, trust: Trust) -> tuple[Receipt, frozenset[str]]:
