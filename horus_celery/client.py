@@ -275,7 +275,10 @@ class Horus:
             while self._waiting("job.result", job_id=job_id, wait=quiet.wait()) is None:
                 quiet.pass_on()
             record = self.get(job_id)
-            expected = _expected(record) if isinstance(job, str) else _expected_of(job)
+            if isinstance(job, str):
+                expected = _expected(record, asked_for=job)
+            else:
+                expected = _expected_of(job)
             return self._proven(record, expected)
 
     def result(self, job: Submitted | str) -> str:
@@ -544,7 +547,14 @@ def _expected_of(job: Submitted) -> Expected:
     )
 
 
-def _expected(record: Mapping[str, Any]) -> Expected:
+def _expected(record: Mapping[str, Any], *, asked_for: str) -> Expected:
+    """Return what a receipt must be about, by the word of who shows the record.
+
+    Raises:
+        ReceiptError: if it is not even the record that was asked for.
+    """
+    if asked_for not in (record["id"], record["digest"]):
+        raise ReceiptError("the record that is shown is another job's")
     return Expected(
         digest=record["digest"],
         job_id=record["id"],

@@ -142,6 +142,17 @@ def test_a_whole_record_of_another_job_is_not_believed(horus, finished, between)
         horus.outcome(submitted)
 
 
+def test_a_whole_record_of_another_job_is_not_believed_for_an_id_either(
+    horus, finished, between
+):
+    other = horus.get(finished(result="6\n").id)
+    submitted = finished(result="5\n")
+    between.lies["job.get"] = lambda _: other
+    for name in (submitted.id, submitted.digest):
+        with pytest.raises(ReceiptError, match="another job"):
+            horus.outcome(name)
+
+
 def test_the_receipt_of_a_key_that_no_runner_has_is_not_believed(
     world, horus, between, finished
 ):
