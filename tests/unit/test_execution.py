@@ -5,6 +5,7 @@ from datetime import timedelta
 from pathlib import Path
 
 import pytest
+from structlog.testing import capture_logs
 
 from horus_celery import admission
 from horus_celery.errors import (
@@ -647,6 +648,27 @@ def test_the_lease_begins_when_the_inputs_were_read(world, told):
     told.meanwhile = lambda: world.clock.advance(seconds=60)
     world.executor.meanwhile = look
     assert world.ring(queued).status is Status.COMPLETED
+
+
+def test_every_start_proves_its_inputs_anew(world):
+    before = world.ring(world.queue())
+    queued = world.queue(inputs={"A": input_of(before)}, attempts=2)
+    world.executor.meanwhile = lambda: world.requeue(queued)
+    assert world.ring(queued).status is Status.QUEUED
+    world.store.delete(before.summary.digest)
+    record = world.ring(queued)
+    assert (record.status, record.reason) == (Status.REJECTED, "input.missing")
+    assert len(world.executor.ran) == 2
+
+
+def test_the_log_says_which_job_is_missing_and_nothing_of_a_payload(world):
+    queued = world.queue(needs=["0" * 64], payload="print('PAYLOAD')")
+    with capture_logs() as said:
+        world.ring(queued)
+    [line] = said
+    assert line["event"] == "job refused"
+    assert "0" * 64 in line["detail"]
+    assert "PAYLOAD" not in str(line)
 
 
 def test_a_late_bell_signs_no_refusal_because_an_input_is_gone(world, told):
