@@ -10,6 +10,7 @@ from horus_celery import admission
 from horus_celery.errors import ConfigurationError, RefusedError
 from horus_celery.journal import Journal
 from horus_celery.statements import canonical, dsse
+from horus_celery.statements.job import Job
 from horus_celery.statements.trust import Trust, read_trust
 
 ACCEPT: Final = "accept"
@@ -28,6 +29,7 @@ def check_job(
 ) -> str:
     """Return "accept", or the reason code with which a runner would refuse the job.
 
+    Whether the jobs that it builds on have completed is left out (see `builds_on`).
     With a journal the job is also claimed in it, as its start would be.
     """
     gate = admission.Gate(
@@ -45,6 +47,15 @@ def check_job(
     except RefusedError as refusal:
         return refusal.reason
     return ACCEPT
+
+
+def builds_on(envelope_text: str | bytes) -> frozenset[str]:
+    """Return the digests of the jobs of which an accepted one wants proof or result.
+
+    A runner finds both in the records of its deployment.
+    """
+    job = Job.from_wire(canonical.parse(dsse.read(envelope_text, dsse.JOB).body))
+    return frozenset({*job.needs, *(one.source for one in job.inputs.values())})
 
 
 def read_trust_text(text: str | bytes, *, root_public: bytes | None = None) -> Trust:

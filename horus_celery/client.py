@@ -6,11 +6,12 @@ import hashlib
 import itertools
 import json
 import time
-from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
+from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager
 from datetime import datetime, timedelta
 from pathlib import Path
-from typing import Any, Final, Self
+from types import MappingProxyType
+from typing import Any, Final, Self, TypeAlias
 
 import httpx
 
@@ -27,7 +28,7 @@ from horus_celery.lifecycle import Status
 from horus_celery.outcome import JobNotCompleted, Outcome, Submitted
 from horus_celery.proof import UNSIGNED_REASONS
 from horus_celery.statements import dsse
-from horus_celery.statements.job import Job, make_job
+from horus_celery.statements.job import InputRef, Job, make_job
 from horus_celery.statements.keys import KeyPair
 from horus_celery.statements.receipt import Expected, Receipt, check_receipt
 from horus_celery.statements.trust import Trust, read_trust
@@ -45,6 +46,13 @@ __all__ = [
     "about_job",
 ]
 
+#: A job whose result or completion another one builds on; a text is its digest.
+Upstream: TypeAlias = Submitted | Outcome | str
+
+#: Bytes of a result that may be given as an input, where nobody says otherwise and the
+#: result is not known yet.
+MAX_INPUT: Final = 4 * 1024 * 1024
+_NO_INPUTS: Final[Mapping[str, Upstream | InputRef]] = MappingProxyType({})
 #: What one waiting call asks for; proxies often cut an idle request after 30 s.
 WAIT: Final = timedelta(seconds=25)
 #: What an answer may take on top of the time that the call asked to wait.
@@ -156,6 +164,8 @@ class Horus:
         args: Sequence[str] = (),
         env: Mapping[str, str] | None = None,
         timeout: timedelta = timedelta(seconds=60),
+        needs: Iterable[Upstream] = (),
+        inputs: Mapping[str, Upstream | InputRef] = _NO_INPUTS,
         priority: int = 4,
         not_before: int | None = None,
         **fields: Any,  # noqa: ANN401 - the other fields of a job, checked by its model
@@ -168,12 +178,19 @@ class Horus:
             args: Arguments of the script.
             env: Environment variables of the script.
             timeout: Wall time of one attempt, whole seconds.
+            needs: Jobs that must have completed when this one is to start, else its
+                runner refuses it.
+            inputs: Jobs whose results the script finds as files in `$HORUS_INPUTS`, by
+                the names of those; they must have completed, too. Of a result that is
+                known no byte more is allowed, of any other `MAX_INPUT` bytes; an
+                `InputRef` says it otherwise.
             priority: 0 (first) to 9 (last).
             not_before: Not started before this moment, ms since the epoch.
             fields: Any other field of the job by its name in protocol section 3.
 
         Raises:
             MalformedError: if a field breaks the job's schema.
+            JobNotCompleted: if one of the outcomes to build on is no completion.
             RpcError: if the supervisor refuses the job.
         """
         job = make_job(
@@ -185,6 +202,8 @@ class Horus:
             args=args,
             env_vars=env or {},
             timeout=timeout,
+            needs=[_digest(each) for each in needs],
+            inputs={name: _input(each) for name, each in inputs.items()},
             now=self._clock.now(),
             **fields,
         )
@@ -275,7 +294,10 @@ class Horus:
             while self._waiting("job.result", job_id=job_id, wait=quiet.wait()) is None:
                 quiet.pass_on()
             record = self.get(job_id)
-            expected = _expected(record) if isinstance(job, str) else _expected_of(job)
+            if isinstance(job, str):
+                expected = _expected(record, asked_for=job)
+            else:
+                expected = _expected_of(job)
             return self._proven(record, expected)
 
     def result(self, job: Submitted | str) -> str:
@@ -536,6 +558,33 @@ def _instant(ms: int | None) -> datetime | None:
     return None if ms is None else from_ms(ms)
 
 
+def _digest(job: Upstream) -> str:
+    """Return the digest by which a job names another one.
+
+    Raises:
+        JobNotCompleted: if it is known that nothing can build on that.
+    """
+    if isinstance(job, str):
+        return job
+    if isinstance(job, Outcome) and not job.succeeded:
+        raise JobNotCompleted(job)
+    return job.digest
+
+
+def _input(job: Upstream | InputRef) -> InputRef:
+    """Return how a job names another one's result.
+
+    Raises:
+        JobNotCompleted: as `_digest`.
+    """
+    if isinstance(job, InputRef):
+        return job
+    size = MAX_INPUT
+    if isinstance(job, Outcome):
+        size = len((job.result or "").encode())
+    return InputRef.from_wire({"from": _digest(job), "max_bytes": size})
+
+
 def _expected_of(job: Submitted) -> Expected:
     return Expected(
         digest=job.digest,
@@ -547,7 +596,14 @@ def _expected_of(job: Submitted) -> Expected:
     )
 
 
-def _expected(record: Mapping[str, Any]) -> Expected:
+def _expected(record: Mapping[str, Any], *, asked_for: str) -> Expected:
+    """Return what a receipt must be about, by the word of who shows the record.
+
+    Raises:
+        ReceiptError: if it is not even the record that was asked for.
+    """
+    if asked_for not in (record["id"], record["digest"]):
+        raise ReceiptError("the record that is shown is another job's")
     return Expected(
         digest=record["digest"],
         job_id=record["id"],

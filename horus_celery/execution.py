@@ -13,14 +13,15 @@ import json
 import re
 from collections import deque
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
+from functools import partial
 from pathlib import Path
 from typing import Any, Final, Protocol, TypeAlias
 
 import structlog
 
-from horus_celery.admission import Admitted, Gate, admit
+from horus_celery.admission import Admitted, Gate, admit, job_has_not_expired
 from horus_celery.clock import Clock
 from horus_celery.dispatch import JOB_ID, Dispatcher
 from horus_celery.errors import (
@@ -44,6 +45,7 @@ from horus_celery.statements.keys import KeyPair
 from horus_celery.statements.receipt import OutputDigest, Receipt, ResultDigest
 from horus_celery.statements.trust import RunnerEntry, Trust, is_listed
 from horus_celery.store.base import Chunk, LogStore, RecordStore, Stream, Wakes
+from horus_celery.upstream import Found, Given, take
 
 _logger: Final = structlog.get_logger(__name__)
 
@@ -72,6 +74,8 @@ class Assignment:
     attempt: int
     #: When it was claimed.
     at: datetime
+    #: What the script is given as data, and the receipt names.
+    inputs: tuple[Given, ...] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -251,10 +255,13 @@ def _claim(record: Record, node: Node) -> Assignment | None:
     Raises:
         RefusedError: if it may not run here, now, or at all.
     """
-    now = node.clock.now()
-    admitted = _admit(record, node, now=now)
+    gate = _gate(node)
+    admitted = _admit(record, gate)
+    _require_containment(admitted, node)
     job = admitted.job
     try:
+        inputs = _take(admitted, gate, node)
+        now = node.clock.now()
         start = node.journal.claim(
             digest=admitted.digest,
             context_id=job.context_id,
@@ -266,9 +273,9 @@ def _claim(record: Record, node: Node) -> Assignment | None:
         )
     except AlreadyRunning:
         return None
-    except ClaimError:
+    except (ClaimError, InputError):
         # Two bells for one job: the other one may have been answered in between.
-        if node.store.get(admitted.digest).status is not Status.QUEUED:
+        if not _is_queued(admitted.digest, node):
             return None
         raise
     attempt = max(start, record.attempt + 1)
@@ -289,11 +296,29 @@ def _claim(record: Record, node: Node) -> Assignment | None:
         node.journal.release(admitted.digest, start)
         raise
     return Assignment(
-        job=job, digest=admitted.digest, start=start, attempt=attempt, at=now
+        job=job,
+        digest=admitted.digest,
+        start=start,
+        attempt=attempt,
+        at=now,
+        inputs=inputs,
     )
 
 
-def _admit(record: Record, node: Node, *, now: datetime) -> Admitted:
+def _gate(node: Node) -> Gate:
+    """Return what this runner checks, and what it believes now."""
+    trust = node.trust.current()
+    return Gate(
+        aud=node.aud,
+        name=node.name,
+        executors=frozenset(node.executors),
+        contexts=frozenset(_entry(trust, node).contexts),
+        trust=trust,
+        now=node.clock.now(),
+    )
+
+
+def _admit(record: Record, gate: Gate) -> Admitted:
     """Check the stored envelope as if nobody had checked it before.
 
     Raises:
@@ -304,20 +329,8 @@ def _admit(record: Record, node: Node, *, now: datetime) -> Admitted:
         raise RefusedError(
             "env.shape", "the envelope is another job's", digest=envelope.digest
         )
-    trust = node.trust.current()
-    admitted = admit(
-        envelope,
-        Gate(
-            aud=node.aud,
-            name=node.name,
-            executors=frozenset(node.executors),
-            contexts=frozenset(_entry(trust, node).contexts),
-            trust=trust,
-            now=now,
-        ),
-    )
+    admitted = admit(envelope, gate)
     _require_nothing_more(admitted)
-    _require_containment(admitted, node)
     return admitted
 
 
@@ -333,17 +346,54 @@ def _require_containment(admitted: Admitted, node: Node) -> None:
 
 def _require_nothing_more(admitted: Admitted) -> None:
     """Refuse what this runner has no means to prove or to give."""
-    job = admitted.job
-    if job.needs or job.inputs:
-        raise InputError(
-            "input.missing",
-            "this runner gives scripts no results of other jobs",
-            digest=admitted.digest,
-        )
-    if job.secrets:
+    if admitted.job.secrets:
         raise NotCoveredError(
             "auth.secrets", "this runner keeps no secrets", digest=admitted.digest
         )
+
+
+def _take(admitted: Admitted, gate: Gate, node: Node) -> tuple[Given, ...]:
+    """Return the job's inputs, once all that it builds on is proven.
+
+    Raises:
+        RefusedError: `input.*`, or `time.expired` if that took too long.
+        UnavailableError: if the store does not answer.
+    """
+    job = admitted.job
+    look_up = partial(_look_up, context_id=job.context_id, node=node)
+    try:
+        given = take(job, trust=gate.trust, look_up=look_up)
+        now = node.clock.now()
+        job_has_not_expired(job, replace(gate, now=now), frozenset(admitted.signed_by))
+    except RefusedError as refusal:
+        refusal.digest = admitted.digest
+        raise
+    return given
+
+
+def _look_up(digest: str, *, context_id: str, node: Node) -> Found | None:
+    """Read once what the store has about a job.
+
+    Its record holds the job's own word for its context; of a retired record there is
+    only the store's.
+    """
+    try:
+        record = node.store.get(digest)
+    except NotFoundError:
+        kept = node.store.archived(digest, contexts=frozenset({context_id}))
+        return Found(receipts=tuple(one.receipt for one in kept)) if kept else None
+    return Found(
+        envelope=record.envelope,
+        receipts=() if record.receipt is None else (record.receipt,),
+        result=record.result,
+    )
+
+
+def _is_queued(digest: str, node: Node) -> bool:
+    try:
+        return node.store.get(digest).status is Status.QUEUED
+    except NotFoundError:
+        return False
 
 
 def _entry(trust: Trust, node: Node) -> RunnerEntry:
@@ -399,6 +449,7 @@ def _settle(assignment: Assignment, outcome: Outcome, node: Node) -> None:
             started_at=assignment.at,
             ended_at=outcome.ended_at or node.clock.now(),
             outcome=outcome,
+            inputs=assignment.inputs,
         ),
         node,
     )
@@ -408,7 +459,9 @@ def _refuse(record: Record, refusal: RefusedError, node: Node) -> None:
     """Reject a record, with a receipt about the very bytes that were refused."""
     digest = record.summary.digest
     job_id = record.summary.id
-    _logger.warning("job refused", job_id=job_id, reason=refusal.reason)
+    _logger.warning(
+        "job refused", job_id=job_id, reason=refusal.reason, detail=refusal.detail
+    )
     now = node.clock.now()
     if refusal.digest not in (None, digest):
         # A receipt about the record's job would speak about bytes that nobody saw.
@@ -439,6 +492,8 @@ class _Conclusion:
     started_at: datetime | None
     ended_at: datetime
     outcome: Outcome
+    #: What the script was given.
+    inputs: tuple[Given, ...] = ()
     #: What the receipt is about, if it is not the record's digest.
     signed_digest: str | None = None
     #: The record changes only while this is its latest attempt.
@@ -483,7 +538,10 @@ def _receipt(end: _Conclusion, node: Node, seq: int, prev: str | None) -> Receip
             "exit_code": outcome.exit_code,
             "started_at": to_ms(end.started_at),
             "ended_at": to_ms(end.ended_at),
-            "inputs": [],
+            "inputs": [
+                {"name": one.name, "from": one.source, "sha256": one.sha256}
+                for one in end.inputs
+            ],
             "stdout": dict(outcome.stdout),
             "stderr": dict(outcome.stderr),
             "result": dict(ResultDigest.of(outcome.result.encode())),

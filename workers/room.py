@@ -10,10 +10,11 @@ import os
 import secrets
 import stat
 import uuid
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
+from types import MappingProxyType
 from typing import Final
 
 import structlog
@@ -27,6 +28,8 @@ _logger: Final = structlog.get_logger(__name__)
 _FOLDER: Final = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 _RESULT: Final = "result"
 _OUT: Final = "out"
+_INPUTS: Final = "inputs"
+_NO_INPUTS: Final[Mapping[str, bytes]] = MappingProxyType({})
 #: The rooms that could not be removed, each of which is worth one word.
 _left_behind: Final[set[Path]] = set()
 
@@ -60,7 +63,7 @@ class Room:
     @property
     def inputs(self) -> Path:
         """One read-only file per input."""
-        return self.path / "inputs"
+        return self.path / _INPUTS
 
     @property
     def result(self) -> Path:
@@ -108,13 +111,18 @@ class Room:
 
 @contextmanager
 def private_room(
-    parent: Path, script: str, *, owner: int | None = None
+    parent: Path,
+    script: str,
+    inputs: Mapping[str, bytes] = _NO_INPUTS,
+    *,
+    owner: int | None = None,
 ) -> Iterator[Room]:
-    """Make a room with a script in it, and remove it after the block.
+    """Make a room with a script and its inputs in it, and remove it after the block.
 
     Args:
         parent: Where the rooms are.
         script: The text of the script.
+        inputs: The content of each input's file, by its name.
         owner: The user to whom it is to belong, if that is not the runner's.
 
     Raises:
@@ -137,7 +145,8 @@ def private_room(
         try:
             folder = enter(name, within=rooms)
             os.mkdir("work", 0o700, dir_fd=folder)
-            os.mkdir("inputs", 0o500, dir_fd=folder)
+            os.mkdir(_INPUTS, 0o700, dir_fd=folder)
+            _write_inputs(inputs, enter(_INPUTS, within=folder))
             os.mkdir(_OUT, 0o700, dir_fd=folder)
             room = Room(path=path, folder=folder, out=enter(_OUT, within=folder))
             _write(script, room)
@@ -190,6 +199,16 @@ def _hand_to(owner: int, folder: int) -> None:
         os.chown(place, owner, owner)
         for name in (*folders, *files):
             os.chown(name, owner, owner, dir_fd=place, follow_symlinks=False)
+
+
+def _write_inputs(inputs: Mapping[str, bytes], folder: int) -> None:
+    """Write one file for each input; then nothing in their folder is for writing."""
+    flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
+    for name, data in inputs.items():
+        descriptor = os.open(name, flags, 0o400, dir_fd=folder)
+        with open(descriptor, "wb") as file:  # noqa: PTH123 - a descriptor
+            file.write(data)
+    os.fchmod(folder, 0o500)
 
 
 def _read(descriptor: int, size: int) -> bytes:

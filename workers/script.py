@@ -66,16 +66,20 @@ class ScriptExecutor:
 
     def run(self, assignment: Assignment, node: Node) -> Outcome:
         with attendance(assignment, node) as attending:
-            outcome = self._run(assignment.job, node, attending)
+            outcome = self._run(assignment, node, attending)
         return replace(outcome, sandbox=self.launcher.level, unsent=attending.unsent)
 
-    def _run(self, job: Job, node: Node, attending: Attendance) -> Outcome:
+    def _run(
+        self, assignment: Assignment, node: Node, attending: Attendance
+    ) -> Outcome:
+        job = assignment.job
+        inputs = {one.name: one.data for one in assignment.inputs}
         limit = min(job.limits.output_kb * _KB, MAX_OUTPUT)
         console = Console(limit=limit, clock=node.clock, pass_on=attending.say)
         owner = self.launcher.owner
         try:
             with (
-                private_room(node.rooms, job.payload, owner=owner) as room,
+                private_room(node.rooms, job.payload, inputs, owner=owner) as room,
                 closing(self.launcher.start(self._command(job, room))) as process,
             ):
                 meter = Meter(process.keeper, job.limits)

@@ -9,7 +9,7 @@ from typing import Any
 
 import click
 
-from horus_celery.check import ACCEPT, check_job, read_trust_text
+from horus_celery.check import ACCEPT, builds_on, check_job, read_trust_text
 from horus_celery.cli import FAILED, REFUSED, output
 from horus_celery.cli.connection import connect, json_option, state_option, url_option
 from horus_celery.cli.run import (
@@ -231,10 +231,12 @@ def check(
 ) -> int:
     """Say what a runner would say to the envelope on standard input.
 
-    Prints `accept`, or the reason code; the exit code is 0 or 3.
+    Prints `accept`, or the reason code; the exit code is 0 or 3. There are no records
+    here: a note says so where the job builds on others.
     """
+    envelope = sys.stdin.buffer.read()
     verdict = check_job(
-        sys.stdin.buffer.read(),
+        envelope,
         trust=read_trust_text(_read(trust_file)),
         name=runner,
         executors=_names(executors),
@@ -244,7 +246,14 @@ def check(
         journal=None if journal is None else Journal(journal),
     )
     output.line(verdict)
-    return 0 if verdict == ACCEPT else REFUSED
+    if verdict != ACCEPT:
+        return REFUSED
+    if others := builds_on(envelope):
+        output.note(
+            f"it builds on {len(others)} other job{'s' * (len(others) > 1)}: a runner"
+            " would also want the receipts, which are not here"
+        )
+    return 0
 
 
 def _names(words: str) -> frozenset[str]:

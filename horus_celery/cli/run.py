@@ -16,6 +16,7 @@ from horus_celery.cli.connection import connect, json_option, state_option, url_
 from horus_celery.client import (
     Agreement,
     Horus,
+    JobNotCompleted,
     Outcome,
     Submitted,
     Transcript,
@@ -68,6 +69,19 @@ _DOUBTS: Final = {
     show_default=True,
     help="Which network it gets.",
 )
+@click.option(
+    "--input",
+    "inputs",
+    multiple=True,
+    metavar="NAME=JOB",
+    help="The result of that job, as the file NAME in $HORUS_INPUTS.",
+)
+@click.option(
+    "--needs",
+    multiple=True,
+    metavar="JOB",
+    help="A job that must have completed.",
+)
 @click.option("--runner", help="One runner by its name.")
 @click.option("--attempts", type=click.IntRange(1, 10), default=1, show_default=True)
 @click.option("--priority", type=click.IntRange(0, 9), default=4, show_default=True)
@@ -85,6 +99,8 @@ def command(
     timeout: int,
     env: tuple[str, ...],
     net: str,
+    inputs: tuple[str, ...],
+    needs: tuple[str, ...],
     runner: str | None,
     attempts: int,
     priority: int,
@@ -95,11 +111,13 @@ def command(
     """Sign a script, have it run, follow it, and verify what came of it.
 
     FILE may be - for standard input. What follows it are the script's arguments.
+    JOB is a job's id, or its digest; its end is waited for and verified first.
     The exit code is the script's; 124 after a timeout, 3 for a refusal, 1 if the
     output that was shown is not what the runner signed.
     """
     payload, arguments, suffix = _script(words, code)
-    variables = dict(_variable(given) for given in env)
+    variables = dict(_named(given, "--env NAME=VALUE") for given in env)
+    sources = dict(_named(given, "--input NAME=JOB") for given in inputs)
     with connect(
         url=url, state_dir=state_dir, key=key, context=context, caller=caller
     ) as client:
@@ -109,6 +127,8 @@ def command(
             args=arguments,
             env=variables,
             timeout=timedelta(seconds=timeout),
+            needs=[_ended_well(client, job) for job in needs],
+            inputs={name: _ended_well(client, job) for name, job in sources.items()},
             priority=priority,
             net=net,
             runner=runner,
@@ -215,6 +235,19 @@ def _follow(client: Horus, job: Submitted) -> int:
     return exit_code(outcome)
 
 
+def _ended_well(client: Horus, job: str) -> Outcome:
+    """Wait for a job to build on, and return what is proven of it.
+
+    Raises:
+        JobNotCompleted: if it did not complete.
+        ReceiptError: if the outcome is not what a trusted runner signed.
+    """
+    outcome = client.outcome(job, on_quiet=lambda: _tell_why(client, job))
+    if not outcome.succeeded:
+        raise JobNotCompleted(outcome)
+    return outcome
+
+
 def _tell_why(client: Horus, job_id: str) -> None:
     with about_job(job_id):
         told = client.why(job_id)
@@ -269,8 +302,9 @@ def _read(name: str) -> str:
         raise ConfigurationError(f"the script {name} is not UTF-8 text") from None
 
 
-def _variable(given: str) -> tuple[str, str]:
+def _named(given: str, usage: str) -> tuple[str, str]:
     name, equals, value = given.partition("=")
     if not (name and equals):
-        raise click.UsageError(f"--env takes NAME=VALUE, not {given!r}")
+        flag, form = usage.split()
+        raise click.UsageError(f"{flag} takes {form}, not {given!r}")
     return name, value

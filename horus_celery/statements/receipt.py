@@ -26,7 +26,7 @@ from horus_celery.statements.fields import (
     Version,
 )
 from horus_celery.statements.job import Job
-from horus_celery.statements.trust import Trust
+from horus_celery.statements.trust import RunnerEntry, Trust
 
 Verdict: TypeAlias = Literal["completed", "failed", "stopped", "rejected"]
 
@@ -176,13 +176,10 @@ def check_envelope(
     envelope: dsse.Envelope, *, trust: Trust, expected: Expected
 ) -> Receipt:
     """Read a receipt as `check_receipt` does, from its envelope."""
-    receipt, signed_by = _read(envelope, trust)
-    runner = trust.runner(receipt.runner)
-    if runner is None or runner.key not in signed_by:
-        raise ReceiptError("the runner that the receipt names did not sign it")
-    if receipt.aud != trust.aud or expected.aud not in (None, trust.aud):
+    receipt, runner = _read(envelope, trust=trust, digest=expected.digest)
+    if expected.aud not in (None, trust.aud):
         raise ReceiptError("the receipt is meant for another deployment")
-    if receipt.job != expected.digest or receipt.job_id != expected.job_id:
+    if receipt.job_id != expected.job_id:
         raise ReceiptError("the receipt is about another job")
     if expected.runner not in (None, runner.name):
         raise ReceiptError("the job names another runner than the receipt")
@@ -193,7 +190,38 @@ def check_envelope(
     return receipt
 
 
-def _read(envelope: dsse.Envelope, trust: Trust) -> tuple[Receipt, frozenset[str]]:
+def read_receipt(
+    envelope_text: str | bytes, *, trust: Trust, digest: str
+) -> tuple[Receipt, RunnerEntry]:
+    """Read what a runner of the bundle signed about a digest, and find that runner.
+
+    Whether it may run such a job is for `check_receipt` to say, from the job itself.
+
+    Raises:
+        ReceiptError: if no runner signed it for this deployment about this digest.
+    """
+    try:
+        envelope = dsse.read(envelope_text, dsse.RECEIPT)
+    except RefusedError as refusal:
+        raise _malformed(refusal) from None
+    return _read(envelope, trust=trust, digest=digest)
+
+
+def _read(
+    envelope: dsse.Envelope, *, trust: Trust, digest: str
+) -> tuple[Receipt, RunnerEntry]:
+    receipt, signed_by = _signed(envelope, trust)
+    runner = trust.runner(receipt.runner)
+    if runner is None or runner.key not in signed_by:
+        raise ReceiptError("the runner that the receipt names did not sign it")
+    if receipt.aud != trust.aud:
+        raise ReceiptError("the receipt is meant for another deployment")
+    if receipt.job != digest:
+        raise ReceiptError("the receipt is about another job")
+    return receipt, runner
+
+
+def _signed(envelope: dsse.Envelope, trust: Trust) -> tuple[Receipt, frozenset[str]]:
     signed_by = dsse.signers(envelope, trust.runner_keys())
     if not signed_by:
         raise ReceiptError("no runner of the trust bundle signed the receipt")

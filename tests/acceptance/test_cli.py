@@ -122,6 +122,39 @@ def test_a_job_is_shown_in_every_way(command):
     assert "shown" in command("job", "logs", job["job_id"], "--json").stdout
 
 
+READ = "import os; print(open(os.environ['HORUS_INPUTS'] + '/N').read() * 2)"
+
+
+def test_a_job_builds_on_those_before_it(command):
+    job = json.loads(command("run", "--json", "-c", "print('$(id)')").stdout)
+    for name in (job["job_id"], job["digest"]):
+        given = ("--input", f"N={name}", "--needs", name)
+        told = command("run", *given, "-c", READ)
+        assert (told.returncode, told.stdout) == (0, "$(id)\n$(id)\n\n")
+    last = json.loads(command("run", "--json", *given, "-c", READ).stdout)
+    receipt = command("job", "receipt", last["job_id"]).stdout
+    assert f"name=N from={job['digest']}" in receipt
+
+
+def test_no_job_builds_on_one_that_failed(command):
+    job = json.loads(command("run", "--json", "-c", "raise SystemExit(1)").stdout)
+    for given in (("--input", f"N={job['job_id']}"), ("--needs", job["digest"])):
+        told = command("run", *given, "-c", "print('ran')")
+        assert (told.returncode, told.stdout) == (1, "")
+        assert told.stderr == f"horus: job {job['job_id']} failed: exit_code\n"
+
+
+def test_a_job_that_is_to_be_built_on_is_waited_for(start, command, tmp_path):
+    go = tmp_path / "go"
+    with start("run", "-c", WAITS, go) as first:
+        assert first.stdout.readline() == "heard?\n"
+        [job] = json.loads(command("job", "list", "--json", "--limit", "1").stdout)
+        with start("run", "--input", f"N={job['id']}", "-c", READ) as second:
+            go.touch()
+            assert second.stdout.read() == "heard?\nheard\n" * 2 + "\n"
+    assert (first.returncode, second.returncode) == (0, 0)
+
+
 def test_a_job_is_stopped_once_and_deleted_once(command):
     job = json.loads(command("run", "--json", "-c", "1").stdout)["job_id"]
     for _ in range(2):

@@ -4,11 +4,11 @@ from typing import Any
 
 import pytest
 
-from horus_celery.check import check_job, read_trust_text
+from horus_celery.check import builds_on, check_job, read_trust_text
 from horus_celery.errors import ConfigurationError
 from horus_celery.journal import Journal
 from horus_celery.statements import canonical, dsse
-from horus_celery.statements.job import make_job
+from horus_celery.statements.job import InputRef, make_job
 from horus_celery.statements.keys import KeyPair
 from horus_celery.statements.trust import Trust
 
@@ -66,6 +66,15 @@ def job_text(**changes):
 def test_a_good_job_is_accepted():
     assert verdict(job_text()) == "accept"
     assert verdict(job_text().encode()) == "accept"
+
+
+def test_what_a_job_builds_on_is_told_apart():
+    first, second = "1" * 64, "2" * 64
+    wanted = InputRef.from_wire({"from": second, "max_bytes": 1})
+    text = job_text(needs=[first, first], inputs={"A": wanted, "B": wanted})
+    assert verdict(text) == "accept"
+    assert builds_on(text) == {first, second}
+    assert builds_on(job_text()) == frozenset()
 
 
 def test_a_bad_job_is_answered_with_its_reason():

@@ -5,6 +5,7 @@ from datetime import timedelta
 from pathlib import Path
 
 import pytest
+from structlog.testing import capture_logs
 
 from horus_celery import admission
 from horus_celery.errors import (
@@ -405,6 +406,300 @@ def test_what_cannot_be_read_is_rejected_with_a_receipt_about_those_bytes(
     raw = text.encode("utf-8", "surrogatepass")
     digest = hashlib.sha256(b"horus-unreadable-v1\0" + raw).hexdigest()
     assert world.receipt(record).job == digest
+
+
+# --- needs and inputs ----------------------------------------------------------
+
+
+class Told(MemoryStore):
+    """A store that shows of a record what a test tells it, as Redis may."""
+
+    def __init__(self):
+        super().__init__()
+        self.shown = {}
+        self.meanwhile = lambda: None
+
+    def get(self, digest, *, contexts=None):
+        self.meanwhile()
+        record = super().get(digest, contexts=contexts)
+        return self.shown.get(digest, lambda same: same)(record)
+
+
+@pytest.fixture
+def told(world):
+    """Give the world a store that may be told to lie."""
+    world.store = Told()
+    world.node = replace(world.node, store=world.store)
+    return world.store
+
+
+def input_of(record, max_bytes=1000):
+    digest = record.summary.digest
+    return InputRef.from_wire({"from": digest, "max_bytes": max_bytes})
+
+
+def test_the_result_of_another_job_is_given_and_the_receipt_names_it(world):
+    before = world.ring(world.queue())
+    inputs = {"ANSWER": input_of(before)}
+    needs = [before.summary.digest]
+    record = world.ring(world.queue(inputs=inputs, needs=needs))
+    assert record.status is Status.COMPLETED
+    [given] = world.executor.ran[1].inputs
+    assert (given.name, given.data) == ("ANSWER", b"42\n")
+    named = {
+        "name": "ANSWER",
+        "from": before.summary.digest,
+        "sha256": hashlib.sha256(b"42\n").hexdigest(),
+    }
+    assert world.receipt(record).to_wire()["inputs"] == [named]
+
+
+@pytest.mark.parametrize("event", [Event.FAILED, Event.STOPPED])
+def test_the_receipt_names_the_inputs_however_the_job_ended(world, event):
+    before = world.ring(world.queue())
+    queued = world.queue(inputs={"A": input_of(before)})
+    world.executor.outcome = Outcome(event=event)
+    if event is Event.STOPPED:
+        asked = Change(event=Event.STOP_ASKED, at=world.clock.at)
+        world.executor.meanwhile = lambda: world.store.apply(
+            queued.summary.digest, asked
+        )
+    [named] = world.receipt(world.ring(queued)).inputs
+    assert named.source == before.summary.digest
+
+
+def test_a_refused_job_was_given_nothing(world):
+    before = world.ring(world.queue())
+    record = world.ring(world.queue(inputs={"A": input_of(before, max_bytes=2)}))
+    assert (record.status, record.reason) == (Status.REJECTED, "input.size")
+    assert world.receipt(record).inputs == ()
+
+
+def refused(world, before, reason):
+    """Run a job that builds on another one, and see it refused."""
+    ran = len(world.executor.ran)
+    for facts in (
+        {"inputs": {"A": input_of(before)}},
+        {"needs": [before.summary.digest]},
+    ):
+        record = world.ring(world.queue(**facts))
+        assert (record.status, record.reason) == (Status.REJECTED, reason)
+        assert world.receipt(record).reason == reason
+    assert len(world.executor.ran) == ran
+
+
+def test_a_job_whose_upstream_is_not_over_is_refused(world):
+    refused(world, world.queue(), "input.missing")
+
+
+def test_a_job_whose_upstream_is_running_is_refused(world):
+    queued = world.queue()
+    late = world.queue(needs=[queued.summary.digest])
+    world.executor.meanwhile = lambda: execute(late.summary.id, world.node)
+    world.ring(queued)
+    assert world.store.get(late.summary.digest).reason == "input.missing"
+
+
+def test_a_job_whose_upstream_was_deleted_is_refused(world):
+    before = world.ring(world.queue())
+    world.store.delete(before.summary.digest)
+    refused(world, before, "input.missing")
+
+
+def test_a_job_whose_upstream_failed_is_refused(world):
+    world.executor.outcome = Outcome(event=Event.FAILED, reason="exit_code")
+    refused(world, world.ring(world.queue()), "input.receipt")
+
+
+def test_a_job_whose_upstream_was_refused_is_refused(world):
+    refused(world, world.ring(world.queue(key=OTHER)), "input.receipt")
+
+
+def test_a_job_whose_upstream_no_runner_answers_for_is_refused(world):
+    queued = world.queue()
+    lost = Change(event=Event.FAILED, at=world.clock.at, reason="worker_lost")
+    world.store.apply(queued.summary.digest, Change(event=Event.CLAIMED, at=lost.at))
+    world.store.apply(queued.summary.digest, lost)
+    refused(world, queued, "input.missing")
+
+
+def test_a_record_that_is_only_said_to_be_completed_is_refused(world, told):
+    queued = world.queue()
+    told.shown[queued.summary.digest] = lambda record: replace(
+        record, status=Status.COMPLETED, result="42\n", exit_code=0
+    )
+    refused(world, queued, "input.missing")
+
+
+def test_a_job_whose_upstream_belongs_to_another_context_is_refused(world, told):
+    other = {**world.bundle.body["grants"][0], "context_id": "lab"}
+    world.bundle.body["grants"].append(other)
+    world.bundle.body["runners"][0]["contexts"] = ["*"]
+    before = world.ring(world.queue(context_id="lab"))
+    assert before.status is Status.COMPLETED
+    refused(world, before, "input.missing")
+    # Also where Redis says that it is one of this context.
+    told.shown[before.summary.digest] = lambda record: replace(
+        record, summary=replace(record.summary, context_id="billing")
+    )
+    refused(world, before, "input.missing")
+
+
+def test_a_result_that_redis_changed_is_refused(world, told):
+    before = world.ring(world.queue())
+    digest = before.summary.digest
+    told.shown[digest] = lambda record: replace(record, result="43\n")
+    record = world.ring(world.queue(inputs={"A": input_of(before)}))
+    assert (record.status, record.reason) == (Status.REJECTED, "input.hash")
+    assert world.ring(world.queue(needs=[digest])).status is Status.COMPLETED
+
+
+def test_the_inputs_of_two_runs_cannot_be_exchanged(world, told):
+    first = world.ring(world.queue())
+    world.executor.outcome = replace(world.executor.outcome, result="other")
+    second = world.ring(world.queue())
+    told.shown = {
+        first.summary.digest: lambda _: second,
+        second.summary.digest: lambda _: first,
+    }
+    refused(world, first, "input.receipt")
+    # With their own envelopes, receipts and results exchanged:
+    told.shown = {
+        first.summary.digest: lambda record: replace(record, receipt=second.receipt)
+    }
+    refused(world, first, "input.receipt")
+    told.shown = {
+        first.summary.digest: lambda record: replace(record, result=second.result)
+    }
+    record = world.ring(world.queue(inputs={"A": input_of(first)}))
+    assert record.reason == "input.hash"
+
+
+def test_the_receipt_of_a_runner_that_may_not_run_the_upstream_is_refused(world, told):
+    before = world.ring(world.queue())
+    digest = before.summary.digest
+    world.bundle.body["runners"].append(
+        {"name": "other", "key": OTHER.keyid, "executors": ["*"], "contexts": ["lab"]}
+    )
+    said = {**world.receipt(before).to_wire(), "runner": "other"}
+    forged = dsse.sign(dsse.RECEIPT, canonical.encode(said), [OTHER])
+    told.shown[digest] = lambda record: replace(record, receipt=dsse.to_json(forged))
+    refused(world, before, "input.receipt")
+    world.bundle.body["runners"][1]["contexts"] = ["billing"]
+    assert world.ring(world.queue(needs=[digest])).status is Status.COMPLETED
+
+
+def test_what_was_read_once_is_what_is_given(world, told):
+    before = world.ring(world.queue())
+    reads = []
+
+    def show(record):
+        reads.append(record)
+        # Whoever reads again gets something else.
+        return record if len(reads) == 1 else replace(record, result="43\n")
+
+    told.shown[before.summary.digest] = show
+    queued = world.queue(inputs={"A": input_of(before)}, needs=[before.summary.digest])
+    assert world.ring(queued).status is Status.COMPLETED
+    assert world.executor.ran[-1].inputs[0].data == b"42\n"
+    assert len(reads) == 1
+
+
+def test_a_retired_record_is_enough_to_be_needed_but_gives_no_input(world):
+    before = world.ring(world.queue())
+    assert world.store.retire(before.summary.digest)
+    needing = world.queue(needs=[before.summary.digest])
+    assert world.ring(needing).status is Status.COMPLETED
+    fed = world.ring(world.queue(inputs={"A": input_of(before)}))
+    assert (fed.status, fed.reason) == (Status.REJECTED, "input.missing")
+
+
+def test_a_store_that_goes_away_at_the_inputs_costs_no_attempt(world, told):
+    before = world.ring(world.queue())
+    queued = world.queue(inputs={"A": input_of(before)})
+
+    def leave():
+        raise UnavailableError("no answer")
+
+    told.meanwhile = leave
+    with pytest.raises(UnavailableError):
+        execute(queued.summary.id, world.node)
+    told.meanwhile = lambda: None
+    assert world.ring(queued).status is Status.COMPLETED
+
+
+def test_nothing_starts_that_expired_while_its_inputs_were_read(world, told):
+    before = world.ring(world.queue())
+    queued = world.queue(inputs={"A": input_of(before)})
+    told.meanwhile = lambda: world.clock.advance(days=1)
+    execute(queued.summary.id, world.node)
+    told.meanwhile = lambda: None
+    record = world.store.get(queued.summary.digest)
+    assert (record.status, record.reason) == (Status.REJECTED, "time.expired")
+    assert world.receipt(record).job == queued.summary.digest
+
+
+def test_the_lease_begins_when_the_inputs_were_read(world, told):
+    before = world.ring(world.queue())
+    queued = world.queue(inputs={"A": input_of(before)})
+
+    def look():
+        told.meanwhile = lambda: None
+        late = world.clock.at + LEASE
+        assert world.store.abandoned(at=late, limit=1) == ()
+
+    told.meanwhile = lambda: world.clock.advance(seconds=60)
+    world.executor.meanwhile = look
+    assert world.ring(queued).status is Status.COMPLETED
+
+
+def test_every_start_proves_its_inputs_anew(world):
+    before = world.ring(world.queue())
+    queued = world.queue(inputs={"A": input_of(before)}, attempts=2)
+    world.executor.meanwhile = lambda: world.requeue(queued)
+    assert world.ring(queued).status is Status.QUEUED
+    world.store.delete(before.summary.digest)
+    record = world.ring(queued)
+    assert (record.status, record.reason) == (Status.REJECTED, "input.missing")
+    assert len(world.executor.ran) == 2
+
+
+def test_the_log_says_which_job_is_missing_and_nothing_of_a_payload(world):
+    queued = world.queue(needs=["0" * 64], payload="print('PAYLOAD')")
+    with capture_logs() as said:
+        world.ring(queued)
+    [line] = said
+    assert line["event"] == "job refused"
+    assert "0" * 64 in line["detail"]
+    assert "PAYLOAD" not in str(line)
+
+
+def test_a_late_bell_signs_no_refusal_because_an_input_is_gone(world, told):
+    before = world.ring(world.queue())
+    queued = world.queue(inputs={"A": input_of(before)})
+    done = world.ring(queued)
+    world.store.delete(before.summary.digest)
+    told.shown[queued.summary.digest] = lambda record: record
+    world.node = replace(world.node, store=Stale(told, queued))
+    execute(queued.summary.id, world.node)
+    assert told.get(queued.summary.digest) == done
+    after = world.queue()
+    world.node = replace(world.node, store=told)
+    assert world.receipt(world.ring(after)).seq == world.receipt(done).seq + 1
+
+
+class Stale:
+    """A store whose records of a name are shown as they were before."""
+
+    def __init__(self, store, record):
+        self._store = store
+        self._record = record
+
+    def named(self, job_id):
+        return (self._record,)
+
+    def __getattr__(self, name):
+        return getattr(self._store, name)
 
 
 # --- the journal ---------------------------------------------------------------

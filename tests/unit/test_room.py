@@ -137,5 +137,21 @@ def test_a_room_that_cannot_be_removed_is_told_once(rooms, monkeypatch):
     assert list(rooms.iterdir()) == []
 
 
+def test_inputs_are_files_that_nobody_writes_in_a_folder_that_nobody_writes(rooms):
+    inputs = {"A": b"\x00\xff\r\n", "B": b""}
+    with private_room(rooms, "", inputs) as room:
+        assert {one.name: one.read_bytes() for one in room.inputs.iterdir()} == inputs
+        files = [room.inputs, *room.inputs.iterdir()]
+        assert [one.stat().st_mode & 0o777 for one in files] == [0o500, 0o400, 0o400]
+    assert list(rooms.iterdir()) == []
+
+
+def test_a_room_whose_inputs_cannot_be_written_is_removed(rooms, monkeypatch):
+    monkeypatch.setattr(os, "fchmod", _refuse)
+    with pytest.raises(PermissionError), private_room(rooms, "", {"A": b"1"}):
+        pytest.fail("there is no such room")
+    assert list(rooms.iterdir()) == []
+
+
 def _refuse(*_args, **_options):
     raise PermissionError(1, "Operation not permitted")

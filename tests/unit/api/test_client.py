@@ -9,14 +9,16 @@ import httpx
 import pytest
 
 from api import create_app
-from horus_celery.client import Horus, JobNotCompleted, RpcError
+from horus_celery.client import MAX_INPUT, Horus, JobNotCompleted, RpcError
 from horus_celery.errors import (
     ConfigurationError,
+    MalformedError,
     ReceiptError,
     SignatureError,
     UnavailableError,
 )
 from horus_celery.lifecycle import Event, Status
+from horus_celery.statements.job import InputRef
 from horus_celery.statements.trust import Trust
 
 
@@ -142,6 +144,17 @@ def test_a_whole_record_of_another_job_is_not_believed(horus, finished, between)
         horus.outcome(submitted)
 
 
+def test_a_whole_record_of_another_job_is_not_believed_for_an_id_either(
+    horus, finished, between
+):
+    other = horus.get(finished(result="6\n").id)
+    submitted = finished(result="5\n")
+    between.lies["job.get"] = lambda _: other
+    for name in (submitted.id, submitted.digest):
+        with pytest.raises(ReceiptError, match="another job"):
+            horus.outcome(name)
+
+
 def test_the_receipt_of_a_key_that_no_runner_has_is_not_believed(
     world, horus, between, finished
 ):
@@ -262,3 +275,40 @@ def test_somebody_else_at_the_address_is_said():
 def test_the_time_of_one_attempt_is_signed(world, horus):
     submitted = horus.submit("print(5)", timeout=timedelta(seconds=7))
     assert submitted.job.timeout == timedelta(seconds=7)
+
+
+# --- jobs that build on others ---------------------------------------------------
+
+
+def test_a_known_result_is_named_with_its_own_size(horus, finished):
+    outcome = horus.outcome(finished(result="ümlaut"))
+    job = horus.submit("", inputs={"A": outcome}, needs=[outcome]).job
+    assert job.needs == (outcome.digest,)
+    assert (job.inputs["A"].source, job.inputs["A"].max_bytes) == (outcome.digest, 7)
+
+
+def test_a_job_that_is_not_over_is_named_by_its_digest(horus):
+    first = horus.submit("print(5)")
+    inputs = {
+        "A": first,
+        "B": first.digest,
+        "C": InputRef.from_wire({"from": first.digest, "max_bytes": 8}),
+    }
+    job = horus.submit("", inputs=inputs, needs=[first, first.digest]).job
+    assert {one.source for one in job.inputs.values()} == {*job.needs} == {first.digest}
+    allowed = {name: one.max_bytes for name, one in job.inputs.items()}
+    assert allowed == {"A": MAX_INPUT, "B": MAX_INPUT, "C": 8}
+
+
+def test_nothing_builds_on_what_is_known_not_to_have_completed(horus, finished):
+    outcome = horus.outcome(finished(event=Event.FAILED, reason="timeout"))
+    for facts in ({"needs": [outcome]}, {"inputs": {"A": outcome}}):
+        with pytest.raises(JobNotCompleted, match="timeout"):
+            horus.submit("", **facts)
+
+
+def test_what_is_no_digest_is_not_signed(horus, finished):
+    job_id = finished().id
+    for facts in ({"needs": [job_id]}, {"inputs": {"A": job_id}}):
+        with pytest.raises(MalformedError):
+            horus.submit("", **facts)

@@ -92,6 +92,8 @@ def test_what_is_wrong_is_one_line(horus, arguments, said):
         ["key", "new", "../x"],
         ["run"],
         ["run", "-c", "1", "--env", "A"],
+        ["run", "-c", "1", "--input", "A"],
+        ["run", "-c", "1", "--input", "=B"],
         ["run", "-c", "1", "--timeout", "0"],
         ["job", "check"],
         ["up", "--port", "70000"],
