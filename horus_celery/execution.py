@@ -13,12 +13,13 @@ import json
 import re
 from collections import deque
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime
 from pathlib import Path
 from typing import Any, Final, Protocol, TypeAlias
 
 import structlog
+from pydantic import SecretBytes
 
 from horus_celery.admission import Admitted, Gate, admit
 from horus_celery.clock import Clock
@@ -37,6 +38,7 @@ from horus_celery.errors import (
 from horus_celery.instants import from_ms, to_ms
 from horus_celery.journal import AlreadyRunning, Entry, Journal, process_mark
 from horus_celery.lifecycle import TERMINAL, Event, Status, advance
+from horus_celery.node_secrets import NodeSecrets
 from horus_celery.record import LEASE, Change, Record
 from horus_celery.statements import dsse
 from horus_celery.statements.job import Job
@@ -72,6 +74,8 @@ class Assignment:
     attempt: int
     #: When it was claimed.
     at: datetime
+    #: The values of the secrets that it names.
+    secrets: Mapping[str, SecretBytes] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -145,6 +149,8 @@ class Node:
     clock: Clock
     #: Where the private directories of jobs are made.
     rooms: Path
+    #: What scripts may be given that only this node has.
+    secrets: NodeSecrets = field(default_factory=NodeSecrets)
     #: What runs the jobs, for the receipts.
     software: str
 
@@ -246,6 +252,7 @@ def _claim(record: Record, node: Node) -> Assignment | None:
     now = node.clock.now()
     admitted = _admit(record, node, now=now)
     job = admitted.job
+    secrets = _secrets_of(admitted, node)
     try:
         start = node.journal.claim(
             digest=admitted.digest,
@@ -281,7 +288,12 @@ def _claim(record: Record, node: Node) -> Assignment | None:
         node.journal.release(admitted.digest, start)
         raise
     return Assignment(
-        job=job, digest=admitted.digest, start=start, attempt=attempt, at=now
+        job=job,
+        digest=admitted.digest,
+        start=start,
+        attempt=attempt,
+        at=now,
+        secrets=secrets,
     )
 
 
@@ -304,6 +316,7 @@ def _admit(record: Record, node: Node, *, now: datetime) -> Admitted:
             name=node.name,
             executors=frozenset(node.executors),
             contexts=frozenset(_entry(trust, node).contexts),
+            secrets=node.secrets.names,
             trust=trust,
             now=now,
         ),
@@ -321,10 +334,19 @@ def _require_nothing_more(admitted: Admitted) -> None:
             "this runner gives scripts no results of other jobs",
             digest=admitted.digest,
         )
-    if job.secrets:
-        raise NotCoveredError(
-            "auth.secrets", "this runner keeps no secrets", digest=admitted.digest
-        )
+
+
+def _secrets_of(admitted: Admitted, node: Node) -> Mapping[str, SecretBytes]:
+    """Return the values of the secrets that a job names, as they are now.
+
+    Raises:
+        NotCoveredError: `auth.secrets`, if one cannot be used.
+    """
+    try:
+        return node.secrets.read(admitted.job.secrets)
+    except NotCoveredError as refusal:
+        refusal.digest = admitted.digest
+        raise
 
 
 def _entry(trust: Trust, node: Node) -> RunnerEntry:
@@ -389,7 +411,9 @@ def _refuse(record: Record, refusal: RefusedError, node: Node) -> None:
     """Reject a record, with a receipt about the very bytes that were refused."""
     digest = record.summary.digest
     job_id = record.summary.id
-    _logger.warning("job refused", job_id=job_id, reason=refusal.reason)
+    _logger.warning(
+        "job refused", job_id=job_id, reason=refusal.reason, detail=refusal.detail
+    )
     now = node.clock.now()
     if refusal.digest not in (None, digest):
         # A receipt about the record's job would speak about bytes that nobody saw.

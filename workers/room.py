@@ -10,7 +10,7 @@ import os
 import secrets
 import stat
 import uuid
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -27,6 +27,7 @@ _logger: Final = structlog.get_logger(__name__)
 _FOLDER: Final = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 _RESULT: Final = "result"
 _OUT: Final = "out"
+_SECRETS: Final = "secrets"
 #: The rooms that could not be removed, each of which is worth one word.
 _left_behind: Final[set[Path]] = set()
 
@@ -61,6 +62,11 @@ class Room:
     def inputs(self) -> Path:
         """One read-only file per input."""
         return self.path / "inputs"
+
+    @property
+    def secrets(self) -> Path:
+        """One read-only file per secret, if it was given any."""
+        return self.path / _SECRETS
 
     @property
     def result(self) -> Path:
@@ -101,8 +107,15 @@ class Room:
 
 
 @contextmanager
-def private_room(parent: Path, script: str) -> Iterator[Room]:
+def private_room(
+    parent: Path, script: str, *, values: Mapping[str, bytes] | None = None
+) -> Iterator[Room]:
     """Make a room with a script in it, and remove it after the block.
+
+    Args:
+        parent: Where the rooms are.
+        script: The script.
+        values: Those of the secrets that it is given, by their names.
 
     Raises:
         OSError: if it cannot be made.
@@ -128,6 +141,8 @@ def private_room(parent: Path, script: str) -> Iterator[Room]:
             os.mkdir(_OUT, 0o700, dir_fd=folder)
             room = Room(path=path, folder=folder, out=enter(_OUT, within=folder))
             _write(script, room)
+            if values:
+                _write_secrets(values, folder)
             yield room
         finally:
             _remove(path, rooms)
@@ -167,6 +182,20 @@ def _write(script: str, room: Room) -> None:
     descriptor = os.open(room.script.name, flags, 0o600, dir_fd=room.folder)
     with open(descriptor, "w", encoding="utf-8") as file:  # noqa: PTH123 - a descriptor
         file.write(script)
+
+
+def _write_secrets(values: Mapping[str, bytes], folder: int) -> None:
+    os.mkdir(_SECRETS, 0o700, dir_fd=folder)
+    within = os.open(_SECRETS, _FOLDER, dir_fd=folder)
+    try:
+        flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC
+        for name, value in values.items():
+            descriptor = os.open(name, flags, 0o400, dir_fd=within)
+            with open(descriptor, "wb") as file:  # noqa: PTH123 - a descriptor
+                file.write(value)
+        os.fchmod(within, 0o500)
+    finally:
+        os.close(within)
 
 
 def _read(descriptor: int, size: int) -> bytes:

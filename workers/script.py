@@ -14,6 +14,7 @@ from horus_celery.store.base import Stream
 from workers.attendance import Attendance, attendance
 from workers.capture import Console, End, Watcher, follow
 from workers.launch import SYSTEM_PATH, Command, Launcher
+from workers.masking import mask_of
 from workers.room import BadResult, Room, private_room
 
 _KB: Final = 1024
@@ -33,14 +34,23 @@ class ScriptExecutor:
 
     def run(self, assignment: Assignment, node: Node) -> Outcome:
         with attendance(assignment, node) as attending:
-            outcome = self._run(assignment.job, node, attending)
+            outcome = self._run(assignment, node, attending)
         return replace(outcome, sandbox=self.launcher.level, unsent=attending.unsent)
 
-    def _run(self, job: Job, node: Node, attending: Attendance) -> Outcome:
+    def _run(
+        self, assignment: Assignment, node: Node, attending: Attendance
+    ) -> Outcome:
+        job, secrets = assignment.job, assignment.secrets
         limit = min(job.limits.output_kb * _KB, MAX_OUTPUT)
-        console = Console(limit=limit, clock=node.clock, pass_on=attending.say)
+        console = Console(
+            limit=limit,
+            clock=node.clock,
+            pass_on=attending.say,
+            mask=mask_of(secrets),
+        )
+        values = {name: one.get_secret_value() for name, one in secrets.items()}
         try:
-            with private_room(node.rooms, job.payload) as room:
+            with private_room(node.rooms, job.payload, values=values) as room:
                 command = self._command(job, room)
                 end, code = self._follow(command, job, console, attending)
                 ended_at = node.clock.now()
@@ -74,6 +84,7 @@ class ScriptExecutor:
 
 def _environment(job: Job, room: Room) -> Mapping[str, str]:
     home = str(room.work)
+    secrets = {"HORUS_SECRETS": str(room.secrets)} if job.secrets else {}
     return {
         "LANG": "C.UTF-8",
         **job.env_vars,
@@ -84,6 +95,7 @@ def _environment(job: Job, room: Room) -> Mapping[str, str]:
         "HORUS_RESULT": str(room.result),
         "HORUS_JOB_ID": job.id,
         "HORUS_CONTEXT_ID": job.context_id,
+        **secrets,
     }
 
 
@@ -106,7 +118,9 @@ def _completed(console: Console, room: Room, limit: int) -> Outcome:
         _say(console, error.detail)
         return _outcome(Event.FAILED, "executor", 0, console)
     done = _outcome(Event.COMPLETED, None, 0, console)
-    return done if written is None else replace(done, result=_text(written))
+    if written is None:
+        return done
+    return replace(done, result=_text(console.mask.apply(written)))
 
 
 def _outcome(
