@@ -155,6 +155,7 @@ class Horus:
         executor: str = "python",
         args: Sequence[str] = (),
         env: Mapping[str, str] | None = None,
+        secrets: Sequence[str] = (),
         timeout: timedelta = timedelta(seconds=60),
         priority: int = 4,
         not_before: int | None = None,
@@ -167,6 +168,8 @@ class Horus:
             executor: The kind of work.
             args: Arguments of the script.
             env: Environment variables of the script.
+            secrets: Names of secrets of the node, which the script finds as files in
+                the directory `HORUS_SECRETS`; a grant must list them.
             timeout: Wall time of one attempt, whole seconds.
             priority: 0 (first) to 9 (last).
             not_before: Not started before this moment, ms since the epoch.
@@ -184,6 +187,7 @@ class Horus:
             payload=payload,
             args=args,
             env_vars=env or {},
+            secrets=secrets,
             timeout=timeout,
             now=self._clock.now(),
             **fields,

@@ -62,6 +62,13 @@ _DOUBTS: Final = {
 )
 @click.option("--env", multiple=True, metavar="NAME=VALUE", help="For the script.")
 @click.option(
+    "--secret",
+    "secrets",
+    multiple=True,
+    metavar="NAME",
+    help="A secret of the node, as a file of that name in $HORUS_SECRETS.",
+)
+@click.option(
     "--net",
     type=click.Choice(["none", "herodb", "host"]),
     default="none",
@@ -84,6 +91,7 @@ def command(
     key: str,
     timeout: int,
     env: tuple[str, ...],
+    secrets: tuple[str, ...],
     net: str,
     runner: str | None,
     attempts: int,
@@ -108,6 +116,7 @@ def command(
             executor=executor or _EXECUTORS.get(suffix, "python"),
             args=arguments,
             env=variables,
+            secrets=secrets,
             timeout=timedelta(seconds=timeout),
             priority=priority,
             net=net,
