@@ -37,6 +37,8 @@ class Gate:
     #: What the runner serves; "*" stands for all.
     executors: frozenset[str] | None = None
     contexts: frozenset[str] | None = None
+    #: The names of the secrets that scripts can be given here.
+    secrets: frozenset[str] | None = None
     trust: Trust
     now: datetime
 
@@ -169,6 +171,12 @@ def grant_covers_secrets(job: Job, gate: Gate, signed_by: frozenset[str]) -> Non
         raise NotCoveredError("auth.secrets", "no grant covers the named secrets")
 
 
+def secrets_are_kept_here(job: Job, gate: Gate, signed_by: frozenset[str]) -> None:
+    for name in job.secrets:
+        if gate.secrets is not None and name not in gate.secrets:
+            raise NotCoveredError("auth.secrets", f"there is no secret {name} here")
+
+
 def job_has_not_expired(job: Job, gate: Gate, signed_by: frozenset[str]) -> None:
     if gate.now >= job.expires_at:
         raise TimeError("time.expired", f"the job expired at {job.expires_at}")
@@ -194,6 +202,7 @@ CHECKS: Final[tuple[Check, ...]] = (
     grant_covers_net,
     grant_covers_timeout,
     grant_covers_secrets,
+    secrets_are_kept_here,
     job_has_not_expired,
     job_was_not_made_later,
 )

@@ -163,6 +163,7 @@ class Horus:
         executor: str = "python",
         args: Sequence[str] = (),
         env: Mapping[str, str] | None = None,
+        secrets: Sequence[str] = (),
         timeout: timedelta = timedelta(seconds=60),
         needs: Iterable[Upstream] = (),
         inputs: Mapping[str, Upstream | InputRef] = _NO_INPUTS,
@@ -177,6 +178,8 @@ class Horus:
             executor: The kind of work.
             args: Arguments of the script.
             env: Environment variables of the script.
+            secrets: Names of secrets of the node, which the script finds as files in
+                the directory `HORUS_SECRETS`; a grant must list them.
             timeout: Wall time of one attempt, whole seconds.
             needs: Jobs that must have completed when this one is to start, else its
                 runner refuses it.
@@ -201,6 +204,7 @@ class Horus:
             payload=payload,
             args=args,
             env_vars=env or {},
+            secrets=secrets,
             timeout=timeout,
             needs=[_digest(each) for each in needs],
             inputs={name: _input(each) for name, each in inputs.items()},

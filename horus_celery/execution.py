@@ -13,13 +13,14 @@ import json
 import re
 from collections import deque
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from datetime import datetime
 from functools import partial
 from pathlib import Path
 from typing import Any, Final, Protocol, TypeAlias
 
 import structlog
+from pydantic import SecretBytes
 
 from horus_celery.admission import Admitted, Gate, admit, job_has_not_expired
 from horus_celery.clock import Clock
@@ -38,6 +39,7 @@ from horus_celery.errors import (
 from horus_celery.instants import from_ms, to_ms
 from horus_celery.journal import AlreadyRunning, Entry, Journal, process_mark
 from horus_celery.lifecycle import TERMINAL, Event, Status, advance
+from horus_celery.node_secrets import NodeSecrets
 from horus_celery.record import LEASE, Change, Record
 from horus_celery.statements import dsse
 from horus_celery.statements.job import Job
@@ -76,6 +78,8 @@ class Assignment:
     at: datetime
     #: What the script is given as data, and the receipt names.
     inputs: tuple[Given, ...] = ()
+    #: The values of the secrets that it names.
+    secrets: Mapping[str, SecretBytes] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -157,6 +161,8 @@ class Node:
     clock: Clock
     #: Where the private directories of jobs are made.
     rooms: Path
+    #: What scripts may be given that only this node has.
+    secrets: NodeSecrets = field(default_factory=NodeSecrets)
     #: What runs the jobs, for the receipts.
     software: str
 
@@ -259,6 +265,7 @@ def _claim(record: Record, node: Node) -> Assignment | None:
     admitted = _admit(record, gate)
     _require_containment(admitted, node)
     job = admitted.job
+    secrets = _secrets_of(admitted, node)
     try:
         inputs = _take(admitted, gate, node)
         now = node.clock.now()
@@ -302,6 +309,7 @@ def _claim(record: Record, node: Node) -> Assignment | None:
         attempt=attempt,
         at=now,
         inputs=inputs,
+        secrets=secrets,
     )
 
 
@@ -313,6 +321,7 @@ def _gate(node: Node) -> Gate:
         name=node.name,
         executors=frozenset(node.executors),
         contexts=frozenset(_entry(trust, node).contexts),
+        secrets=node.secrets.names,
         trust=trust,
         now=node.clock.now(),
     )
@@ -329,9 +338,7 @@ def _admit(record: Record, gate: Gate) -> Admitted:
         raise RefusedError(
             "env.shape", "the envelope is another job's", digest=envelope.digest
         )
-    admitted = admit(envelope, gate)
-    _require_nothing_more(admitted)
-    return admitted
+    return admit(envelope, gate)
 
 
 def _require_containment(admitted: Admitted, node: Node) -> None:
@@ -344,12 +351,17 @@ def _require_containment(admitted: Admitted, node: Node) -> None:
         ) from None
 
 
-def _require_nothing_more(admitted: Admitted) -> None:
-    """Refuse what this runner has no means to prove or to give."""
-    if admitted.job.secrets:
-        raise NotCoveredError(
-            "auth.secrets", "this runner keeps no secrets", digest=admitted.digest
-        )
+def _secrets_of(admitted: Admitted, node: Node) -> Mapping[str, SecretBytes]:
+    """Return the values of the secrets that a job names, as they are now.
+
+    Raises:
+        NotCoveredError: `auth.secrets`, if one cannot be used.
+    """
+    try:
+        return node.secrets.read(admitted.job.secrets)
+    except NotCoveredError as refusal:
+        refusal.digest = admitted.digest
+        raise
 
 
 def _take(admitted: Admitted, gate: Gate, node: Node) -> tuple[Given, ...]:

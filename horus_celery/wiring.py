@@ -19,6 +19,7 @@ from horus_celery.errors import ConfigurationError, HorusError
 from horus_celery.execution import Executor, Node
 from horus_celery.fleet import Fleet, Managers
 from horus_celery.journal import Journal
+from horus_celery.node_secrets import NodeSecrets
 from horus_celery.processes.managed import ManagedRunners
 from horus_celery.registry import RedisRegistry, Registry, Roster
 from horus_celery.routing import all_queues, queue_of
@@ -243,5 +244,8 @@ def make_node(
         wakes=RedisWakes(connect_blocking(url), settings.namespace),
         clock=clock or SystemClock(),
         rooms=state.rooms,
+        secrets=NodeSecrets(
+            files={name: one.file for name, one in settings.node_secrets.items()}
+        ),
         software=f"horus {__version__}, python {platform.python_version()}",
     )

@@ -20,6 +20,7 @@ from horus_celery.clock import Clock
 from horus_celery.statements.receipt import OutputDigest
 from horus_celery.store.base import Chunk, Stream
 from workers.launch import Process
+from workers.masking import NO_MASK, Mask
 from workers.meter import Excess, Meter
 
 #: A longer line is passed on in pieces of this size.
@@ -47,11 +48,19 @@ class Console:
     """
 
     def __init__(
-        self, *, limit: int, clock: Clock, pass_on: Callable[[Chunk], None]
+        self,
+        *,
+        limit: int,
+        clock: Clock,
+        pass_on: Callable[[Chunk], None],
+        mask: Mask = NO_MASK,
     ) -> None:
         self._left = limit
         self._clock = clock
         self._pass_on = pass_on
+        #: Masks what belongs to the script and does not come through here.
+        self.mask = mask
+        self._maskers = {stream: mask.masker() for stream in Stream}
         self._hashes = {stream: hashlib.sha256() for stream in Stream}
         self._sizes = dict.fromkeys(Stream, 0)
         self._truncated = dict.fromkeys(Stream, False)
@@ -60,6 +69,9 @@ class Console:
 
     def write(self, stream: Stream, data: bytes) -> None:
         """Take output as it came, or what the runner itself has to say."""
+        self._keep(stream, self._maskers[stream].feed(data))
+
+    def _keep(self, stream: Stream, data: bytes) -> None:
         kept = data[: self._left]
         if len(kept) < len(data):
             self._truncated[stream] = True
@@ -76,6 +88,8 @@ class Console:
 
     def finish(self) -> None:
         """Pass on what had no newline at its end."""
+        for stream, masker in self._maskers.items():
+            self._keep(stream, masker.finish())
         for stream, rest in self._open_lines.items():
             if rest:
                 self._say(stream, bytes(rest))

@@ -21,6 +21,7 @@ class Places:
     script: str
     work: str
     inputs: str
+    secrets: str
     result: str
 
 

@@ -74,12 +74,14 @@ class Nursery:
                 script=f"{given}/{room.script.name}",
                 work=sandbox.WORK,
                 inputs=f"{given}/{room.inputs.name}",
+                secrets=f"{given}/{room.secrets.name}",
                 result=f"{sandbox.OUT}/{room.result.name}",
             )
         return Places(
             script=str(room.script),
             work=str(room.work),
             inputs=str(room.inputs),
+            secrets=str(room.secrets),
             result=str(room.result),
         )
 

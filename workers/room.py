@@ -29,7 +29,8 @@ _FOLDER: Final = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 _RESULT: Final = "result"
 _OUT: Final = "out"
 _INPUTS: Final = "inputs"
-_NO_INPUTS: Final[Mapping[str, bytes]] = MappingProxyType({})
+_NOTHING: Final[Mapping[str, bytes]] = MappingProxyType({})
+_SECRETS: Final = "secrets"
 #: The rooms that could not be removed, each of which is worth one word.
 _left_behind: Final[set[Path]] = set()
 
@@ -64,6 +65,11 @@ class Room:
     def inputs(self) -> Path:
         """One read-only file per input."""
         return self.path / _INPUTS
+
+    @property
+    def secrets(self) -> Path:
+        """One read-only file per secret, if it was given any."""
+        return self.path / _SECRETS
 
     @property
     def result(self) -> Path:
@@ -113,8 +119,9 @@ class Room:
 def private_room(
     parent: Path,
     script: str,
-    inputs: Mapping[str, bytes] = _NO_INPUTS,
+    inputs: Mapping[str, bytes] = _NOTHING,
     *,
+    values: Mapping[str, bytes] = _NOTHING,
     owner: int | None = None,
 ) -> Iterator[Room]:
     """Make a room with a script and its inputs in it, and remove it after the block.
@@ -123,6 +130,7 @@ def private_room(
         parent: Where the rooms are.
         script: The text of the script.
         inputs: The content of each input's file, by its name.
+        values: Those of the secrets that it is given, by their names.
         owner: The user to whom it is to belong, if that is not the runner's.
 
     Raises:
@@ -146,10 +154,12 @@ def private_room(
             folder = enter(name, within=rooms)
             os.mkdir("work", 0o700, dir_fd=folder)
             os.mkdir(_INPUTS, 0o700, dir_fd=folder)
-            _write_inputs(inputs, enter(_INPUTS, within=folder))
+            _write_files(inputs, enter(_INPUTS, within=folder))
             os.mkdir(_OUT, 0o700, dir_fd=folder)
             room = Room(path=path, folder=folder, out=enter(_OUT, within=folder))
             _write(script, room)
+            if values:
+                _write_secrets(values, folder)
             if owner is not None:
                 _hand_to(owner, folder)
             yield room
@@ -201,10 +211,19 @@ def _hand_to(owner: int, folder: int) -> None:
             os.chown(name, owner, owner, dir_fd=place, follow_symlinks=False)
 
 
-def _write_inputs(inputs: Mapping[str, bytes], folder: int) -> None:
-    """Write one file for each input; then nothing in their folder is for writing."""
+def _write_secrets(values: Mapping[str, bytes], folder: int) -> None:
+    os.mkdir(_SECRETS, 0o700, dir_fd=folder)
+    within = os.open(_SECRETS, _FOLDER, dir_fd=folder)
+    try:
+        _write_files(values, within)
+    finally:
+        os.close(within)
+
+
+def _write_files(contents: Mapping[str, bytes], folder: int) -> None:
+    """Write files into a folder; then nothing there is for writing."""
     flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
-    for name, data in inputs.items():
+    for name, data in contents.items():
         descriptor = os.open(name, flags, 0o400, dir_fd=folder)
         with open(descriptor, "wb") as file:  # noqa: PTH123 - a descriptor
             file.write(data)

@@ -20,6 +20,7 @@ from horus_celery.store.base import Stream
 from workers.attendance import Attendance, attendance
 from workers.capture import Console, End, Watcher, follow
 from workers.launch import SYSTEM_PATH, Command, Launcher, Places, Process
+from workers.masking import mask_of
 from workers.meter import Excess, Meter
 from workers.room import BadResult, Room, private_room
 
@@ -72,14 +73,26 @@ class ScriptExecutor:
     def _run(
         self, assignment: Assignment, node: Node, attending: Attendance
     ) -> Outcome:
-        job = assignment.job
+        job, secrets = assignment.job, assignment.secrets
         inputs = {one.name: one.data for one in assignment.inputs}
+        values = {name: one.get_secret_value() for name, one in secrets.items()}
         limit = min(job.limits.output_kb * _KB, MAX_OUTPUT)
-        console = Console(limit=limit, clock=node.clock, pass_on=attending.say)
-        owner = self.launcher.owner
+        console = Console(
+            limit=limit,
+            clock=node.clock,
+            pass_on=attending.say,
+            mask=mask_of(secrets),
+        )
+        its_own = private_room(
+            node.rooms,
+            job.payload,
+            inputs,
+            values=values,
+            owner=self.launcher.owner,
+        )
         try:
             with (
-                private_room(node.rooms, job.payload, inputs, owner=owner) as room,
+                its_own as room,
                 closing(self.launcher.start(self._command(job, room))) as process,
             ):
                 meter = Meter(process.keeper, job.limits)
@@ -123,6 +136,7 @@ class _Ran:
 
 
 def _environment(job: Job, places: Places) -> Mapping[str, str]:
+    secrets = {"HORUS_SECRETS": places.secrets} if job.secrets else {}
     return {
         "LANG": "C.UTF-8",
         **job.env_vars,
@@ -133,6 +147,7 @@ def _environment(job: Job, places: Places) -> Mapping[str, str]:
         "HORUS_RESULT": places.result,
         "HORUS_JOB_ID": job.id,
         "HORUS_CONTEXT_ID": job.context_id,
+        **secrets,
     }
 
 
@@ -173,7 +188,9 @@ def _completed(ran: _Ran) -> Outcome:
         _say(ran.console, error.detail)
         return _outcome(Event.FAILED, "executor", 0, ran.console)
     done = _outcome(Event.COMPLETED, None, 0, ran.console)
-    return done if written is None else replace(done, result=_text(written))
+    if written is None:
+        return done
+    return replace(done, result=_text(ran.console.mask.apply(written)))
 
 
 def _outcome(

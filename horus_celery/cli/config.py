@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any, Final
 
@@ -68,6 +68,8 @@ def _masked(name: str, value: Any) -> Any:  # noqa: ANN401 - whatever a setting 
             return f"{user}:{MASK}" if colon else MASK
         case GivenSecret():
             return {"secret": MASK, "contexts": list(value.contexts)}
+        case Mapping():
+            return {key: _masked(name, one) for key, one in value.items()}
         case tuple():
             return [_masked(name, item) for item in value]
         case Path():

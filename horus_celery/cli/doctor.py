@@ -23,6 +23,7 @@ from horus_celery.cli import FAILED, output
 from horus_celery.cli.connection import json_option, read_settings, state_option
 from horus_celery.crew import whole_crew
 from horus_celery.errors import ConfigurationError, HorusError
+from horus_celery.node_secrets import read_value
 from horus_celery.processes.addresses import read_addresses, with_ports
 from horus_celery.settings import Settings
 from horus_celery.statedir import (
@@ -212,6 +213,24 @@ def _trust_of(patient: Patient) -> Trust | None:
     return None
 
 
+def _secrets(patient: Patient) -> Iterator[_Said]:
+    files = {name: one.file for name, one in patient.settings.node_secrets.items()}
+    is_well = True
+    for name, file in files.items():
+        try:
+            read_value(file)
+        except ConfigurationError as error:
+            yield Verdict.WRONG, f"{name} lies in {error.detail}", ""
+            is_well = False
+    grants = () if (trust := _trust_of(patient)) is None else trust.grants
+    for name in sorted({name for grant in grants for name in grant.secrets}):
+        if name not in files:
+            detail = f"{name} is granted, but it is not on this node"
+            yield Verdict.NOTE, detail, "name its file under node_secrets in horus.toml"
+    if files and is_well:
+        yield Verdict.OK, f"scripts may be given {', '.join(files)}", ""
+
+
 def _clock(patient: Patient) -> Iterator[_Said]:
     now, mend = patient.now, "set the clock: timedatectl set-ntp true"
     told = f"it shows {now:%Y-%m-%d %H:%M:%S} UTC"
@@ -335,6 +354,7 @@ CHECKS: Final[dict[str, Callable[[Patient], Iterator[_Said]]]] = {
     "files": _files,
     "keys": _keys,
     "trust bundle": _trust,
+    "secrets": _secrets,
     "clock": _clock,
     "redis": _redis,
     "tls": _tls,

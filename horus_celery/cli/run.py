@@ -63,6 +63,13 @@ _DOUBTS: Final = {
 )
 @click.option("--env", multiple=True, metavar="NAME=VALUE", help="For the script.")
 @click.option(
+    "--secret",
+    "secrets",
+    multiple=True,
+    metavar="NAME",
+    help="A secret of the node, as a file of that name in $HORUS_SECRETS.",
+)
+@click.option(
     "--net",
     type=click.Choice(["none", "herodb", "host"]),
     default="none",
@@ -98,6 +105,7 @@ def command(
     key: str,
     timeout: int,
     env: tuple[str, ...],
+    secrets: tuple[str, ...],
     net: str,
     inputs: tuple[str, ...],
     needs: tuple[str, ...],
@@ -126,6 +134,7 @@ def command(
             executor=executor or _EXECUTORS.get(suffix, "python"),
             args=arguments,
             env=variables,
+            secrets=secrets,
             timeout=timedelta(seconds=timeout),
             needs=[_ended_well(client, job) for job in needs],
             inputs={name: _ended_well(client, job) for name, job in sources.items()},

@@ -62,7 +62,12 @@ def show(*, state_dir: Path | None, as_json: bool) -> None:
 @click.option("--executors", metavar="A,B", default="*", show_default=True)
 @click.option("--nets", metavar="A,B", default="none,herodb", show_default=True)
 @click.option("--max-timeout", type=click.IntRange(1, 86400), default=86400)
-@click.option("--secrets", metavar="A,B", default="", help="Secrets it may name.")
+@click.option(
+    "--secrets",
+    metavar="A,B",
+    default="",
+    help="Secrets of the nodes that jobs may name.",
+)
 @state_option
 @json_option
 def grant(
@@ -206,7 +211,16 @@ def _show(trust: Trust, *, as_json: bool) -> None:
     )
     output.line()
     output.table(
-        ["context", "caller", "keys", "threshold", "executors", "nets", "max timeout"],
+        [
+            "context",
+            "caller",
+            "keys",
+            "threshold",
+            "executors",
+            "nets",
+            "max timeout",
+            "secrets",
+        ],
         [
             [
                 grant.context_id,
@@ -216,6 +230,7 @@ def _show(trust: Trust, *, as_json: bool) -> None:
                 ", ".join(grant.executors),
                 ", ".join(grant.nets),
                 f"{grant.max_timeout.total_seconds():.0f} s",
+                ", ".join(grant.secrets),
             ]
             for grant in trust.grants
         ],

@@ -41,6 +41,7 @@ _HANDED_ON: Final = (
     "max_batch",
     # Their paths may be written as they are seen from here.
     "actors",
+    "node_secrets",
     "tls_cert",
     "tls_key",
 )
@@ -142,7 +143,7 @@ def environment(
         if isinstance(value, str)
         else json.dumps(value)
         for name, value in values.items()
-        if value is not None and value != []
+        if value not in (None, [], {})
     }
     state = StateDirectory(settings.state_dir)
     given["HORUS_REDIS_URL"] = settings.redis_url or redis_server.url(state)

@@ -6,6 +6,8 @@ import os
 from collections.abc import Iterator
 from pathlib import Path
 
+from horus_celery.errors import ConfigurationError
+from horus_celery.node_secrets import require_usable
 from horus_celery.settings.lines import Place
 from horus_celery.settings.values import Settings
 from horus_celery.store.address import read_address
@@ -23,6 +25,11 @@ def unusable(settings: Settings) -> Iterator[tuple[Place, str]]:
         path = getattr(settings, name)
         if path is not None and (why := _why_unreadable(path)):
             yield (name,), f"names {path}, which cannot be read: {why}"
+    for secret, kept in settings.node_secrets.items():
+        try:
+            require_usable(kept.file)
+        except ConfigurationError as error:
+            yield ("node_secrets", secret, "file"), f"names {error.detail}"
     for index, actor in enumerate(settings.actors):
         path = actor.binary_path
         if path is not None and not _is_program(path):

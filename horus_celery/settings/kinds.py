@@ -60,6 +60,18 @@ def parts(value: object) -> object:
     return [part.strip() for part in value.split(",") if part.strip()]
 
 
+def tables(value: object) -> object:
+    """Read a table that came as one string of JSON."""
+    if not isinstance(value, str):
+        return value
+    try:
+        return json.loads(value)
+    except (ValueError, RecursionError):
+        raise ValueError(
+            'is no table: write JSON such as {"NAME": {"file": "/PATH"}}'
+        ) from None
+
+
 def absolute(path: Path) -> Path:
     """Return the whole of a path, wherever one stands.
 

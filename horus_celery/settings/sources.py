@@ -31,6 +31,7 @@ OTHER_VARIABLES: Final = frozenset(
         "HORUS_JOB_ID",
         "HORUS_CONTEXT_ID",
         "HORUS_INPUTS",
+        "HORUS_SECRETS",
         "HORUS_RESULT",
         "HORUS_RUNNER_NAME",
         "HORUS_RUNNER_EXECUTOR",

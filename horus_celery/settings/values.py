@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from ipaddress import ip_address
 from pathlib import Path
+from types import MappingProxyType
 from typing import Annotated, Final
 
 from pydantic import (
@@ -14,6 +15,7 @@ from pydantic import (
     BeforeValidator,
     ConfigDict,
     Field,
+    PlainSerializer,
     SecretStr,
     StringConstraints,
     model_validator,
@@ -66,6 +68,15 @@ Secrets = Annotated[
         ' [{secret = "SECRET", contexts = ["A"]}]'
     ),
 ]
+
+
+class NodeSecret(BaseModel):
+    """A secret of this node, of which the configuration holds the place alone."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    #: The file that holds its value.
+    file: Annotated[Location, Field(description="a path")]
 
 
 class Actor(BaseModel):
@@ -157,6 +168,18 @@ class Settings(BaseModel):
     concurrency: Annotated[int, kinds.number(1, 1024)] | None = Field(
         default=None, description="a whole number from 1 to 1024"
     )
+    #: Secrets that a job may name if it is granted them, by their names.
+    node_secrets: Annotated[
+        Mapping[Name, NodeSecret],
+        BeforeValidator(kinds.tables),
+        Field(
+            max_length=1000,
+            description='a table of secrets, such as NAME = {file = "/PATH"}; a name is'
+            f" {kinds.A_NAME}",
+        ),
+        AfterValidator(MappingProxyType),
+        PlainSerializer(dict),
+    ] = {}
     #: The runners that this supervisor manages besides those of `executors`.
     actors: Annotated[
         tuple[Actor, ...],

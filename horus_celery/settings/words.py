@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import difflib
-from collections.abc import Callable, Iterable
-from typing import get_args
+from collections.abc import Callable, Iterable, Mapping
+from typing import get_args, get_origin
 
 from pydantic import BaseModel, ValidationError
 from pydantic.fields import FieldInfo
@@ -57,16 +57,19 @@ def _follow(place: Place) -> tuple[Iterable[str], Place, FieldInfo]:
     model: type[BaseModel] = Settings
     found: Place = ()
     field = FieldInfo()
+    is_item = False
     for index, step in enumerate(place):
-        if isinstance(step, str) and step in model.model_fields:
+        if is_item or isinstance(step, int):
+            model, is_item = _item(field, model), False
+        elif step in model.model_fields:
             found, field = place[: index + 1], model.model_fields[step]
-        elif isinstance(step, int):
-            model = _item(field, model)
+            # What follows is a name that somebody chose, whatever it is called.
+            is_item = get_origin(field.annotation) is Mapping
     return model.model_fields, found, field
 
 
 def _item(field: FieldInfo, model: type[BaseModel]) -> type[BaseModel]:
-    """Return the model of which a field holds a list, else the given one."""
+    """Return the model of which a field holds a list or a table, else the given one."""
     for kind in get_args(field.annotation):
         if isinstance(kind, type) and issubclass(kind, BaseModel):
             return kind

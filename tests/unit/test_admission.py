@@ -123,6 +123,10 @@ REFUSED = {
         "auth.secrets",
         lambda: (envelope(secrets=["token", "other"]), gate()),
     ),
+    admission.secrets_are_kept_here: (
+        "auth.secrets",
+        lambda: (envelope(secrets=["token"]), gate(secrets=frozenset({"other"}))),
+    ),
     admission.job_has_not_expired: (
         "time.expired",
         lambda: (envelope(), gate(now=NOW + timedelta(days=2))),
@@ -145,6 +149,12 @@ def test_a_check_refuses_what_the_checks_before_it_let_through(check):
     refused, at = make()
     assert refusing(refused, at)[0] is check
     assert reason_of(refused, at) == reason
+
+
+def test_a_secret_that_is_not_here_is_named():
+    refused = envelope(secrets=["token"])
+    assert "no secret token here" in str(refusal_of(refused, gate(secrets=frozenset())))
+    assert admit(refused, gate(secrets=frozenset({"token"}))).job.secrets == ("token",)
 
 
 def refusing(refused, at):

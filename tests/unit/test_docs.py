@@ -175,7 +175,9 @@ def test_every_setting_is_listed_with_its_default_and_no_other():
     rows = re.findall(r"^\| `(\w+)` \| (\S.*?) \| .+ \|$", section, re.MULTILINE)
     defaults = {name: one.default for name, one in Settings.model_fields.items()}
     assert dict(rows) == {
-        name: "-" if default in (None, ()) else f"`{json.dumps(default, default=str)}`"
+        name: "-"
+        if default in (None, (), {})
+        else f"`{json.dumps(default, default=str)}`"
         for name, default in defaults.items()
     }
     assert Actor.model_fields.keys() <= set(re.findall(r"`(\w+)`", section))

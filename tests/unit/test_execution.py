@@ -26,6 +26,7 @@ from horus_celery.execution import (
 from horus_celery.instants import to_ms
 from horus_celery.journal import Journal, process_mark
 from horus_celery.lifecycle import Event, Status
+from horus_celery.node_secrets import NodeSecrets
 from horus_celery.record import LEASE, Change
 from horus_celery.statements import canonical, dsse
 from horus_celery.statements.job import InputRef, make_job
@@ -322,6 +323,7 @@ def test_of_two_contexts_with_one_id_both_get_their_turn(world):
         ({"net": "host"}, "auth.net"),
         ({"secrets": ["other"]}, "auth.secrets"),
         ({"secrets": ["token"]}, "auth.secrets"),
+        ({"secrets": ["token"], "needs": ["0" * 64]}, "auth.secrets"),
         ({"needs": ["0" * 64]}, "input.missing"),
         ({"inputs": {"A": ANOTHER_RESULT}}, "input.missing"),
     ],
@@ -335,6 +337,43 @@ def test_what_may_not_run_is_rejected_with_a_receipt(world, facts, reason):
     assert (receipt.status, receipt.reason, receipt.attempt) == ("rejected", reason, 0)
     assert receipt.job == record.summary.digest
     assert receipt.started_at is None
+
+
+@pytest.fixture
+def token(world, tmp_path):
+    """The file of a secret that this node has."""
+    file = tmp_path / "token"
+    file.write_text("correct horse\n")
+    file.chmod(0o600)
+    world.node = replace(world.node, secrets=NodeSecrets(files={"token": file}))
+    return file
+
+
+def test_a_job_gets_the_secrets_that_it_names_as_they_are_when_it_starts(world, token):
+    queued = [world.queue(secrets=names) for names in (["token"], [], ["token"])]
+    for record in queued[:2]:
+        assert world.ring(record).status is Status.COMPLETED
+    token.write_text("battery staple")
+    assert world.ring(queued[2]).status is Status.COMPLETED
+    given = [
+        {name: one.get_secret_value() for name, one in assignment.secrets.items()}
+        for assignment in world.executor.ran
+    ]
+    assert given == [{"token": b"correct horse\n"}, {}, {"token": b"battery staple"}]
+    assert "horse" not in repr(world.executor.ran)
+
+
+def test_a_secret_that_cannot_be_read_is_refused_before_the_job_is_claimed(
+    world, token
+):
+    token.chmod(0o644)
+    with capture_logs() as said:
+        record = world.ring(world.queue(secrets=["token"]))
+    assert (record.status, record.reason) == (Status.REJECTED, "auth.secrets")
+    assert world.receipt(record).job == record.summary.digest
+    assert world.executor.ran == []
+    (line,) = (one for one in said if one["event"] == "job refused")
+    assert f"the secret token lies in {token}, which others may use" in line["detail"]
 
 
 def test_a_job_that_expired_while_it_waited_is_rejected(world):

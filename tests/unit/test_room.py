@@ -125,6 +125,22 @@ def test_a_result_is_read_where_it_was_to_be_written(rooms):
         assert room.read_result(limit=4) == b"done"
 
 
+def test_secrets_are_for_reading_by_their_user_alone_and_go_with_the_room(rooms):
+    values = {"token": b"correct horse\n", "a@b:c.d-e": b"\0\xff" * 5}
+    with private_room(rooms, "", values=values) as room:
+        found = {file.name: file.read_bytes() for file in room.secrets.iterdir()}
+        assert found == values
+        assert room.secrets.stat().st_mode & 0o777 == 0o500
+        modes = {file.stat().st_mode & 0o777 for file in room.secrets.iterdir()}
+        assert modes == {0o400}
+    assert list(rooms.iterdir()) == []
+
+
+def test_without_secrets_there_is_no_place_for_them(rooms):
+    with private_room(rooms, "") as room:
+        assert not room.secrets.exists()
+
+
 def test_a_room_that_cannot_be_removed_is_told_once(rooms, monkeypatch):
     left = rooms / NOBODY
     left.mkdir()

@@ -60,6 +60,9 @@ WRONG = [
     ("trusted_proxies", "10.0.0.0/33", "an address or a network"),
     ("actors", "a,b", "must be tables under [[actors]]"),
     ("user_secrets", '[{"contexts": ["a"]}]', "user_secrets[0] is missing"),
+    ("node_secrets", "a=b", 'is no table: write JSON such as {"NAME": {"file"'),
+    ("node_secrets", "[" * 100_000, "is no table"),
+    ("node_secrets", '["a"]', "must be a table of secrets, such as NAME = {file ="),
     ("user_secrets", f'[{{"secret": "{SECRET}", "contexts": []}}]', "list of names"),
     (
         "admin_secrets",
@@ -93,6 +96,21 @@ WRONG_LINES = [
         2,
         "user_secrets[0] stands twice",
     ),
+    ("[node_secrets]\n\n'a b' = {file = 'x'}", 3, "node_secrets must be a table of"),
+    ("[node_secrets]\nport = 'x'", 2, "node_secrets must be a table of secrets"),
+    ("[node_secrets.port]\n\nfile = 5", 3, "node_secrets.port.file must be a path"),
+    ("[node_secrets]\na = {}", 2, "node_secrets.a.file is missing: it must be a path"),
+    (
+        f"[node_secrets.a]\nfile = 'x'\nflie = '{SECRET}'",
+        3,
+        "node_secrets.a.flie is no setting (did you mean file?)",
+    ),
+    (
+        f"[node_secrets]\na = {{file = 'x', value = '{SECRET}'}}",
+        2,
+        "node_secrets.a.value is no setting",
+    ),
+    ("node_secrets = ['a']", 1, "node_secrets must be a table of secrets, such as"),
     ("tls_key = 'key.pem'", 1, "tls_key cannot be without tls_cert"),
     ("port = 1\nbind_address = '0.0.0.0'", 2, "bind_address would let other"),
 ]
@@ -284,6 +302,53 @@ def test_a_path_that_cannot_be_used_is_named_with_its_line(text, said):
     with pytest.raises(ConfigurationError) as caught:
         load(f"port = 0\n{text}", state_dir=None)
     assert f"horus.toml line 2: {text.split()[0]} names " in caught.value.detail
+    assert said in caught.value.detail
+
+
+@pytest.fixture
+def secret_file():
+    path = Path("secret")
+    path.write_text("correct horse")
+    path.chmod(0o600)
+    return path
+
+
+@pytest.mark.usefixtures("secret_file")
+@pytest.mark.parametrize(
+    ("text", "env"),
+    [
+        ("[node_secrets]\ntoken = {file = 'secret'}", {}),
+        ("[node_secrets.token]\nfile = 'secret'", {}),
+        ("", {"HORUS_NODE_SECRETS": '{"token": {"file": "secret"}}'}),
+    ],
+)
+def test_a_secret_of_the_node_is_known_by_its_file(text, env):
+    settings = load(text, env=env)
+    assert {name: one.file for name, one in settings.node_secrets.items()} == {
+        "token": Path.cwd() / "secret"
+    }
+    with pytest.raises(TypeError):
+        settings.node_secrets["other"] = settings.node_secrets["token"]
+
+
+@pytest.mark.parametrize(
+    ("spoil", "said"),
+    [
+        (Path.unlink, "which cannot be read: No such file"),
+        (lambda file: file.chmod(0o640), "which others may use: chmod 600"),
+        (lambda file: file.write_text("short"), "holds a value of less than 8 bytes"),
+        (lambda file: file.write_text("x" * 70_000), "is larger than 65536 bytes"),
+    ],
+    ids=["missing", "open", "short", "large"],
+)
+def test_a_file_of_a_secret_that_cannot_be_used_is_named_with_its_line(
+    secret_file, spoil, said
+):
+    spoil(secret_file)
+    with pytest.raises(ConfigurationError) as caught:
+        load("port = 0\n[node_secrets]\n# why\ntoken = {file = 'secret'}")
+    place = f"line 4: node_secrets.token.file names {Path.cwd()}/secret, "
+    assert place in caught.value.detail
     assert said in caught.value.detail
 
 

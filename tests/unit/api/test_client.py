@@ -272,6 +272,12 @@ def test_somebody_else_at_the_address_is_said():
     horus.close()
 
 
+def test_the_names_of_secrets_are_signed(world, horus):
+    with pytest.raises(RpcError, match=r"no grant covers the named secrets") as refused:
+        horus.submit("print(5)", secrets=["token"])
+    assert refused.value.reason == "auth.secrets"
+
+
 def test_the_time_of_one_attempt_is_signed(world, horus):
     submitted = horus.submit("print(5)", timeout=timedelta(seconds=7))
     assert submitted.job.timeout == timedelta(seconds=7)

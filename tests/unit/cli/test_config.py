@@ -70,12 +70,16 @@ def test_no_secret_is_shown(horus, flags):
         register_secrets = ["{SECRET}4"]
         flower_basic_auth = "me:{SECRET}5"
         redis_url = "rediss://worker:{SECRET}6@redis.lan:1/2"
+        [node_secrets]
+        token = {{file = "token"}}
         """
     )
+    Path("token").write_text(f"{SECRET}7")
+    Path("token").chmod(0o600)
     told = horus("config", "show", *flags)
     assert told.code == 0
     assert SECRET not in told.out + told.err
-    for shown in ("billing", "me:***", "rediss://worker:***@redis.lan:1"):
+    for shown in ("billing", '/token"', "me:***", "rediss://worker:***@redis.lan:1"):
         assert shown in told.out
 
 

@@ -66,6 +66,26 @@ def test_the_doctor_knows_a_runner_that_nobody_would_believe(horus, monkeypatch)
     assert "the trust bundle has no runner spare" in state.out
 
 
+def test_the_doctor_knows_a_secret_that_is_not_here_or_cannot_be_used(
+    horus, monkeypatch, tmp_path
+):
+    horus("init")
+    grant = ("trust", "grant", "--context", "a", "--caller", "a", "--key", "default")
+    horus(*grant, "--secrets", "token,other")
+    file = tmp_path / "token"
+    file.write_text("correct horse")
+    file.chmod(0o600)
+    monkeypatch.setenv("HORUS_NODE_SECRETS", json.dumps({"token": {"file": str(file)}}))
+    told = horus("doctor")
+    assert told.code == 0
+    assert "other is granted, but it is not on this node" in told.out
+    assert "scripts may be given token" in told.out
+    file.write_text("   short     ")
+    told = horus("doctor")
+    assert told.code == 1
+    assert f"token lies in {file}, which holds a value of less than 8" in told.out
+
+
 def test_the_doctor_says_when_secrets_pass_in_the_open(horus, monkeypatch):
     horus("init")
     _, found = findings(horus)

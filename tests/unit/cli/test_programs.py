@@ -304,6 +304,18 @@ def test_paths_are_handed_on_as_they_were_seen_here(settings):
     assert "HORUS_ACTORS" not in environment(settings, base={})
 
 
+def test_of_a_secret_of_the_node_only_its_place_is_handed_on(settings, tmp_path):
+    (tmp_path / "token").write_text(SECRET)
+    kept = {"token": {"file": str(tmp_path / "token")}}
+    given = Settings(state_dir=settings.state_dir, node_secrets=kept)
+    made = environment(given, base={})
+    assert Settings(node_secrets=made["HORUS_NODE_SECRETS"]) == Settings(
+        node_secrets=given.node_secrets
+    )
+    assert SECRET not in str(made)
+    assert "HORUS_NODE_SECRETS" not in environment(settings, base={})
+
+
 def test_the_file_that_counts_is_handed_on(settings):
     (settings.state_dir / "horus.toml").write_text("port = 1")
     made = environment(settings, base={"PATH": "/bin"})

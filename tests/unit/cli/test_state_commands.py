@@ -30,6 +30,17 @@ def test_a_key_is_made_granted_and_revoked(horus):
     assert trust["version"] == 3
 
 
+def test_a_grant_may_list_secrets_and_the_default_one_lists_none(horus):
+    horus("init")
+    grant = ("trust", "grant", "--context", "billing", "--caller", "alice")
+    trust = json.loads(
+        horus(*grant, "--key", "default", "--secrets", "token, db", "--json").out
+    )
+    assert [one["secrets"] for one in trust["grants"]] == [[], ["token", "db"]]
+    shown = horus("trust", "show").out.splitlines()
+    assert any(line.endswith("\ttoken, db") for line in shown)
+
+
 def test_the_lists_are_for_people_as_well(horus):
     horus("init")
     horus("key", "new", "alice")
