@@ -25,6 +25,7 @@ from horus_celery.execution import (
 from horus_celery.instants import to_ms
 from horus_celery.journal import Journal, process_mark
 from horus_celery.lifecycle import Event, Status
+from horus_celery.proof import prove
 from horus_celery.record import LEASE, Change
 from horus_celery.statements import canonical, dsse
 from horus_celery.statements.job import InputRef, make_job
@@ -36,7 +37,7 @@ from horus_celery.statements.receipt import (
     check_receipt,
 )
 from horus_celery.statements.trust import Trust
-from horus_celery.store.base import Chunk, Stream
+from horus_celery.store.base import Chunk, Filter, Stream
 from horus_celery.store.memory import MemoryLogs, MemoryStore, MemoryWakes
 
 ALICE, RUNNER, OTHER = (KeyPair.from_seed(bytes([n]) * 32) for n in (1, 2, 3))
@@ -437,6 +438,56 @@ def test_another_job_under_a_known_id_is_rejected(world):
     world.store.delete(record.summary.digest)
     other = world.queue(job_id=record.summary.id, payload="other")
     assert world.ring(other).reason == "claim.id_conflict"
+
+
+def replayed(world):
+    world.journal.claim(**claim_of(world), process=None)
+
+
+def taken(world):
+    claim = claim_of(world)
+    world.journal.claim(**{**claim, "digest": "f" * 64}, process=None)
+
+
+def stopped(world):
+    claim = claim_of(world)
+    world.journal.stop(claim["digest"], claim["expires_at"])
+
+
+def dropped(world):
+    claim = claim_of(world)
+    later = {"digest": "f" * 64, "job_id": "later"}
+    world.journal.claim(**{**claim, **later}, process=None)
+    world.journal.sweep(claim["expires_at"] + timedelta(days=1))
+
+
+def claim_of(world):
+    """Return how the one job of this world is claimed."""
+    [record] = world.store.list(Filter(), limit=1)
+    return {
+        "digest": record.summary.digest,
+        "context_id": record.summary.context_id,
+        "job_id": record.summary.id,
+        "attempts": 1,
+        "expires_at": record.summary.expires_at,
+        "now": world.clock.at,
+    }
+
+
+@pytest.mark.parametrize(
+    ("spoil", "reason"),
+    [
+        (replayed, "claim.replay"),
+        (taken, "claim.id_conflict"),
+        (stopped, "claim.stopped"),
+        (dropped, "claim.floor"),
+    ],
+)
+def test_a_refusal_by_the_journal_is_proven_by_its_receipt(world, spoil, reason):
+    queued = world.queue()
+    spoil(world)
+    shown = prove(world.ring(queued), world.bundle.current()).record
+    assert (shown.status, shown.reason) == (Status.REJECTED, reason)
 
 
 def test_a_job_that_runs_in_another_process_is_left_alone(world):
