@@ -58,6 +58,9 @@ _LINES: Final = 10_000
 #: Calls that end when a runner has finished what it runs, which may take a day.
 _DRAINING: Final = frozenset({"stop_runner", "remove_runner"})
 _DRAIN: Final = timedelta(days=1)
+#: Calls that end when a script has that was told to stop, which may take five minutes.
+_DELETING: Final = frozenset({"job.delete", "delete_job"})
+_STOPPING: Final = timedelta(seconds=310)
 _NOT_OVER: Final = -32021
 
 
@@ -426,6 +429,8 @@ class Horus:
         wait = timedelta(seconds=params.get("wait") or 0)
         if method in _DRAINING:
             wait = _DRAIN
+        if method in _DELETING:
+            wait = _STOPPING
         request = {
             "jsonrpc": "2.0",
             "id": next(self._ids),

@@ -13,7 +13,7 @@ import sqlite3
 import threading
 import time
 import weakref
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from functools import cache
@@ -188,11 +188,20 @@ class Journal:
 
     def stop(self, digest: str, expires_at: datetime) -> None:
         """See to it that a job never starts here again; doing so twice is fine."""
+        self.stop_all([digest], expires_at)
+
+    def stop_all(self, digests: Iterable[str], expires_at: datetime) -> None:
+        """Do as `stop` with many jobs, all of which have expired by `expires_at`."""
         with self._transaction() as db:
-            db.execute(
+            db.executemany(
                 "INSERT OR IGNORE INTO stopped VALUES (?, ?)",
-                (digest, to_ms(expires_at)),
+                [(digest, to_ms(expires_at)) for digest in digests],
             )
+
+    def is_stopped(self, digest: str) -> bool:
+        """Tell whether a job was stopped, as far as this node knows and remembers."""
+        with self._open() as db:
+            return _is_stopped(db, digest)
 
     def settle(
         self,
@@ -362,12 +371,17 @@ def _require_startable(db: sqlite3.Connection, digest: str, expires_at: int) -> 
             "the job is as old as entries that this node dropped",
             digest=digest,
         )
-    if db.execute("SELECT 1 FROM stopped WHERE digest = ?", (digest,)).fetchone():
+    if _is_stopped(db, digest):
         raise ClaimError(
             "claim.stopped",
             "the job was stopped and never starts again",
             digest=digest,
         )
+
+
+def _is_stopped(db: sqlite3.Connection, digest: str) -> bool:
+    found = db.execute("SELECT 1 FROM stopped WHERE digest = ?", (digest,))
+    return found.fetchone() is not None
 
 
 def _require_same_digest(

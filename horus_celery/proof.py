@@ -64,6 +64,13 @@ def prove(record: Record, trust: Trust) -> Shown:
     return _shown(record, partial(_verify, trust))
 
 
+def job_of(record: Record) -> Job | None:
+    """Return the job that a record is about; None if the stored envelope is no such."""
+    with suppress(RefusedError):
+        return _job(_envelope_of(record.summary.digest, record.envelope))
+    return None
+
+
 @dataclass(frozen=True, slots=True)
 class _Proof:
     """What the signed bytes of a record say; None where they are none."""
@@ -82,7 +89,7 @@ def _verify(
 ) -> _Proof:
     try:
         envelope = _envelope_of(digest, envelope_text)
-        job = Job.from_wire(canonical.parse(envelope.body))
+        job = _job(envelope)
     except RefusedError:
         return _Proof(None, (), None)
     signed_by = tuple(sorted(dsse.signers(envelope, trust.caller_keys())))
@@ -120,6 +127,10 @@ def _envelope_of(digest: str, text: str) -> dsse.Envelope:
     if envelope.digest != digest:
         raise RefusedError("env.shape", "the stored envelope is that of another job")
     return envelope
+
+
+def _job(envelope: dsse.Envelope) -> Job:
+    return Job.from_wire(canonical.parse(envelope.body))
 
 
 def _needs_no_receipt(record: Record) -> bool:

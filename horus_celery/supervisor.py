@@ -21,7 +21,6 @@ from horus_celery.dispatch import Dispatcher
 from horus_celery.errors import (
     ConfigurationError,
     IdAmbiguous,
-    IllegalTransition,
     NotFoundError,
     NotOverError,
     ReceiptError,
@@ -29,12 +28,14 @@ from horus_celery.errors import (
     UnavailableError,
 )
 from horus_celery.holdup import Holdup, holdup_of
+from horus_celery.journal import Journal
 from horus_celery.lifecycle import Event, Status
-from horus_celery.proof import Proofs, Shown
+from horus_celery.proof import Proofs, Shown, job_of
 from horus_celery.record import Change, Record, Summary
 from horus_celery.registry import Registry, Roster
 from horus_celery.statements import dsse
 from horus_celery.statements.trust import ALL, RunnerEntry, Trust
+from horus_celery.stops import Stops
 from horus_celery.store.base import (
     Filter,
     LogLine,
@@ -49,8 +50,8 @@ MAX_TAIL: Final = 2048
 #: How many lines of a log are read at a time in search of its end, and how often.
 _TAIL_PAGE: Final = 1000
 _TAIL_PAGES: Final = 50
-#: How long `delete` waits for a running job to end: a runner ends it within 5 s.
-_END_OF_STOPPED: Final = timedelta(seconds=15)
+#: How long `delete` waits for a running job beyond the time that it has to end in.
+_END_OF_STOPPED: Final = timedelta(seconds=10)
 #: How many sets of contexts have their view of the bundle remembered.
 _MAX_NARROWED: Final = 256
 _DIGEST: Final = re.compile(r"[0-9a-f]{64}")
@@ -79,6 +80,8 @@ class Limits:
     max_job_bytes: int = dsse.MAX_BODY
     #: Callers that may wait at a time; the server has some more threads than this.
     max_waiters: int = 224
+    #: What a script has to end in when its job is stopped.
+    stop_grace: timedelta = timedelta(seconds=5)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -129,6 +132,7 @@ class Supervisor:
         dispatcher: Dispatcher,
         registry: Registry,
         trust: TrustSource,
+        journal: Journal,
         clock: Clock,
         namespace: str,
         limits: Limits | None = None,
@@ -141,6 +145,8 @@ class Supervisor:
         self._roster = Roster(registry, trust)
         self._trust = trust
         self._proofs = Proofs()
+        self._journal = journal
+        self._stops = Stops(journal, store)
         self._clock = clock
         self._namespace = namespace
         self._limits = limits or Limits()
@@ -169,6 +175,7 @@ class Supervisor:
         """Send every waiter away with `NotOverError`; nobody can wait any more."""
         self._is_closed.set()
         self._wakes.close()
+        self._journal.close()
 
     # --- jobs come in ----------------------------------------------------------
 
@@ -326,20 +333,29 @@ class Supervisor:
     # --- jobs go ---------------------------------------------------------------
 
     def stop(self, job_id: str) -> Record:
-        """Stop a job; stopping one that is over or stopping already changes nothing."""
-        return self._stop(self._find(job_id))
+        """Stop a job: from now on it never starts, whatever becomes of its record.
+
+        One that is over stays as it is; stopping it again changes nothing.
+
+        Raises:
+            UnavailableError: if this node's journal or the store does not take it; it
+                may be in force all the same.
+        """
+        stopped = self._stop(self._find(job_id))
+        if stopped is None:
+            raise NotFoundError(f"there is no job {job_id} any more")
+        return self._proofs.prove(stopped, self._trust.current()).record
 
     def delete(self, job_id: str) -> None:
-        """Forget a job; one that is not over is stopped first.
+        """Forget a job; it is stopped first, so it never starts again.
 
         Raises:
             NotOverError: if it runs and its runner does not end it in time.
         """
         record = self._find(job_id)
-        if not record.is_over:
-            record = self._stop(record)
-        if not record.is_over:
-            self._until_over(record, _END_OF_STOPPED)
+        stopped = self._stop(record)
+        if stopped is not None and not stopped.is_over:
+            self._until_over(stopped, self._limits.stop_grace + _END_OF_STOPPED)
         self._store.delete(record.summary.digest)
 
     # --- the supervisor itself -------------------------------------------------
@@ -368,6 +384,8 @@ class Supervisor:
         envelope = dsse.from_wire(job, dsse.JOB, max_bytes=self._limits.max_job_bytes)
         admitted = admission.admit(envelope, self._gate(now))
         summary = admission.summary(admitted)
+        expires_at = summary.expires_at
+        self._stops.recall(summary.digest, at=now, expires_at=expires_at)
         record = self._store.add(
             summary,
             admitted.envelope,
@@ -537,15 +555,15 @@ class Supervisor:
             ended=record.is_over and len(lines) < limit,
         )
 
-    def _stop(self, record: Record) -> Record:
-        if record.is_over:
-            return record
-        digest = record.summary.digest
-        change = Change(event=Event.STOP_ASKED, at=self._clock.now())
-        try:
-            return self._store.apply(digest, change)
-        except IllegalTransition:
-            return self._store.get(digest)  # it ended in between
+    def _stop(self, record: Record) -> Record | None:
+        # Also one that is shown as over: whoever can write to the store may have ended
+        # it there, and begin it again.
+        job = job_of(record)
+        return self._stops.stop(
+            record.summary.digest,
+            at=self._clock.now(),
+            expires_at=None if job is None else job.expires_at,
+        )
 
 
 def _without_grants(trust: Trust, contexts: frozenset[str]) -> Trust:

@@ -44,8 +44,10 @@ from horus_celery.registry import BEAT, Phase, Registry, RunnerBeat, write_beat
 from horus_celery.routing import queues_of
 from horus_celery.settings import Settings, load_settings
 from horus_celery.statedir import StateDirectory
+from horus_celery.stops import Stops
 from horus_celery.sweep import SweepThread
 from workers import python, system
+from workers.capture import STOP_GRACE
 from workers.launch import PlainLauncher
 from workers.room import remove_abandoned
 from workers.script import ScriptExecutor
@@ -65,13 +67,19 @@ _CONSUMPTION_LOOKS: Final = 5
 _NAME: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9._@:-]{0,127}")
 
 
-def make_executors() -> Mapping[str, Executor]:
-    """Return every executor that there is, by name."""
+def make_executors(*, stop_grace: timedelta = STOP_GRACE) -> Mapping[str, Executor]:
+    """Return every executor that there is, by name.
+
+    Args:
+        stop_grace: Between asking a script to stop and ending it.
+    """
     launcher = PlainLauncher()
     interpreters = {"python": python.INTERPRETER, "system": system.INTERPRETER}
     return MappingProxyType(
         {
-            name: ScriptExecutor(interpreter=interpreter, launcher=launcher)
+            name: ScriptExecutor(
+                interpreter=interpreter, launcher=launcher, stop_grace=stop_grace
+            )
             for name, interpreter in interpreters.items()
         }
     )
@@ -107,7 +115,8 @@ class Runner:
             ConfigurationError: if there is no such executor, or the name is no name.
         """
         served = list(queues)
-        known = make_executors()
+        settings = load_settings()
+        known = make_executors(stop_grace=timedelta(seconds=settings.stop_grace))
         if not served:
             raise ConfigurationError("-X leaves this worker no queue to serve")
         for executor in served:
@@ -124,7 +133,7 @@ class Runner:
             )
         return cls(
             name=name,
-            settings=load_settings(),
+            settings=settings,
             executors={executor: known[executor] for executor in served},
         )
 
@@ -181,6 +190,7 @@ class Keeper:
 
     def __init__(self, runner: Runner) -> None:
         self._node = runner.make_node()
+        self._stops = Stops(self._node.journal, self._node.store)
         self._registry: Registry = wiring.make_registry(runner.settings)
         self._sweep = SweepThread(wiring.make_sweep(runner.settings))
         self._concurrency = 1
@@ -297,6 +307,7 @@ class Keeper:
         self._sweep_journal()
         self._follow_trust()
         self._beat(Phase.RUNNING)
+        self._stops.take_over(at=self._node.clock.now())
         deliver(self._node)
 
     def _wake_children(self) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
+from datetime import timedelta
 from typing import Final
 
 from horus_celery.execution import GIVEN_UP, Assignment, Node, Outcome
@@ -12,7 +13,7 @@ from horus_celery.lifecycle import Event
 from horus_celery.statements.job import Job
 from horus_celery.store.base import Stream
 from workers.attendance import Attendance, attendance
-from workers.capture import Console, End, Watcher, follow
+from workers.capture import STOP_GRACE, Console, End, Watcher, follow
 from workers.launch import SYSTEM_PATH, Command, Launcher
 from workers.room import BadResult, Room, private_room
 
@@ -30,6 +31,8 @@ class ScriptExecutor:
     #: The interpreter's command line; the script's path and arguments follow.
     interpreter: tuple[str, ...]
     launcher: Launcher
+    #: Between asking a script to stop and ending it.
+    stop_grace: timedelta = STOP_GRACE
 
     def run(self, assignment: Assignment, node: Node) -> Outcome:
         with attendance(assignment, node) as attending:
@@ -65,7 +68,9 @@ class ScriptExecutor:
     ) -> tuple[End, int]:
         process = self.launcher.start(command)
         try:
-            watcher = Watcher(stop=attending.stop, timeout=job.timeout)
+            watcher = Watcher(
+                stop=attending.stop, timeout=job.timeout, grace=self.stop_grace
+            )
             end = follow(process, console, watcher)
             return end, process.exit_code()
         finally:

@@ -529,6 +529,34 @@ def test_a_job_that_was_stopped_never_starts_again(world):
     assert world.ring(again).reason == "claim.stopped"
 
 
+class PutBackStore(MemoryStore):
+    """A store where whoever writes to it queues a stopped job again."""
+
+    def put_back(self, digest):
+        entry = self._entries[digest]
+        entry.record = replace(entry.record, status=Status.QUEUED, ended_at=None)
+
+    def lose_stops(self):
+        self._stopped.clear()
+
+
+def test_a_job_that_was_stopped_elsewhere_is_refused_and_remembered(world):
+    world.store = PutBackStore()
+    world.node = replace(world.node, store=world.store)
+    queued = world.queue(attempts=3)
+    digest, at = queued.summary.digest, world.clock.at
+    world.store.stop(digest, at=at, expires_at=queued.summary.expires_at)
+    world.store.put_back(digest)
+    record = world.ring(queued)
+    assert (record.status, record.reason) == (Status.REJECTED, "claim.stopped")
+    assert world.receipt(record).status == "rejected"
+    assert world.executor.ran == []
+    world.store.lose_stops()
+    world.store.put_back(digest)
+    assert world.ring(queued).reason == "claim.stopped"
+    assert world.executor.ran == []
+
+
 class LosingStore(MemoryStore):
     """A store where somebody else is always faster."""
 

@@ -20,6 +20,7 @@ from horus_celery.dispatch import MemoryDispatcher
 from horus_celery.errors import ConflictError, NotCoveredError
 from horus_celery.fleet import Fleet
 from horus_celery.instants import to_ms
+from horus_celery.journal import Journal
 from horus_celery.lifecycle import Event
 from horus_celery.record import Change, Record
 from horus_celery.registry import MemoryRegistry, Phase, RunnerBeat, write_beat
@@ -95,6 +96,7 @@ class World:
         self.store = store(wakes=self.wakes, logs=self.logs)
         self.dispatcher = MemoryDispatcher(self.clock)
         self.registry = MemoryRegistry()
+        self.journal = Journal(":memory:")
         self.supervisor = Supervisor(
             store=self.store,
             logs=self.logs,
@@ -102,6 +104,7 @@ class World:
             dispatcher=self.dispatcher,
             registry=self.registry,
             trust=self.trust,
+            journal=self.journal,
             clock=self.clock,
             namespace="hero",
             limits=limits,
