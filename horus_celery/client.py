@@ -25,7 +25,7 @@ from horus_celery.errors import (
 from horus_celery.instants import from_ms
 from horus_celery.lifecycle import Status
 from horus_celery.outcome import JobNotCompleted, Outcome, Submitted
-from horus_celery.proof import UNSIGNED_REASONS
+from horus_celery.record import UNSIGNED_REASONS
 from horus_celery.statements import dsse
 from horus_celery.statements.job import Job, make_job
 from horus_celery.statements.keys import KeyPair

@@ -20,6 +20,7 @@ from functools import cache
 from pathlib import Path
 from typing import Final
 
+from horus_celery.audit import Head, Kept
 from horus_celery.errors import (
     ClaimError,
     ConfigurationError,
@@ -276,7 +277,11 @@ class Journal:
             _raise_number(db, "trust_version", version)
 
     def sweep(self, now: datetime) -> None:
-        """Drop what expired a day ago, and refuse whatever is as old from now on."""
+        """Drop what expired a day ago, and refuse whatever is as old from now on.
+
+        Receipts stay for good: in a chain without its old ones nobody could tell what
+        was dropped from what was taken out.
+        """
         limit = to_ms(now - KEPT_AFTER_EXPIRY)
         with self._transaction() as db:
             old_claims = [
@@ -298,10 +303,16 @@ class Journal:
                 [(digest,) for digest, _ in old_claims],
             )
             db.execute("DELETE FROM stopped WHERE expires_at <= ?", (limit,))
-            db.execute(
-                "DELETE FROM receipts WHERE outcome IS NULL"
-                " AND job NOT IN (SELECT digest FROM claims)"
-            )
+
+    @contextlib.contextmanager
+    def trail(self) -> Iterator[Trail]:
+        """Show the chains of receipts as they lie here now, whatever is added then."""
+        with self._open() as db:
+            db.execute("BEGIN")
+            try:
+                yield Trail(db)
+            finally:
+                db.execute("ROLLBACK")
 
     @contextlib.contextmanager
     def _transaction(self) -> Iterator[sqlite3.Connection]:
@@ -331,6 +342,40 @@ class Journal:
             # It belongs to the parent: SQLite forbids us to use it or to close it.
             self._inherited.append(self._connection)
             self._connection = None
+
+
+class Trail:
+    """The chains of receipts in a journal, at one moment."""
+
+    def __init__(self, db: sqlite3.Connection) -> None:
+        self._db = db
+
+    def runners(self) -> list[str]:
+        """Return the names of all runners of which anything is kept, in their order."""
+        names = self._db.execute(
+            "SELECT runner FROM chains UNION SELECT DISTINCT runner FROM receipts"
+            " ORDER BY runner"
+        )
+        return [str(name) for (name,) in names]
+
+    def head(self, runner: str) -> Head | None:
+        """Return what is noted of the end of a runner's chain."""
+        row = self._db.execute(
+            "SELECT seq, digest FROM chains WHERE runner = ?", (runner,)
+        ).fetchone()
+        if row is None or type(row[0]) is not int:
+            return None
+        return Head(seq=row[0], digest=str(row[1]))
+
+    def receipts(self, runner: str) -> Iterator[Kept]:
+        """Yield a runner's receipts by their number, as they lie there."""
+        rows = self._db.execute(
+            "SELECT seq, job, attempt, envelope FROM receipts WHERE runner = ?"
+            " ORDER BY seq",
+            (runner,),
+        )
+        for seq, job, attempt, envelope in rows:
+            yield Kept(seq=seq, job=job, attempt=attempt, envelope=envelope)
 
 
 def process_mark(pid: int | None = None) -> ProcessMark:

@@ -11,7 +11,7 @@ from typing import Final, TypeAlias
 
 from horus_celery.errors import ReceiptError, RefusedError
 from horus_celery.lifecycle import Status
-from horus_celery.record import Record
+from horus_celery.record import UNSIGNED_REASONS, Record
 from horus_celery.statements import canonical, dsse
 from horus_celery.statements.job import Job
 from horus_celery.statements.receipt import Expected, Receipt, check_receipt
@@ -19,8 +19,6 @@ from horus_celery.statements.trust import Trust
 
 #: The reason of a record whose signed bytes do not prove what it says.
 MISMATCH: Final = "receipt_mismatch"
-#: Ends of `failed` that no runner is there to sign.
-UNSIGNED_REASONS: Final = frozenset({"worker_lost", "expired"})
 #: Proofs that are kept in mind, and the characters that the texts of one may have: some
 #: 20 MB where jobs are of the usual size.
 _REMEMBERED: Final = 2000

@@ -293,7 +293,9 @@ class Supervisor:
             kept = self._store.archived(job_id, contexts=self._contexts)
             if not kept:
                 raise
-            receipt = _only(job_id, kept, [one.digest for one in kept]).receipt
+            # Of a job that was refused when it came again, the last one.
+            latest = tuple({one.digest: one for one in kept}.values())
+            receipt = _only(job_id, latest, [one.digest for one in latest]).receipt
         if receipt is None:
             return None
         try:
