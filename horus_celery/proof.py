@@ -34,6 +34,10 @@ class Shown:
     job: Job | None
     #: The ids of the callers' keys that signed it and are trusted now.
     signed_by: tuple[str, ...]
+    #: What a runner signed of its end; None if it has not ended, or nobody signed that.
+    receipt: Receipt | None = None
+    #: Whether what is stored may be true; else it is shown as failed.
+    is_believed: bool = True
 
 
 class Proofs:
@@ -101,18 +105,20 @@ def _verify(
 
 def _shown(record: Record, verify: _Verify) -> Shown:
     proof = verify(record.summary.digest, record.envelope, record.receipt)
+    as_it_is = Shown(record=record, job=proof.job, signed_by=proof.signed_by)
     if proof.job is None:
-        return Shown(record=_disbelieved(record), job=None, signed_by=())
-    proven = _proven(record, proof.receipt)
-    return Shown(record=proven, job=proof.job, signed_by=proof.signed_by)
-
-
-def _proven(record: Record, receipt: Receipt | None) -> Record:
+        return _without_belief(as_it_is)
     if not record.is_over or _needs_no_receipt(record):
-        return record
+        return as_it_is
+    receipt = proof.receipt
     if receipt is None or not _bears_out(receipt, record):
-        return _disbelieved(record)
-    return replace(record, attempt=receipt.attempt, ran_on=receipt.runner)
+        return _without_belief(as_it_is)
+    proven = replace(record, attempt=receipt.attempt, ran_on=receipt.runner)
+    return replace(as_it_is, record=proven, receipt=receipt)
+
+
+def _without_belief(shown: Shown) -> Shown:
+    return replace(shown, record=disbelieved(shown.record), is_believed=False)
 
 
 def _envelope_of(digest: str, text: str) -> dsse.Envelope:
@@ -149,7 +155,8 @@ def _bears_out(receipt: Receipt, record: Record) -> bool:
     )
 
 
-def _disbelieved(record: Record) -> Record:
+def disbelieved(record: Record) -> Record:
+    """Return a record as it is shown when it says otherwise than what was signed."""
     return replace(
         record,
         status=Status.FAILED,

@@ -23,7 +23,8 @@ from horus_celery.errors import (
 from horus_celery.lifecycle import Event, Status
 from horus_celery.record import Change
 from horus_celery.store.base import Filter, Stream
-from horus_celery.supervisor import MAX_TAIL, Limits
+from horus_celery.supervisor import Limits
+from horus_celery.wholelog import MAX_TAIL
 
 AT_ONCE = timedelta(0)
 LONG = timedelta(seconds=30)
