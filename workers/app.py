@@ -307,8 +307,11 @@ class Keeper:
         self._sweep_journal()
         self._follow_trust()
         self._beat(Phase.RUNNING)
-        self._stops.take_over(at=self._node.clock.now())
-        deliver(self._node)
+        try:
+            self._stops.take_over(at=self._node.clock.now())
+        finally:
+            # Neither waits for the other: one of them may be damaged in Redis for long.
+            deliver(self._node)
 
     def _wake_children(self) -> None:
         """Let nobody stop a child for good: while it stands still, no timeout counts.

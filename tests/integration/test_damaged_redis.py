@@ -363,6 +363,15 @@ def test_a_job_that_cannot_be_held_stays_queued(world, key):
     assert world.client.zcard(world.key("leases")) == 1
 
 
+@pytest.mark.parametrize("score", ["inf", 1e300, 9e15])
+def test_a_forged_stop_far_ahead_hides_no_other_from_who_follows_them(world, score):
+    world.client.zadd(world.key("stops"), {UNKNOWN: score})
+    place = world.store.stops(after=None, limit=9).next
+    digest = world.add().summary.digest
+    world.stop(digest)
+    assert world.store.stops(after=place, limit=9).digests == (digest,)
+
+
 @pytest.mark.parametrize("key", ["stopped", "stops"])
 def test_a_stop_that_cannot_be_kept_is_not_made(world, key):
     record = world.add()

@@ -2,6 +2,10 @@
 -- then, or nothing where there is none. A second time changes nothing.
 local digest, at, kept_until = unpack(ARGV)
 
+-- What stands far ahead was not put there by us: it would hide whatever comes after it.
+local DAY = 24 * 60 * 60 * 1000
+local ahead = ask('ZRANGEBYSCORE', KEY.stops, at + DAY, '+inf', 'LIMIT', 0, 100)
+for _, wrong in ipairs(ahead) do leave(wrong, KEY.stops) end
 local last = ask('ZREVRANGE', KEY.stops, 0, 0, 'WITHSCORES')[2]
 -- In the order in which they came, whatever the clocks of several supervisors say.
 local place = math.max(tonumber(at), last and tonumber(last) + 1 or 0)
