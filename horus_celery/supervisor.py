@@ -223,6 +223,7 @@ class Supervisor:
         now = self._clock.now()
         record = self._find(job_id)
         queue = self._queue_of(record.summary)
+        self._recall(record.summary, now=now)
         change = Change(event=Event.QUEUED, at=now, queue=queue)
         record = self._store.apply(record.summary.digest, change)
         self._ring(record, now=now)
@@ -387,8 +388,7 @@ class Supervisor:
         envelope = dsse.from_wire(job, dsse.JOB, max_bytes=self._limits.max_job_bytes)
         admitted = admission.admit(envelope, self._gate(now))
         summary = admission.summary(admitted)
-        expires_at = summary.expires_at
-        self._stops.recall(summary.digest, at=now, expires_at=expires_at)
+        self._recall(summary, now=now)
         record = self._store.add(
             summary,
             admitted.envelope,
@@ -400,6 +400,11 @@ class Supervisor:
         if queue:
             self._ring(record, now=now)
         return record
+
+    def _recall(self, summary: Summary, *, now: datetime) -> None:
+        """Have the store know that a job was stopped, if this node does."""
+        expires_at = summary.expires_at
+        self._stops.recall(summary.digest, at=now, expires_at=expires_at)
 
     def _gate(self, now: datetime) -> admission.Gate:
         """Return what a supervisor checks; who runs it, its runner checks."""

@@ -21,6 +21,9 @@ class Written(MemoryStore):
         entry = self._entries[digest]
         entry.record = replace(entry.record, **facts)
 
+    def lose_stops(self):
+        self._stopped.clear()
+
     def lose_all(self):
         """Forget everything, as FLUSHALL does."""
         vars(self).update(vars(Written()))
@@ -100,6 +103,17 @@ def test_a_node_remembers_what_the_store_has_lost(world, client):
     client.call("job.stop", job_id=job_id)
     world.store.lose_all()
     assert client.call("create_job", job=envelope) == job_id
+    assert client.call("job.status", job_id=job_id)["status"] == "stopped"
+
+
+def test_a_job_that_was_put_back_before_its_start_is_not_queued(world, client):
+    job_id = client.call("jobs.create", job=world.envelope())
+    client.call("job.stop", job_id=job_id)
+    (record,) = world.store.named(job_id)
+    world.store.put(record.summary.digest, status=Status.CREATED, ended_at=None)
+    world.store.lose_stops()
+    failed = client.error("job.start", job_id=job_id)
+    assert failed["data"]["reason"] == "illegal_transition"
     assert client.call("job.status", job_id=job_id)["status"] == "stopped"
 
 
