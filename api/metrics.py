@@ -34,6 +34,7 @@ from horus_celery import __version__
 from horus_celery.errors import HorusError, UnavailableError
 from horus_celery.fleet import RunnerStatus, RunnerView
 from horus_celery.lifecycle import Status
+from horus_celery.mismatches import Place
 from horus_celery.store.base import BUCKETS, Histogram, Tally
 from horus_celery.supervisor import Info
 
@@ -78,6 +79,8 @@ class Facts:
     info: Callable[[], Info]
     tally: Callable[[], Tally]
     runners: Callable[[], Iterable[RunnerView]]
+    #: What this process found in the store that no runner signed; asks nobody.
+    mismatches: Callable[[], Mapping[Place, int]]
 
 
 class Metrics:
@@ -144,6 +147,7 @@ class _Deployment(Collector):
         if tally is not None:
             yield from _tallied(tally)
         yield self._rejected(tally)
+        yield _mismatches(self._facts.mismatches())
         # Last: process managers are asked, too, and may be away for themselves.
         runners = store.ask(self._facts.runners)
         if runners is not None:
@@ -192,6 +196,17 @@ def _build_info() -> Metric:
 def _store_up(*, is_up: bool) -> Metric:
     text = "Whether Redis answered this scrape."
     return GaugeMetricFamily("horus_store_up", text, value=int(is_up))
+
+
+def _mismatches(counts: Mapping[Place, int]) -> Metric:
+    family = CounterMetricFamily(
+        "horus_receipt_mismatch",
+        "Records and logs in the store that are not what a runner signed.",
+        labels=["what"],
+    )
+    for place, number in counts.items():
+        family.add_metric([place.value], number)
+    return family
 
 
 def _jobs(counts: Mapping[Status, int]) -> Metric:

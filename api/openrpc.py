@@ -53,7 +53,8 @@ _BY_PARAMETER: Final[Mapping[str, tuple[Code, ...]]] = {
 }
 #: Which codes follow from what a method does.
 _BY_METHOD: Final[Mapping[str, tuple[Code, ...]]] = {
-    # What is stored may be none.
+    # What is stored may not be what was signed, or no receipt at all.
+    "job.logs": (Code.SIGNATURE,),
     "job.receipt": (Code.SIGNATURE,),
     # One that is running has to end first.
     "job.delete": (Code.NOT_OVER,),

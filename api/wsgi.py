@@ -61,7 +61,12 @@ insight = Insight(
         clock=SystemClock(),
     ),
     metrics=Metrics(
-        Facts(info=supervisor.info, tally=_store.tally, runners=services.fleet.list)
+        Facts(
+            info=supervisor.info,
+            tally=_store.tally,
+            runners=services.fleet.list,
+            mismatches=supervisor.mismatches.counts,
+        )
     ),
     is_local=is_local,
 )

@@ -24,9 +24,10 @@ from horus_celery.errors import (
     UnavailableError,
 )
 from horus_celery.instants import from_ms
-from horus_celery.lifecycle import Status
+from horus_celery.lifecycle import TERMINAL, Status
 from horus_celery.outcome import JobNotCompleted, Outcome, Submitted
-from horus_celery.proof import UNSIGNED_REASONS
+from horus_celery.proof import MISMATCH
+from horus_celery.record import UNSIGNED_REASONS
 from horus_celery.statements import dsse
 from horus_celery.statements.job import InputRef, Job, make_job
 from horus_celery.statements.keys import KeyPair
@@ -66,6 +67,9 @@ _LINES: Final = 10_000
 #: Calls that end when a runner has finished what it runs, which may take a day.
 _DRAINING: Final = frozenset({"stop_runner", "remove_runner"})
 _DRAIN: Final = timedelta(days=1)
+#: Calls that end when a script has that was told to stop, which may take five minutes.
+_DELETING: Final = frozenset({"job.delete", "delete_job"})
+_STOPPING: Final = timedelta(seconds=310)
 _NOT_OVER: Final = -32021
 
 
@@ -264,18 +268,10 @@ class Horus:
         submitted = self.submit(payload, **options)
         if on_line is None:
             return self.outcome(submitted)
-        transcript = Transcript.of(submitted)
-        with closing(self.logs(submitted.id)) as lines:
+        with closing(self.logs(submitted)) as lines:
             for line in lines:
-                transcript.add(line)
                 on_line(line)
-        outcome = self.outcome(submitted)
-        if transcript.agreement(outcome) is Agreement.DIFFERENT:
-            raise ReceiptError(
-                f"the output of job {submitted.id} that was shown is not what the"
-                " runner signed"
-            )
-        return outcome
+        return self.outcome(submitted)
 
     def outcome(
         self, job: Submitted | str, *, on_quiet: Callable[[], None] | None = None
@@ -318,22 +314,61 @@ class Horus:
 
     def logs(
         self,
-        job_id: str,
+        job: Submitted | str,
         *,
         follow: bool = True,
         on_quiet: Callable[[], None] | None = None,
+        verify: bool = True,
     ) -> Generator[LogLine]:
         """Yield the job's output lines; with `follow` until the job is over.
 
-        They are the supervisor's word, until a `Transcript` of them is compared with
-        the outcome.
+        They are the supervisor's word. When it says that they were all, they are
+        compared with the receipt.
 
         Args:
-            job_id: The job's id, or its digest.
+            job: What `submit` returned, or an id, or a digest.
             follow: Whether to wait for lines.
             on_quiet: Called once if there is neither a line nor an end for the first
                 two seconds.
+            verify: False leaves the comparison to the caller (see `Transcript`).
+
+        Raises:
+            ReceiptError: behind the last line, if the lines are not what a trusted
+                runner signed.
         """
+        if isinstance(job, str):
+            job_id, transcript = job, Transcript(may_repeat=True)
+        else:
+            job_id, transcript = job.id, Transcript.of(job)
+        lines = self._lines(job_id, on_quiet, follow=follow)
+        while True:
+            try:
+                line = next(lines)
+            except StopIteration:
+                return
+            except ReceiptError:
+                # The supervisor has compared them, too.
+                if verify:
+                    raise
+                return
+            if line is not None:
+                transcript.add(line)
+                yield line
+            elif verify and self._root is not None:
+                self._require_signed(job, transcript)
+
+    def _require_signed(self, job: Submitted | str, transcript: Transcript) -> None:
+        if transcript.agreement(self.outcome(job)) is Agreement.DIFFERENT:
+            job_id = job if isinstance(job, str) else job.id
+            raise ReceiptError(
+                f"the output of job {job_id} that was shown is not what the runner"
+                " signed"
+            )
+
+    def _lines(
+        self, job_id: str, on_quiet: Callable[[], None] | None, *, follow: bool
+    ) -> Iterator[LogLine | None]:
+        """Yield lines as `logs` does, and None behind the last one of all."""
         after: str | None = None
         quiet = _Quiet(on_quiet)
         while True:
@@ -347,13 +382,31 @@ class Horus:
                     quiet.end()
                     yield _line(line)
                 after = page["next"]
+                if page["ended"]:
+                    yield None
                 if page["ended"] or not (follow or page["lines"]):
                     return
             quiet.pass_on()
 
     def status(self, job_id: str) -> dict[str, Any]:
-        """Return the status object of protocol section 7."""
-        return dict(self.call("job.status", job_id=job_id))
+        """Return the status object of protocol section 7.
+
+        Raises:
+            ReceiptError: if the job is shown as over, and not as a trusted runner
+                signed it.
+        """
+        with about_job(job_id):
+            told = dict(self.call("job.status", job_id=job_id))
+            if self._root is None or told["status"] not in TERMINAL:
+                return told
+            record = self.get(job_id)
+            outcome = self._proven(record, _expected(record, asked_for=job_id))
+            if (told["status"], told["reason"]) != (outcome.status, outcome.reason):
+                raise ReceiptError(
+                    f"it is shown as {told['status']}, and its record says"
+                    f" {outcome.status.value}"
+                )
+            return told
 
     def get(self, job_id: str) -> dict[str, Any]:
         """Return the record of protocol section 7, unverified."""
@@ -455,6 +508,8 @@ class Horus:
         wait = timedelta(seconds=params.get("wait") or 0)
         if method in _DRAINING:
             wait = _DRAIN
+        if method in _DELETING:
+            wait = _STOPPING
         request = {
             "jsonrpc": "2.0",
             "id": next(self._ids),
@@ -544,12 +599,15 @@ def _result(response: httpx.Response, *, url: str) -> Any:  # noqa: ANN401 - as 
         if error is None:
             return answer["result"]
         data = error["data"]
-        raised = RpcError(
+        detail = data["detail"] or error["message"]
+        raised: HorusError = RpcError(
             error["code"],
-            data["detail"] or error["message"],
+            detail,
             reason=data["reason"] or error["message"],
             retryable=data["retryable"],
         )
+        if data["reason"] == MISMATCH:
+            raised = ReceiptError(detail)
     except (ValueError, KeyError, TypeError, AttributeError):
         raise UnavailableError(
             f"what answers at {url} is no Horus supervisor"

@@ -1,8 +1,8 @@
 """What a runner does when its bell rings: check, claim, run, sign, settle.
 
-Nothing here is decided on what Redis says: not on the record's summary, which only
+Nothing here is allowed on what Redis says: not on the record's summary, which only
 spares a runner the jobs of others, but on verified bytes, the trust bundle, the
-journal and the clock of this node.
+journal and the clock of this node. That a job was stopped is believed of anybody.
 """
 
 from __future__ import annotations
@@ -298,6 +298,11 @@ def _claim(record: Record, node: Node) -> Assignment | None:
     except (IllegalTransition, NotFoundError):
         node.journal.release(admitted.digest, start)
         return None
+    except ClaimError:
+        # The store knows of a stop that this node has not heard of.
+        node.journal.release(admitted.digest, start)
+        node.journal.stop(admitted.digest, job.expires_at)
+        raise
     except UnavailableError:
         # Nothing has started. If the claim did reach the store, its lease will end.
         node.journal.release(admitted.digest, start)

@@ -13,13 +13,14 @@ import sqlite3
 import threading
 import time
 import weakref
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from functools import cache
 from pathlib import Path
 from typing import Final
 
+from horus_celery.audit import Head, Kept
 from horus_celery.errors import (
     ClaimError,
     ConfigurationError,
@@ -188,11 +189,20 @@ class Journal:
 
     def stop(self, digest: str, expires_at: datetime) -> None:
         """See to it that a job never starts here again; doing so twice is fine."""
+        self.stop_all([digest], expires_at)
+
+    def stop_all(self, digests: Iterable[str], expires_at: datetime) -> None:
+        """Do as `stop` with many jobs, all of which have expired by `expires_at`."""
         with self._transaction() as db:
-            db.execute(
+            db.executemany(
                 "INSERT OR IGNORE INTO stopped VALUES (?, ?)",
-                (digest, to_ms(expires_at)),
+                [(digest, to_ms(expires_at)) for digest in digests],
             )
+
+    def is_stopped(self, digest: str) -> bool:
+        """Tell whether a job was stopped, as far as this node knows and remembers."""
+        with self._open() as db:
+            return _is_stopped(db, digest)
 
     def settle(
         self,
@@ -267,7 +277,11 @@ class Journal:
             _raise_number(db, "trust_version", version)
 
     def sweep(self, now: datetime) -> None:
-        """Drop what expired a day ago, and refuse whatever is as old from now on."""
+        """Drop what expired a day ago, and refuse whatever is as old from now on.
+
+        Receipts stay for good: in a chain without its old ones nobody could tell what
+        was dropped from what was taken out.
+        """
         limit = to_ms(now - KEPT_AFTER_EXPIRY)
         with self._transaction() as db:
             old_claims = [
@@ -289,10 +303,16 @@ class Journal:
                 [(digest,) for digest, _ in old_claims],
             )
             db.execute("DELETE FROM stopped WHERE expires_at <= ?", (limit,))
-            db.execute(
-                "DELETE FROM receipts WHERE outcome IS NULL"
-                " AND job NOT IN (SELECT digest FROM claims)"
-            )
+
+    @contextlib.contextmanager
+    def trail(self) -> Iterator[Trail]:
+        """Show the chains of receipts as they lie here now, whatever is added then."""
+        with self._open() as db:
+            db.execute("BEGIN")
+            try:
+                yield Trail(db)
+            finally:
+                db.execute("ROLLBACK")
 
     @contextlib.contextmanager
     def _transaction(self) -> Iterator[sqlite3.Connection]:
@@ -322,6 +342,40 @@ class Journal:
             # It belongs to the parent: SQLite forbids us to use it or to close it.
             self._inherited.append(self._connection)
             self._connection = None
+
+
+class Trail:
+    """The chains of receipts in a journal, at one moment."""
+
+    def __init__(self, db: sqlite3.Connection) -> None:
+        self._db = db
+
+    def runners(self) -> list[str]:
+        """Return the names of all runners of which anything is kept, in their order."""
+        names = self._db.execute(
+            "SELECT runner FROM chains UNION SELECT DISTINCT runner FROM receipts"
+            " ORDER BY runner"
+        )
+        return [str(name) for (name,) in names]
+
+    def head(self, runner: str) -> Head | None:
+        """Return what is noted of the end of a runner's chain."""
+        row = self._db.execute(
+            "SELECT seq, digest FROM chains WHERE runner = ?", (runner,)
+        ).fetchone()
+        if row is None or type(row[0]) is not int:
+            return None
+        return Head(seq=row[0], digest=str(row[1]))
+
+    def receipts(self, runner: str) -> Iterator[Kept]:
+        """Yield a runner's receipts by their number, as they lie there."""
+        rows = self._db.execute(
+            "SELECT seq, job, attempt, envelope FROM receipts WHERE runner = ?"
+            " ORDER BY seq",
+            (runner,),
+        )
+        for seq, job, attempt, envelope in rows:
+            yield Kept(seq=seq, job=job, attempt=attempt, envelope=envelope)
 
 
 def process_mark(pid: int | None = None) -> ProcessMark:
@@ -358,10 +412,21 @@ os.register_at_fork(after_in_child=_forget_inherited)
 def _require_startable(db: sqlite3.Connection, digest: str, expires_at: int) -> None:
     if expires_at <= _number(db, "floor"):
         raise ClaimError(
-            "claim.floor", "the job is as old as entries that this node dropped"
+            "claim.floor",
+            "the job is as old as entries that this node dropped",
+            digest=digest,
         )
-    if db.execute("SELECT 1 FROM stopped WHERE digest = ?", (digest,)).fetchone():
-        raise ClaimError("claim.stopped", "the job was stopped and never starts again")
+    if _is_stopped(db, digest):
+        raise ClaimError(
+            "claim.stopped",
+            "the job was stopped and never starts again",
+            digest=digest,
+        )
+
+
+def _is_stopped(db: sqlite3.Connection, digest: str) -> bool:
+    found = db.execute("SELECT 1 FROM stopped WHERE digest = ?", (digest,))
+    return found.fetchone() is not None
 
 
 def _require_same_digest(
@@ -373,7 +438,9 @@ def _require_same_digest(
     ).fetchone()
     if other:
         raise ClaimError(
-            "claim.id_conflict", "another job of that context has already this id"
+            "claim.id_conflict",
+            "another job of that context has already this id",
+            digest=digest,
         )
 
 
@@ -392,7 +459,9 @@ def _starts_after_the_last(db: sqlite3.Connection, digest: str, attempts: int) -
         )
     if starts >= attempts:
         raise ClaimError(
-            "claim.replay", f"the job was already started {starts} of {attempts} times"
+            "claim.replay",
+            f"the job was already started {starts} of {attempts} times",
+            digest=digest,
         )
     return int(starts)
 

@@ -11,7 +11,7 @@ from typing import Final, TypeAlias
 
 from horus_celery.errors import ReceiptError, RefusedError
 from horus_celery.lifecycle import Status
-from horus_celery.record import Record
+from horus_celery.record import UNSIGNED_REASONS, Record
 from horus_celery.statements import canonical, dsse
 from horus_celery.statements.job import Job
 from horus_celery.statements.receipt import Expected, Receipt, check_envelope
@@ -19,8 +19,6 @@ from horus_celery.statements.trust import Trust
 
 #: The reason of a record whose signed bytes do not prove what it says.
 MISMATCH: Final = "receipt_mismatch"
-#: Ends of `failed` that no runner is there to sign.
-UNSIGNED_REASONS: Final = frozenset({"worker_lost", "expired"})
 #: Proofs that are kept in mind, and the characters that the texts of one may have: some
 #: 20 MB where jobs are of the usual size.
 _REMEMBERED: Final = 2000
@@ -38,7 +36,11 @@ class Shown:
     signed_by: tuple[str, ...]
     #: What is stored as its receipt, whether it proves anything or not; None if that is
     #: no receipt, whoever wrote it.
-    receipt: dsse.Envelope | None
+    sealed: dsse.Envelope | None = None
+    #: What a runner signed of its end; None if it has not ended, or nobody signed that.
+    receipt: Receipt | None = None
+    #: Whether what is stored may be true; else it is shown as failed.
+    is_believed: bool = True
 
 
 class Proofs:
@@ -67,6 +69,13 @@ def prove(record: Record, trust: Trust) -> Shown:
     return _shown(record, partial(_verify, trust))
 
 
+def job_of(record: Record) -> Job | None:
+    """Return the job that a record is about; None if the stored envelope is no such."""
+    with suppress(RefusedError):
+        return _job(_envelope_of(record.summary.digest, record.envelope))
+    return None
+
+
 @dataclass(frozen=True, slots=True)
 class _Proof:
     """What the signed bytes of a record say; None where they are none."""
@@ -88,7 +97,7 @@ def _verify(
     sealed = None if receipt_text is None else _sealed(receipt_text)
     try:
         envelope = _envelope_of(digest, envelope_text)
-        job = Job.from_wire(canonical.parse(envelope.body))
+        job = _job(envelope)
     except RefusedError:
         return _Proof(None, (), None, sealed)
     signed_by = tuple(sorted(dsse.signers(envelope, trust.caller_keys())))
@@ -109,23 +118,26 @@ def _sealed(receipt_text: str) -> dsse.Envelope | None:
 
 def _shown(record: Record, verify: _Verify) -> Shown:
     proof = verify(record.summary.digest, record.envelope, record.receipt)
-    is_known = proof.job is not None
-    return Shown(
-        record=_proven(record, proof.receipt) if is_known else _disbelieved(record),
+    as_it_is = Shown(
+        record=record,
         job=proof.job,
         signed_by=proof.signed_by,
-        receipt=proof.sealed,
+        sealed=proof.sealed,
     )
-
-
-def _proven(record: Record, receipt: Receipt | None) -> Record:
+    if proof.job is None:
+        return _without_belief(as_it_is)
     if not record.is_over or _needs_no_receipt(record):
-        return record
+        return as_it_is
+    receipt = proof.receipt
     if receipt is None or not _bears_out(receipt, record):
-        return _disbelieved(record)
-    if (record.attempt, record.ran_on) == (receipt.attempt, receipt.runner):
-        return record
-    return replace(record, attempt=receipt.attempt, ran_on=receipt.runner)
+        return _without_belief(as_it_is)
+    if (record.attempt, record.ran_on) != (receipt.attempt, receipt.runner):
+        record = replace(record, attempt=receipt.attempt, ran_on=receipt.runner)
+    return replace(as_it_is, record=record, receipt=receipt)
+
+
+def _without_belief(shown: Shown) -> Shown:
+    return replace(shown, record=disbelieved(shown.record), is_believed=False)
 
 
 def _envelope_of(digest: str, text: str) -> dsse.Envelope:
@@ -138,6 +150,10 @@ def _envelope_of(digest: str, text: str) -> dsse.Envelope:
     if envelope.digest != digest:
         raise RefusedError("env.shape", "the stored envelope is that of another job")
     return envelope
+
+
+def _job(envelope: dsse.Envelope) -> Job:
+    return Job.from_wire(canonical.parse(envelope.body))
 
 
 def _needs_no_receipt(record: Record) -> bool:
@@ -158,7 +174,8 @@ def _bears_out(receipt: Receipt, record: Record) -> bool:
     )
 
 
-def _disbelieved(record: Record) -> Record:
+def disbelieved(record: Record) -> Record:
+    """Return a record as it is shown when it says otherwise than what was signed."""
     return replace(
         record,
         status=Status.FAILED,

@@ -102,6 +102,8 @@ class Change:
     if_attempt: int | None = None
 
 
+#: Ends of `failed` that no runner is there to sign.
+UNSIGNED_REASONS: Final = frozenset({"worker_lost", "expired"})
 #: How long a runner may be silent before its job counts as abandoned.
 LEASE: Final = timedelta(seconds=15)
 #: How often a runner renews its leases.

@@ -52,6 +52,8 @@ ACCESS: Final[Mapping[str, tuple[str, str]]] = MappingProxyType(
         "leases": ("RW", "RW"),
         "held": ("RW", "RW"),
         "ended": ("RW", "RW"),
+        "stopped": ("RW", "R"),
+        "stops": ("RW", "R"),
         "tally": ("RW", "RW"),
         "receipt": ("RW", "RW"),
         "receipts": ("RW", "RW"),

@@ -5,7 +5,6 @@ from __future__ import annotations
 import re
 import threading
 import time
-from collections import deque
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from copy import copy
@@ -21,7 +20,6 @@ from horus_celery.dispatch import Dispatcher
 from horus_celery.errors import (
     ConfigurationError,
     IdAmbiguous,
-    IllegalTransition,
     NotFoundError,
     NotOverError,
     ReceiptError,
@@ -29,28 +27,26 @@ from horus_celery.errors import (
     UnavailableError,
 )
 from horus_celery.holdup import Holdup, holdup_of
+from horus_celery.journal import Journal
 from horus_celery.lifecycle import Event, Status
-from horus_celery.proof import Proofs, Shown
+from horus_celery.mismatches import Mismatches, Place
+from horus_celery.proof import Proofs, Shown, disbelieved, job_of
 from horus_celery.record import Change, Record, Summary
 from horus_celery.registry import Registry, Roster
 from horus_celery.statements import dsse
 from horus_celery.statements.trust import ALL, RunnerEntry, Trust
+from horus_celery.stops import Stops
 from horus_celery.store.base import (
     Filter,
     LogLine,
     LogStore,
     RecordStore,
-    Stream,
     Wakes,
 )
+from horus_celery.wholelog import WholeLog, read_whole_log
 
-#: How much of its error output the answer for a failed job shows, in characters.
-MAX_TAIL: Final = 2048
-#: How many lines of a log are read at a time in search of its end, and how often.
-_TAIL_PAGE: Final = 1000
-_TAIL_PAGES: Final = 50
-#: How long `delete` waits for a running job to end: a runner ends it within 5 s.
-_END_OF_STOPPED: Final = timedelta(seconds=15)
+#: How long `delete` waits for a running job beyond the time that it has to end in.
+_END_OF_STOPPED: Final = timedelta(seconds=10)
 #: How many sets of contexts have their view of the bundle remembered.
 _MAX_NARROWED: Final = 256
 _DIGEST: Final = re.compile(r"[0-9a-f]{64}")
@@ -79,6 +75,8 @@ class Limits:
     max_job_bytes: int = dsse.MAX_BODY
     #: Callers that may wait at a time; the server has some more threads than this.
     max_waiters: int = 224
+    #: What a script has to end in when its job is stopped.
+    stop_grace: timedelta = timedelta(seconds=5)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -86,7 +84,7 @@ class Ending:
     """How a job ended, with the end of its error output if that was not well."""
 
     record: Record
-    #: At most `MAX_TAIL` characters.
+    #: At most `wholelog.MAX_TAIL` characters; none of a log that was not signed.
     stderr_tail: str
 
 
@@ -129,6 +127,7 @@ class Supervisor:
         dispatcher: Dispatcher,
         registry: Registry,
         trust: TrustSource,
+        journal: Journal,
         clock: Clock,
         namespace: str,
         limits: Limits | None = None,
@@ -141,6 +140,10 @@ class Supervisor:
         self._roster = Roster(registry, trust)
         self._trust = trust
         self._proofs = Proofs()
+        #: What was found in the store that no runner signed, since the process began.
+        self.mismatches = Mismatches()
+        self._journal = journal
+        self._stops = Stops(journal, store)
         self._clock = clock
         self._namespace = namespace
         self._limits = limits or Limits()
@@ -169,6 +172,7 @@ class Supervisor:
         """Send every waiter away with `NotOverError`; nobody can wait any more."""
         self._is_closed.set()
         self._wakes.close()
+        self._journal.close()
 
     # --- jobs come in ----------------------------------------------------------
 
@@ -219,6 +223,7 @@ class Supervisor:
         now = self._clock.now()
         record = self._find(job_id)
         queue = self._queue_of(record.summary)
+        self._recall(record.summary, now=now)
         change = Change(event=Event.QUEUED, at=now, queue=queue)
         record = self._store.apply(record.summary.digest, change)
         self._ring(record, now=now)
@@ -240,7 +245,7 @@ class Supervisor:
             NotFoundError: if there is none.
             IdAmbiguous: if several contexts have a job of this id.
         """
-        return self._proofs.prove(self._find(job_id), self._trust.current())
+        return self._prove(self._find(job_id))
 
     def result(self, job_id: str, *, wait: timedelta) -> Ending:
         """Wait for a job's end and return how it ended.
@@ -257,6 +262,10 @@ class Supervisor:
 
         Waits only while there is neither a line nor an end; then an empty page says
         that the time is over.
+
+        Raises:
+            ReceiptError: behind the last line, in place of the page that says so, if
+                the lines of all pages are not what the job's runner signed.
         """
         digest = self._find(job_id).summary.digest
         page = self._page(digest, after=after, limit=limit)
@@ -286,7 +295,9 @@ class Supervisor:
             kept = self._store.archived(job_id, contexts=self._contexts)
             if not kept:
                 raise
-            receipt = _only(job_id, kept, [one.digest for one in kept]).receipt
+            # Of a job that was refused when it came again, the last one.
+            latest = tuple({one.digest: one for one in kept}.values())
+            receipt = _only(job_id, latest, [one.digest for one in latest]).receipt
         if receipt is None:
             return None
         try:
@@ -321,25 +332,34 @@ class Supervisor:
             wanted = replace(wanted, contexts=contexts)
         records = self._store.list(wanted, limit=limit, after=behind)
         trust = self._trust.current()
-        return tuple(self._proofs.prove(record, trust) for record in records)
+        return tuple(self._prove(record, trust) for record in records)
 
     # --- jobs go ---------------------------------------------------------------
 
     def stop(self, job_id: str) -> Record:
-        """Stop a job; stopping one that is over or stopping already changes nothing."""
-        return self._stop(self._find(job_id))
+        """Stop a job: from now on it never starts, whatever becomes of its record.
+
+        One that is over stays as it is; stopping it again changes nothing.
+
+        Raises:
+            UnavailableError: if this node's journal or the store does not take it; it
+                may be in force all the same.
+        """
+        stopped = self._stop(self._find(job_id))
+        if stopped is None:
+            raise NotFoundError(f"there is no job {job_id} any more")
+        return self._prove(stopped).record
 
     def delete(self, job_id: str) -> None:
-        """Forget a job; one that is not over is stopped first.
+        """Forget a job; it is stopped first, so it never starts again.
 
         Raises:
             NotOverError: if it runs and its runner does not end it in time.
         """
         record = self._find(job_id)
-        if not record.is_over:
-            record = self._stop(record)
-        if not record.is_over:
-            self._until_over(record, _END_OF_STOPPED)
+        stopped = self._stop(record)
+        if stopped is not None and not stopped.is_over:
+            self._until_over(stopped, self._limits.stop_grace + _END_OF_STOPPED)
         self._store.delete(record.summary.digest)
 
     # --- the supervisor itself -------------------------------------------------
@@ -368,6 +388,7 @@ class Supervisor:
         envelope = dsse.from_wire(job, dsse.JOB, max_bytes=self._limits.max_job_bytes)
         admitted = admission.admit(envelope, self._gate(now))
         summary = admission.summary(admitted)
+        self._recall(summary, now=now)
         record = self._store.add(
             summary,
             admitted.envelope,
@@ -379,6 +400,11 @@ class Supervisor:
         if queue:
             self._ring(record, now=now)
         return record
+
+    def _recall(self, summary: Summary, *, now: datetime) -> None:
+        """Have the store know that a job was stopped, if this node does."""
+        expires_at = summary.expires_at
+        self._stops.recall(summary.digest, at=now, expires_at=expires_at)
 
     def _gate(self, now: datetime) -> admission.Gate:
         """Return what a supervisor checks; who runs it, its runner checks."""
@@ -477,75 +503,79 @@ class Supervisor:
         finally:
             self._waiters.release()
 
-    def _until_over(self, record: Record, wait: timedelta) -> Record:
+    def _prove(self, record: Record, trust: Trust | None = None) -> Shown:
+        """Return a record as far as its signed bytes prove it, and note a lie."""
+        shown = self._proofs.prove(record, trust or self._trust.current())
+        if not shown.is_believed:
+            self.mismatches.note(record.summary.digest, Place.RECORD)
+        return shown
+
+    def _until_over(self, record: Record, wait: timedelta) -> Shown:
         """Wait until a record shows an end.
 
         Raises:
             NotOverError: if the time is over first.
         """
-        shown = self._proofs.prove(record, self._trust.current()).record
-        if shown.is_over:
+        shown = self._prove(record)
+        if shown.record.is_over:
             return shown
         if not wait:
-            raise _not_over(shown)
+            raise _not_over(shown.record)
         digest = record.summary.digest
         deadline = time.monotonic() + wait.total_seconds()
         with self._waiter(), self._wakes.watch(digest) as watch:
             while True:
-                record = self._store.get(digest)
-                shown = self._proofs.prove(record, self._trust.current()).record
-                if shown.is_over:
+                shown = self._prove(self._store.get(digest))
+                if shown.record.is_over:
                     return shown
                 left = timedelta(seconds=deadline - time.monotonic())
                 if self._is_closed.is_set() or left <= timedelta(0):
-                    raise _not_over(shown)
+                    raise _not_over(shown.record)
                 if not watch.wait(left):
-                    raise _not_over(shown)
+                    raise _not_over(shown.record)
 
-    def _ending(self, record: Record) -> Ending:
-        if record.status is Status.COMPLETED:
+    def _ending(self, shown: Shown) -> Ending:
+        record = shown.record
+        if record.status is Status.COMPLETED or not shown.is_believed:
             return Ending(record=record, stderr_tail="")
-        return Ending(record=record, stderr_tail=self._tail(record.summary.digest))
+        log = self._whole_log(shown)
+        if log.is_forged:
+            return Ending(record=disbelieved(record), stderr_tail="")
+        return Ending(record=record, stderr_tail=log.stderr_tail)
 
-    def _tail(self, digest: str) -> str:
-        """Return the last lines of the error output, as far as they fit.
-
-        Nothing if the log is so long that its end is not found with reasonable effort.
-        """
-        kept: deque[str] = deque()
-        size, after = 0, None
-        for _ in range(_TAIL_PAGES):
-            lines = self._logs.read(digest, after=after, limit=_TAIL_PAGE)
-            for line in lines:
-                if line.stream is Stream.STDERR:
-                    kept.append(line.text)
-                    size += len(line.text) + 1
-                while size > MAX_TAIL and len(kept) > 1:
-                    size -= len(kept.popleft()) + 1
-            if len(lines) < _TAIL_PAGE:
-                return "\n".join(kept)[-MAX_TAIL:]
-            after = lines[-1].cursor
-        return ""
+    def _whole_log(self, shown: Shown) -> WholeLog:
+        """Read the whole log of a job that is over, and note a lie."""
+        log = read_whole_log(self._logs, shown)
+        if log.is_forged:
+            self.mismatches.note(shown.record.summary.digest, Place.LOG)
+        return log
 
     def _page(self, digest: str, *, after: str | None, limit: int) -> LogPage:
         # The record first: whatever was written before its end is read after it.
         record = self._store.get(digest)
         lines = self._logs.read(digest, after=after, limit=limit)
+        ended = record.is_over and len(lines) < limit
+        if ended and self._whole_log(self._prove(record)).is_forged:
+            if not lines:
+                raise ReceiptError(
+                    f"the output of job {record.summary.id} that is stored is not what"
+                    " its runner signed: do not believe it"
+                )
+            # They can be seen; only that they are all is never said of them.
+            ended = False
         return LogPage(
-            lines=lines,
-            next=lines[-1].cursor if lines else after,
-            ended=record.is_over and len(lines) < limit,
+            lines=lines, next=lines[-1].cursor if lines else after, ended=ended
         )
 
-    def _stop(self, record: Record) -> Record:
-        if record.is_over:
-            return record
-        digest = record.summary.digest
-        change = Change(event=Event.STOP_ASKED, at=self._clock.now())
-        try:
-            return self._store.apply(digest, change)
-        except IllegalTransition:
-            return self._store.get(digest)  # it ended in between
+    def _stop(self, record: Record) -> Record | None:
+        # Also one that is shown as over: whoever can write to the store may have ended
+        # it there, and begin it again.
+        job = job_of(record)
+        return self._stops.stop(
+            record.summary.digest,
+            at=self._clock.now(),
+            expires_at=None if job is None else job.expires_at,
+        )
 
 
 def _without_grants(trust: Trust, contexts: frozenset[str]) -> Trust:

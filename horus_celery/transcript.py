@@ -8,7 +8,7 @@ from enum import StrEnum
 from typing import Final, Self
 
 from horus_celery.outcome import Outcome, Submitted
-from horus_celery.statements.receipt import OutputDigest, ResultDigest
+from horus_celery.statements.receipt import OutputDigest, Receipt, ResultDigest
 from horus_celery.store.base import LogLine, Stream
 
 #: Of each stream of a job that may be started again; no runner signs more of one start.
@@ -57,11 +57,14 @@ class Transcript:
         self._shown[line.stream].add(line.data)
 
     def agreement(self, outcome: Outcome) -> Agreement:
-        """Return how the shown output, to the end, agrees with an outcome's receipt.
+        """Return how the shown output, to the end, agrees with an outcome's receipt."""
+        return self.agreement_with(outcome.receipt)
+
+    def agreement_with(self, receipt: Receipt | None) -> Agreement:
+        """Return how the shown output, to the end, agrees with a receipt.
 
         It is that of the stream that agrees less.
         """
-        receipt = outcome.receipt
         if receipt is None:
             return Agreement.UNSIGNED
         found = {

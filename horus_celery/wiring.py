@@ -38,6 +38,8 @@ from horus_celery.trustpost import RedisNoticeboard, TrustPost
 
 #: Threads of an API process that are left for calls that do not wait.
 SPARE_THREADS: Final = 32
+#: How long a call of the API waits for its turn at the journal.
+_JOURNAL_PATIENCE: Final = timedelta(seconds=1)
 
 
 def redis_url(settings: Settings) -> str:
@@ -169,10 +171,15 @@ def make_supervisor(
         dispatcher=RedisDispatcher(client, clock),
         registry=RedisRegistry(client, settings.namespace),
         trust=trust or make_trust(settings),
+        journal=Journal(
+            StateDirectory(settings.state_dir).journal, patience=_JOURNAL_PATIENCE
+        ),
         clock=clock,
         namespace=settings.namespace,
         limits=Limits(
-            max_job_bytes=settings.max_job_bytes, max_waiters=threads - SPARE_THREADS
+            max_job_bytes=settings.max_job_bytes,
+            max_waiters=threads - SPARE_THREADS,
+            stop_grace=timedelta(seconds=settings.stop_grace),
         ),
     )
 

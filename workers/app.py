@@ -45,6 +45,7 @@ from horus_celery.routing import queues_of
 from horus_celery.settings import Settings, load_settings
 from horus_celery.statedir import StateDirectory
 from horus_celery.statements.trust import ALL
+from horus_celery.stops import Stops
 from horus_celery.sweep import SweepThread
 from workers import python, system
 from workers.nursery import Nursery
@@ -73,14 +74,15 @@ _INTERPRETERS: Final = MappingProxyType(
 )
 
 
-def make_executors(nursery: Nursery, *, requires_apart: bool) -> Mapping[str, Executor]:
+def make_executors(nursery: Nursery, settings: Settings) -> Mapping[str, Executor]:
     """Return every executor that there is, by name."""
     return MappingProxyType(
         {
             name: ScriptExecutor(
                 interpreter=interpreter,
                 launcher=nursery,
-                requires_apart=requires_apart,
+                requires_apart=settings.sandbox_required,
+                stop_grace=timedelta(seconds=settings.stop_grace),
             )
             for name, interpreter in _INTERPRETERS.items()
         }
@@ -137,7 +139,7 @@ class Runner:
         nursery = Nursery(
             choose(settings), has_one_each=_is_bound_to_contexts(settings, name)
         )
-        known = make_executors(nursery, requires_apart=settings.sandbox_required)
+        known = make_executors(nursery, settings)
         return cls(
             name=name,
             settings=settings,
@@ -198,6 +200,7 @@ class Keeper:
 
     def __init__(self, runner: Runner) -> None:
         self._node = runner.make_node()
+        self._stops = Stops(self._node.journal, self._node.store)
         self._registry: Registry = wiring.make_registry(runner.settings)
         self._sweep = SweepThread(wiring.make_sweep(runner.settings))
         self._concurrency = 1
@@ -314,7 +317,11 @@ class Keeper:
         self._sweep_journal()
         self._follow_trust()
         self._beat(Phase.RUNNING)
-        deliver(self._node)
+        try:
+            self._stops.take_over(at=self._node.clock.now())
+        finally:
+            # Neither waits for the other: one of them may be damaged in Redis for long.
+            deliver(self._node)
 
     def _wake_children(self) -> None:
         """Let nobody stop a child for good: while it stands still, no timeout counts.

@@ -25,7 +25,7 @@ from workers.meter import Excess, Meter
 
 #: A longer line is passed on in pieces of this size.
 MAX_LINE: Final = 16 * 1024
-#: Between asking a script to stop and ending it.
+#: Between asking a script to stop and ending it, unless a deployment chose another.
 STOP_GRACE: Final = timedelta(seconds=5)
 #: What one read takes at most: as much as a pipe holds.
 _READ: Final = 64 * 1024
@@ -120,6 +120,8 @@ class Watcher:
     stop: int
     timeout: timedelta
     meter: Meter
+    #: Between asking the script to stop and ending it.
+    grace: timedelta = STOP_GRACE
 
 
 def follow(process: Process, console: Console, watcher: Watcher) -> End | Excess:
@@ -160,7 +162,7 @@ def _until_end(
         if watcher.stop in ready:
             selector.unregister(watcher.stop)
             process.terminate()
-            stop_deadline = time.monotonic() + STOP_GRACE.total_seconds()
+            stop_deadline = time.monotonic() + watcher.grace.total_seconds()
         for descriptor in ready:
             _read(descriptor, console, selector)
 

@@ -18,7 +18,7 @@ from horus_celery.lifecycle import Event
 from horus_celery.statements.job import Job
 from horus_celery.store.base import Stream
 from workers.attendance import Attendance, attendance
-from workers.capture import Console, End, Watcher, follow
+from workers.capture import STOP_GRACE, Console, End, Watcher, follow
 from workers.launch import SYSTEM_PATH, Command, Launcher, Places, Process
 from workers.masking import mask_of
 from workers.meter import Excess, Meter
@@ -56,6 +56,8 @@ class ScriptExecutor:
     launcher: Launcher
     #: Whether a job that is to have no network must not run where it would have one.
     requires_apart: bool = False
+    #: Between asking a script to stop and ending it.
+    stop_grace: timedelta = STOP_GRACE
 
     def check(self, job: Job) -> None:
         if self.requires_apart and job.net != "host" and not self.launcher.cuts_network:
@@ -96,7 +98,12 @@ class ScriptExecutor:
                 closing(self.launcher.start(self._command(job, room))) as process,
             ):
                 meter = Meter(process.keeper, job.limits)
-                watcher = Watcher(stop=attending.stop, timeout=job.timeout, meter=meter)
+                watcher = Watcher(
+                    stop=attending.stop,
+                    timeout=job.timeout,
+                    grace=self.stop_grace,
+                    meter=meter,
+                )
                 end = follow(process, console, watcher)
                 ended_at = node.clock.now()
                 if end is End.STOPPED and attending.is_lost:

@@ -129,7 +129,9 @@ def logs(
 ) -> LogObject:
     """Return lines of a job's output.
 
-    With `wait` the answer comes as soon as there are lines or the job is over.
+    With `wait` the answer comes as soon as there are lines or the job is over. Lines
+    that are not what the job's runner signed are never said to have ended: the call
+    behind the last one is answered with -32011, `receipt_mismatch`.
     """
     try:
         page = session.jobs.logs(
@@ -155,12 +157,15 @@ def why(session: Session, job_id: JobId) -> HoldupObject:
 
 
 def stop(session: Session, job_id: JobId) -> StatusObject:
-    """Stop a job; stopping it again changes nothing."""
+    """Stop a job: from now on it never starts, also when its envelope comes again.
+
+    One that is over stays as it is; stopping it again changes nothing.
+    """
     return status_to_wire(session.about.note(session.jobs.stop(job_id)))
 
 
 def delete(session: Session, job_id: JobId) -> bool:
-    """Forget a job, its log and its result; one that is not over is stopped first."""
+    """Forget a job, its log and its result; it is stopped first, so it never starts."""
     session.jobs.delete(job_id)
     return True
 

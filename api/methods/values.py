@@ -317,7 +317,7 @@ def record_to_wire(shown: Shown) -> RecordObject:
         "result": record.result,
         "signed_by": list(shown.signed_by),
         "workflow": None if workflow is None else _workflow(workflow),
-        "receipt": None if shown.receipt is None else envelope_to_wire(shown.receipt),
+        "receipt": None if shown.sealed is None else envelope_to_wire(shown.sealed),
     }
 
 

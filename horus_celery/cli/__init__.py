@@ -25,6 +25,7 @@ COMMANDS: Final[Mapping[str, str]] = MappingProxyType(
         "demo": "Show in seconds what Horus does, on a deployment of its own.",
         "run": "Sign a script, have it run, follow it, and verify what came of it.",
         "job": "Look at jobs, stop them, delete them; check an envelope.",
+        "audit": "Walk the receipts of this node, and say what is wrong with them.",
         "runners": "Look at runners; start and stop those that the supervisor manages.",
         "key": "Make and show the keys that sign jobs.",
         "trust": "Show and change whom this deployment believes.",

@@ -235,7 +235,7 @@ def _wait(client: Horus, job: Submitted) -> int:
 
 def _follow(client: Horus, job: Submitted) -> int:
     transcript = Transcript.of(job)
-    lines = client.logs(job.id, on_quiet=lambda: _tell_why(client, job.id))
+    lines = client.logs(job, on_quiet=lambda: _tell_why(client, job.id), verify=False)
     show_all(lines, transcript)
     outcome = client.outcome(job)
     if not is_as_signed(transcript, outcome):

@@ -231,6 +231,8 @@ class Settings(BaseModel):
     ] = ()
     #: How long the record of a finished job is kept, in seconds; its receipt stays.
     result_ttl: Annotated[int, kinds.number(60, MAX_TTL, " (seconds)")] = 7 * 24 * 3600
+    #: Between asking a script to stop and ending it, in seconds.
+    stop_grace: Annotated[int, kinds.number(0, 300, " (seconds)")] = 5
     #: Calls that one secret may make in a second, for long; a batch counts each call.
     rate_limit: Annotated[int, kinds.number(1, None)] = 5000
     #: Largest body of one statement.

@@ -61,6 +61,19 @@ def bell_of(record: Record, *, rung_at: datetime | None) -> Bell:
     )
 
 
+#: How long after a job has expired a store keeps that it was stopped.
+STOP_KEPT: Final = timedelta(days=1)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StopPage:
+    """Some stopped jobs, in the order in which the stops came."""
+
+    digests: Sequence[str]
+    #: Where the next page begins.
+    next: str | None
+
+
 #: Upper bounds of the histograms of a `Tally`, in seconds; longer is "+Inf".
 BUCKETS: Final = (0.01, 0.05, 0.1, 0.5, 1.0, 5.0, 10.0, 60.0, 300.0, 1800.0, 7200.0)
 
@@ -136,7 +149,8 @@ class RecordStore(Protocol):
 
         Adding the same digest again returns the record it already has, unchanged but
         for one thing: with `queue` a record that is still created becomes queued.
-        `queue` is the name of the queue that it stands in then.
+        `queue` is the name of the queue that it stands in then. A job that was stopped
+        (see `stop`) is recorded as stopped, and never becomes queued.
 
         Raises:
             IdTaken: if that context has another digest under that id.
@@ -172,6 +186,24 @@ class RecordStore(Protocol):
             NotFoundError: if there is no such record.
             IllegalTransition: if the status does not allow the event, or `if_attempt`
                 is not the attempt that holds the record now.
+            ClaimError: if a job is claimed that was stopped (see `stop`).
+        """
+        ...
+
+    def stop(self, digest: str, *, at: datetime, expires_at: datetime) -> Record | None:
+        """Stop a job for good, ask its runner to end it, and wake the waiters.
+
+        That it was stopped is kept until a day after `expires_at`, also when its record
+        is deleted, and when there is none: nobody can claim it then. Stopping it again
+        changes nothing. Returns the record as it is now, if there is one; one that is
+        over stays as it is.
+        """
+        ...
+
+    def stops(self, *, after: str | None, limit: int) -> StopPage:
+        """Return jobs that were stopped, from behind a place or from the first.
+
+        All of them come again where those before that place are not there any more.
         """
         ...
 
@@ -270,6 +302,9 @@ class RecordStore(Protocol):
 
     def renew(self, digest: str, *, attempt: int, lease_until: datetime) -> Status:
         """Renew the lease of a held record and return its status.
+
+        It is stopping for every job that was stopped (see `stop`), also where its
+        record is gone, or was put back to running.
 
         Raises:
             NotFoundError: if there is no such record.

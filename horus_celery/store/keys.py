@@ -42,6 +42,11 @@ class Keys:
     held: str
     #: Sorted set of digests of records that are over, by the time of their end.
     ended: str
+    #: Sorted set of the digests of stopped jobs, with records or without, by the time
+    #: until which that is kept.
+    stopped: str
+    #: Sorted set of the same, in the order in which the stops came.
+    stops: str
     #: Hash, numbers of what happened so far.
     tally: str
     #: + digest: hash, what is kept of a retired record.
@@ -76,6 +81,8 @@ class Keys:
             leases=f"{namespace}:leases",
             held=f"{namespace}:held:",
             ended=f"{namespace}:ended",
+            stopped=f"{namespace}:stopped",
+            stops=f"{namespace}:stops",
             tally=f"{namespace}:tally",
             receipt=f"{namespace}:receipt:",
             receipts=f"{namespace}:receipts:",

@@ -15,6 +15,7 @@ from operator import attrgetter
 from typing import Final, TypeVar
 
 from horus_celery.errors import (
+    ClaimError,
     IdTaken,
     IllegalTransition,
     MalformedError,
@@ -22,11 +23,12 @@ from horus_celery.errors import (
     UnavailableError,
 )
 from horus_celery.instants import from_ms, to_ms
-from horus_celery.lifecycle import TERMINAL, Event, Status, advance
+from horus_celery.lifecycle import TERMINAL, TRANSITIONS, Event, Status, advance
 from horus_celery.record import LEASE, Change, Record, Summary
 from horus_celery.store.base import (
     BUCKETS,
     MAX_LISTED,
+    STOP_KEPT,
     Ahead,
     ArchivedReceipt,
     Bell,
@@ -34,6 +36,7 @@ from horus_celery.store.base import (
     Filter,
     Histogram,
     LogLine,
+    StopPage,
     Tally,
     Watch,
     bell_of,
@@ -163,6 +166,10 @@ class MemoryStore:
         #: In the order in which the jobs were recorded.
         self._entries: dict[str, _Entry] = {}
         self._archive: list[ArchivedReceipt] = []
+        #: Of stopped jobs: the place of the stop among the others, and until when it is
+        #: kept.
+        self._stopped: dict[str, tuple[int, datetime]] = {}
+        self._stops = 0
         self._ended: Counter[tuple[str, str, str]] = Counter()
         self._swept: Counter[str] = Counter()
         #: How long it took each time, by executor.
@@ -196,7 +203,12 @@ class MemoryStore:
                     ),
                     rung_at=None,
                 )
-            if queue is not None and known.record.status is Status.CREATED:
+                if summary.digest in self._stopped:
+                    known.record = _changed(
+                        known.record, Change(event=Event.STOP_ASKED, at=at)
+                    )
+            may_queue = queue is not None and summary.digest not in self._stopped
+            if may_queue and known.record.status is Status.CREATED:
                 self._change(known, Change(event=Event.QUEUED, at=at, queue=queue))
             self._wakes.wake(summary.digest)
             return known.record
@@ -224,10 +236,46 @@ class MemoryStore:
             holder = entry.record.attempt if entry.record.is_held else None
             if change.if_attempt not in {None, holder}:
                 raise IllegalTransition(entry.record.status, change.event)
+            advance(entry.record.status, change.event)
+            if change.event is Event.CLAIMED and digest in self._stopped:
+                raise ClaimError(
+                    "claim.stopped", "the job was stopped for good", digest=digest
+                )
             self._change(entry, change)
             entry.changes.append(change)
             self._wakes.wake(digest)
             return entry.record
+
+    def stop(self, digest: str, *, at: datetime, expires_at: datetime) -> Record | None:
+        with self._answering():
+            if digest not in self._stopped:
+                self._stops += 1
+            place, until = self._stopped.get(digest, (self._stops, at))
+            until = max(until, expires_at + STOP_KEPT)
+            self._stopped[digest] = (place, until)
+            self._stopped = {
+                each: kept for each, kept in self._stopped.items() if kept[1] >= at
+            }
+            entry = self._entries.get(digest)
+            if (
+                entry is not None
+                and (entry.record.status, Event.STOP_ASKED) in TRANSITIONS
+            ):
+                self._change(entry, Change(event=Event.STOP_ASKED, at=at))
+            self._wakes.wake(digest)
+            return None if entry is None else entry.record
+
+    def stops(self, *, after: str | None, limit: int) -> StopPage:
+        with self._answering():
+            places = sorted((place, one) for one, (place, _) in self._stopped.items())
+            start = int(after or 0)
+            if not places or places[-1][0] < start:
+                start = 0
+            page = [each for each in places if each[0] > start][:limit]
+            return StopPage(
+                digests=tuple(digest for _, digest in page),
+                next=str(page[-1][0] if page else start),
+            )
 
     def delete(self, digest: str) -> None:
         with self._answering():
@@ -360,10 +408,14 @@ class MemoryStore:
 
     def renew(self, digest: str, *, attempt: int, lease_until: datetime) -> Status:
         with self._answering():
+            if digest in self._stopped and digest not in self._entries:
+                return Status.STOPPING
             entry = self._entry(digest)
             if not entry.record.is_held or entry.record.attempt != attempt:
                 raise IllegalTransition(entry.record.status, "renewed")
             entry.lease_until = lease_until
+            if digest in self._stopped:
+                entry.record = replace(entry.record, status=Status.STOPPING)
             return entry.record.status
 
     def abandoned(self, *, at: datetime, limit: int) -> tuple[str, ...]:

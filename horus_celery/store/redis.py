@@ -17,6 +17,7 @@ import orjson
 import redis
 
 from horus_celery.errors import (
+    ClaimError,
     DamagedError,
     IdTaken,
     IllegalTransition,
@@ -27,11 +28,13 @@ from horus_celery.lifecycle import HELD, TERMINAL, Event, Status
 from horus_celery.record import LEASE, Change, Record, Summary
 from horus_celery.store.base import (
     MAX_LISTED,
+    STOP_KEPT,
     Ahead,
     ArchivedReceipt,
     Bell,
     Filter,
     Histogram,
+    StopPage,
     Tally,
 )
 from horus_celery.store.connection import ask, ask_all
@@ -56,6 +59,8 @@ _TEXTS: Final = frozenset({"result", "receipt"})
 _TALLIED: Final = re.compile(rb"[0-9A-Za-z._@:|-]+")
 _NUMBER: Final = re.compile(rb"[0-9]{1,15}")
 _PRIORITIES: Final = frozenset(str(priority).encode() for priority in range(10))
+#: Before whatever stands in a sorted set.
+_FIRST: Final = "-inf"
 #: Entries that one script of `list` looks at before it lets others have their turn.
 _LIST_BUDGET: Final = 4000
 
@@ -137,7 +142,19 @@ class RedisStore:
             raise _missing(digest)
         if answer[0] == b"illegal":
             raise IllegalTransition(answer[1].decode(), change.event)
+        if answer[0] == b"stopped":
+            raise ClaimError(
+                "claim.stopped", "the job was stopped for good", digest=digest
+            )
         return _record(digest, answer[1])
+
+    def stop(self, digest: str, *, at: datetime, expires_at: datetime) -> Record | None:
+        values = self._run("stop", digest, to_ms(at), to_ms(expires_at + STOP_KEPT))
+        return None if values[:1] == [None] else _record(digest, values)
+
+    def stops(self, *, after: str | None, limit: int) -> StopPage:
+        following, found = self._run("stops", after or _FIRST, limit)
+        return StopPage(digests=_digests(found), next=following.decode())
 
     def delete(self, digest: str) -> None:
         answer = self._run("delete", digest)

@@ -9,7 +9,12 @@ import pytest
 from structlog.testing import capture_logs
 
 from horus_celery.dispatch import RedisDispatcher
-from horus_celery.errors import DamagedError, HorusError, NotFoundError
+from horus_celery.errors import (
+    ClaimError,
+    DamagedError,
+    HorusError,
+    NotFoundError,
+)
 from horus_celery.lifecycle import TERMINAL, Event, Status
 from horus_celery.record import LEASE, Change
 from horus_celery.registry import RedisRegistry
@@ -60,6 +65,10 @@ class World:
     def claimed(self, **facts):
         return self.apply(self.add(**facts), Event.CLAIMED, attempt=1, ran_on="r")
 
+    def stop(self, digest):
+        expires_at = self.clock.at + timedelta(hours=1)
+        return self.store.stop(digest, at=self.clock.at, expires_at=expires_at)
+
     def status(self, record):
         return self.store.get(record.summary.digest).status
 
@@ -98,6 +107,7 @@ class Peopled(World):
         ]
         self.retired = self.apply(self.claimed(), Event.COMPLETED, receipt="{}")
         self.store.retire(self.retired.summary.digest)
+        self.stop(self.retired.summary.digest)
         for record in self.others:
             summary = record.summary
             chunk = Chunk(at=self.clock.at, stream=Stream.STDOUT, data=b"line\n")
@@ -129,8 +139,11 @@ class Peopled(World):
                 yield lambda r=record, e=event: self.apply(r, e, attempt=2)
             yield lambda d=digest: store.ahead(d, limit=10)
             yield lambda d=digest: store.ahead(d, limit=10, contexts=THEIRS)
+            yield lambda d=digest: self.stop(d)
             yield lambda d=digest: store.delete(d)
             yield lambda d=digest: store.retire(d)
+        yield lambda: store.stops(after=None, limit=10)
+        yield lambda: store.stops(after="7", limit=10)
         yield self.add
         yield store.counts
         yield lambda: store.counts(THEIRS)
@@ -349,6 +362,56 @@ def test_a_job_that_cannot_be_held_stays_queued(world, key):
     world.client.delete(world.key(key))
     assert world.apply(record, Event.CLAIMED, attempt=1).status is Status.RUNNING
     assert world.client.zcard(world.key("leases")) == 1
+
+
+@pytest.mark.parametrize("score", ["inf", 1e300, 9e15])
+def test_a_forged_stop_far_ahead_hides_no_other_from_who_follows_them(world, score):
+    world.client.zadd(world.key("stops"), {UNKNOWN: score})
+    place = world.store.stops(after=None, limit=9).next
+    digest = world.add().summary.digest
+    world.stop(digest)
+    assert world.store.stops(after=place, limit=9).digests == (digest,)
+
+
+@pytest.mark.parametrize("key", ["stopped", "stops"])
+def test_a_stop_that_cannot_be_kept_is_not_made(world, key):
+    record = world.add()
+    world.client.set(world.key(key), "junk")
+    before = snapshot(world, {world.key("stopped")})
+    with pytest.raises(DamagedError, match=key):
+        world.stop(record.summary.digest)
+    assert snapshot(world, {world.key("stopped")}) == before
+
+
+def test_nothing_is_claimed_while_nobody_can_tell_what_was_stopped(world):
+    record = world.add()
+    world.client.set(world.key("stopped"), "junk")
+    with pytest.raises(DamagedError, match="stopped"):
+        world.apply(record, Event.CLAIMED, attempt=1)
+    assert world.status(record) is Status.QUEUED
+
+
+def test_a_stopped_job_that_was_put_back_cannot_be_claimed(world):
+    record = world.add()
+    world.stop(record.summary.digest)
+    key = world.key(f"job:{record.summary.digest}")
+    world.client.hset(key, "status", "queued")
+    with pytest.raises(ClaimError) as refusal:
+        world.apply(record, Event.CLAIMED, attempt=1)
+    assert refusal.value.reason == "claim.stopped"
+    assert world.status(record) is Status.QUEUED
+
+
+def test_a_stopping_job_that_was_put_back_is_stopping_again(world):
+    record = world.claimed()
+    world.stop(record.summary.digest)
+    key = world.key(f"job:{record.summary.digest}")
+    world.client.hset(key, "status", "running")
+    lease = {"attempt": 1, "lease_until": world.clock.at + LEASE}
+    assert world.store.renew(record.summary.digest, **lease) is Status.STOPPING
+    assert world.status(record) is Status.STOPPING
+    assert world.store.counts()[Status.RUNNING] == 0
+    assert world.apply(record, Event.STOPPED, if_attempt=1).status is Status.STOPPED
 
 
 @pytest.mark.parametrize("key", ["due", "expiring", "bells:3:python", "leases"])

@@ -144,6 +144,7 @@ class Deployment:
             dispatcher=MemoryDispatcher(self.clock),
             registry=self.registry,
             trust=self.trust,
+            journal=Journal(":memory:"),
             clock=self.clock,
             namespace="hero",
             # Nobody may wait: every request is answered at once.

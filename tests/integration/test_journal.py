@@ -614,3 +614,43 @@ def test_a_journal_in_memory_leaves_no_file(tmp_path, monkeypatch):
     assert reason_of(journal, job(1)) == "claim.replay"
     journal.close()
     assert list(tmp_path.iterdir()) == []
+
+
+# --- the trail -----------------------------------------------------------------
+
+
+def test_receipts_stay_when_the_claims_of_their_jobs_go(journal):
+    journal.claim(**job(1))
+    entry = settle(journal)
+    journal.delivered("r", entry.seq)
+    journal.sweep(NOW + 100 * DAY)
+    with journal.trail() as trail:
+        assert [one.envelope for one in trail.receipts("r")] == [entry.envelope]
+
+
+def test_the_trail_shows_each_chain_in_its_order_with_its_end(journal):
+    for runner, number in (("a", 1), ("b", 2), ("a", 3)):
+        last = settle(journal, runner=runner, number=number)
+    with journal.trail() as trail:
+        assert trail.runners() == ["a", "b"]
+        assert [one.seq for one in trail.receipts("a")] == [1, 2]
+        head = trail.head("a")
+        assert head is not None
+        assert (head.seq, head.digest) == (
+            2,
+            dsse.read(last.envelope, dsse.RECEIPT).digest,
+        )
+        assert trail.head("nobody") is None
+        assert list(trail.receipts("nobody")) == []
+
+
+def test_what_is_added_while_the_trail_is_read_is_not_in_it(path, journal):
+    settle(journal)
+    other = Journal(path)
+    with journal.trail() as trail:
+        assert trail.runners() == ["r"]
+        settle(other)
+        assert [one.seq for one in trail.receipts("r")] == [1]
+    other.close()
+    with journal.trail() as trail:
+        assert [one.seq for one in trail.receipts("r")] == [1, 2]

@@ -210,7 +210,10 @@ def test_each_may_do_all_that_it_does_to_records(
         RedisStore(supervisors, namespace).add(
             summary, "{}", at=at, priority=4, not_before=at, queue="python.at.nobody"
         )
+        stopped = secrets.token_hex(32)
+        RedisStore(supervisors, namespace).stop(stopped, at=at, expires_at=at)
         store, logs = RedisStore(users, namespace), RedisLogs(users, namespace)
+        assert stopped in store.stops(after=None, limit=10).digests
         assert store.due(at=at, limit=10)
         store.rung(digest, at=at, queue="python.at.nobody")
         assert store.silent(before=at + timedelta(seconds=1), limit=10)

@@ -27,6 +27,7 @@ from horus_celery.instants import to_ms
 from horus_celery.journal import Journal, process_mark
 from horus_celery.lifecycle import Event, Status
 from horus_celery.node_secrets import NodeSecrets
+from horus_celery.proof import prove
 from horus_celery.record import LEASE, Change
 from horus_celery.statements import canonical, dsse
 from horus_celery.statements.job import InputRef, make_job
@@ -38,7 +39,7 @@ from horus_celery.statements.receipt import (
     check_receipt,
 )
 from horus_celery.statements.trust import Trust
-from horus_celery.store.base import Chunk, Stream
+from horus_celery.store.base import Chunk, Filter, Stream
 from horus_celery.store.memory import MemoryLogs, MemoryStore, MemoryWakes
 
 ALICE, RUNNER, OTHER = (KeyPair.from_seed(bytes([n]) * 32) for n in (1, 2, 3))
@@ -776,6 +777,56 @@ def test_another_job_under_a_known_id_is_rejected(world):
     assert world.ring(other).reason == "claim.id_conflict"
 
 
+def replayed(world):
+    world.journal.claim(**claim_of(world), process=None)
+
+
+def taken(world):
+    claim = claim_of(world)
+    world.journal.claim(**{**claim, "digest": "f" * 64}, process=None)
+
+
+def stopped(world):
+    claim = claim_of(world)
+    world.journal.stop(claim["digest"], claim["expires_at"])
+
+
+def dropped(world):
+    claim = claim_of(world)
+    later = {"digest": "f" * 64, "job_id": "later"}
+    world.journal.claim(**{**claim, **later}, process=None)
+    world.journal.sweep(claim["expires_at"] + timedelta(days=1))
+
+
+def claim_of(world):
+    """Return how the one job of this world is claimed."""
+    [record] = world.store.list(Filter(), limit=1)
+    return {
+        "digest": record.summary.digest,
+        "context_id": record.summary.context_id,
+        "job_id": record.summary.id,
+        "attempts": 1,
+        "expires_at": record.summary.expires_at,
+        "now": world.clock.at,
+    }
+
+
+@pytest.mark.parametrize(
+    ("spoil", "reason"),
+    [
+        (replayed, "claim.replay"),
+        (taken, "claim.id_conflict"),
+        (stopped, "claim.stopped"),
+        (dropped, "claim.floor"),
+    ],
+)
+def test_a_refusal_by_the_journal_is_proven_by_its_receipt(world, spoil, reason):
+    queued = world.queue()
+    spoil(world)
+    shown = prove(world.ring(queued), world.bundle.current()).record
+    assert (shown.status, shown.reason) == (Status.REJECTED, reason)
+
+
 def test_a_job_that_runs_in_another_process_is_left_alone(world):
     queued = world.queue(attempts=3)
     summary = queued.summary
@@ -813,6 +864,34 @@ def test_a_job_that_was_stopped_never_starts_again(world):
         queue="python",
     )
     assert world.ring(again).reason == "claim.stopped"
+
+
+class PutBackStore(MemoryStore):
+    """A store where whoever writes to it queues a stopped job again."""
+
+    def put_back(self, digest):
+        entry = self._entries[digest]
+        entry.record = replace(entry.record, status=Status.QUEUED, ended_at=None)
+
+    def lose_stops(self):
+        self._stopped.clear()
+
+
+def test_a_job_that_was_stopped_elsewhere_is_refused_and_remembered(world):
+    world.store = PutBackStore()
+    world.node = replace(world.node, store=world.store)
+    queued = world.queue(attempts=3)
+    digest, at = queued.summary.digest, world.clock.at
+    world.store.stop(digest, at=at, expires_at=queued.summary.expires_at)
+    world.store.put_back(digest)
+    record = world.ring(queued)
+    assert (record.status, record.reason) == (Status.REJECTED, "claim.stopped")
+    assert world.receipt(record).status == "rejected"
+    assert world.executor.ran == []
+    world.store.lose_stops()
+    world.store.put_back(digest)
+    assert world.ring(queued).reason == "claim.stopped"
+    assert world.executor.ran == []
 
 
 class LosingStore(MemoryStore):

@@ -1,14 +1,17 @@
--- Records a job, as created or as queued. Answers 'new', or 'had' and the record, or 'taken'.
+-- Records a job, as created or as queued, or as stopped where it was stopped for good.
+-- Answers 'new', or 'had' and the record, or 'taken'.
 local digest, summary_json, envelope, at, priority, not_before, queue = unpack(ARGV)
 local summary = cjson.decode(summary_json)
 local key, ids = KEY.record .. digest, KEY.named .. summary.id
 
 local taken = ask('HGET', ids, summary.context_id)
 if taken and taken ~= digest then return { 'taken' } end
+local is_stopped = stopped_until(digest)
 
 if redis.call('EXISTS', key) == 1 then
   local old = find(digest) or damaged(key)
-  local to = queue ~= '' and old.status == 'created' and NEXT['created']['queued']
+  local to = queue ~= '' and not is_stopped and old.status == 'created'
+    and NEXT['created']['queued']
   if to then
     old.queue = queue
     move(digest, old, to, at, {})
@@ -20,6 +23,7 @@ if redis.call('EXISTS', key) == 1 then
 end
 
 local status = queue ~= '' and NEXT['created']['queued'] or 'created'
+if is_stopped then status = NEXT['created']['asked to stop'] end
 local seq = ask('INCR', KEY.sequence)
 if seq == 1 then
   -- The numbers may be lost while there are records: then go on behind them.
@@ -34,7 +38,8 @@ local new = {
   priority = tonumber(priority),
   not_before = not_before ~= '' and not_before,
 }
-local places = { KEY.expiring, summary.expires_at }
+local places = {}
+if EXPIRES[status] then places[1], places[2] = KEY.expiring, summary.expires_at end
 for _, kind in ipairs({ indexes(summary), indexes_by_status(summary, status) }) do
   for _, index in ipairs(kind) do
     places[#places + 1], places[#places + 2] = index, seq
@@ -47,9 +52,14 @@ redis.call('HSET', ids, summary.context_id, digest)
 redis.call('HSET', key, 'summary', summary_json, 'envelope', envelope, 'status', status,
   'priority', priority, 'created_at', at, 'seq', seq)
 if new.not_before then redis.call('HSET', key, 'not_before', not_before) end
+if OVER[status] then
+  redis.call('HSET', key, 'ended_at', at)
+  note(digest, KEY.ended, at)
+end
 if status == 'queued' then
   redis.call('HSET', key, 'queued_at', at)
   note_queue(digest, new)
 end
 redis.call('PUBLISH', KEY.wakes, digest)
+if is_stopped then return { 'had', read(digest) } end
 return { 'new' }

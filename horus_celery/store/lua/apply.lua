@@ -1,5 +1,5 @@
--- Makes one change if the table allows it. Answers 'done' and the record, 'missing', or
--- 'illegal' and the status. ARGV from the eighth on: the facts, field by field.
+-- Makes one change if the table allows it. Answers 'done' and the record, 'missing',
+-- 'illegal' and the status, or 'stopped' if a job is claimed that was stopped for good. ARGV from the eighth on: the facts, field by field.
 local digest, token, event, at, if_attempt, lease, queue = unpack(ARGV, 1, 7)
 local had = find(digest)
 if not had then return { 'missing' } end
@@ -11,6 +11,7 @@ local is_stale = if_attempt ~= '' and not (HELD[status] and if_attempt == had.at
 if not to or is_stale then
   return { 'illegal', status }
 end
+if event == 'claimed' and stopped_until(digest) then return { 'stopped' } end
 
 -- The four latest tokens are enough: what is sent again is sent again at once.
 local set = { 'status', to, 'tokens', string.sub(token .. ' ' .. tokens, 1, 4 * (#token + 1)) }

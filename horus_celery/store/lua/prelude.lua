@@ -192,6 +192,11 @@ local function move(digest, had, to, at, facts)
   if OVER[to] then note(digest, KEY.ended, at) end
 end
 
+-- Answers until when it is kept that a job was stopped for good, or false.
+local function stopped_until(digest)
+  return ask('ZSCORE', KEY.stopped, digest)
+end
+
 -- Notes the queue of a record in its hash, which names it only if it is not the executor's.
 local function note_queue(digest, had)
   if had.queue == had.executor then

@@ -20,12 +20,14 @@ from horus_celery.dispatch import MemoryDispatcher
 from horus_celery.errors import ConflictError, NotCoveredError
 from horus_celery.fleet import Fleet
 from horus_celery.instants import to_ms
+from horus_celery.journal import Journal
 from horus_celery.lifecycle import Event
 from horus_celery.record import Change, Record
 from horus_celery.registry import MemoryRegistry, Phase, RunnerBeat, write_beat
 from horus_celery.statements import canonical, dsse
 from horus_celery.statements.job import make_job
 from horus_celery.statements.keys import KeyPair
+from horus_celery.statements.receipt import OutputDigest
 from horus_celery.statements.trust import Trust, read_trust
 from horus_celery.store.base import Chunk, Stream
 from horus_celery.store.memory import MemoryLogs, MemoryStore, MemoryWakes
@@ -39,7 +41,6 @@ SECRETS = {
     "user": ("user-secret-0123456789", "user-secret-9876543210"),
     "register": ("register-secret-0123456789",),
 }
-EMPTY = {"sha256": hashlib.sha256(b"").hexdigest(), "bytes": 0}
 
 
 @dataclass
@@ -95,6 +96,7 @@ class World:
         self.store = store(wakes=self.wakes, logs=self.logs)
         self.dispatcher = MemoryDispatcher(self.clock)
         self.registry = MemoryRegistry()
+        self.journal = Journal(":memory:")
         self.supervisor = Supervisor(
             store=self.store,
             logs=self.logs,
@@ -102,6 +104,7 @@ class World:
             dispatcher=self.dispatcher,
             registry=self.registry,
             trust=self.trust,
+            journal=self.journal,
             clock=self.clock,
             namespace="hero",
             limits=limits,
@@ -222,8 +225,8 @@ class World:
             "started_at": to_ms(self.clock.at),
             "ended_at": to_ms(self.clock.at),
             "inputs": [],
-            "stdout": {**EMPTY, "truncated": False},
-            "stderr": {**EMPTY, "truncated": False},
+            "stdout": self._signed(record, Stream.STDOUT),
+            "stderr": self._signed(record, Stream.STDERR),
             "result": {
                 "sha256": hashlib.sha256(result).hexdigest(),
                 "bytes": len(result),
@@ -234,6 +237,12 @@ class World:
         key = changes.pop("key", self.runner)
         signed = dsse.sign(dsse.RECEIPT, canonical.encode({**body, **changes}), [key])
         return dsse.to_json(signed)
+
+    def _signed(self, record: Record, stream: Stream) -> dict[str, Any]:
+        """Return what the runner signs of the output that is in the log by now."""
+        lines = self.logs.read(record.summary.digest, after=None, limit=10**6)
+        data = b"".join(line.data for line in lines if line.stream is stream)
+        return dict(OutputDigest.of(data))
 
     def settle(
         self,

@@ -19,6 +19,7 @@ from api.site import Called
 from horus_celery.errors import ConfigurationError, DamagedError, UnavailableError
 from horus_celery.fleet import RunnerView
 from horus_celery.lifecycle import Status
+from horus_celery.mismatches import Mismatches, Place
 from horus_celery.registry import Roster
 from horus_celery.store.base import BUCKETS, Histogram, Tally
 from horus_celery.supervisor import Info
@@ -26,7 +27,7 @@ from horus_celery.supervisor import Info
 OPERATIONS = Path(__file__).parents[3] / "docs" / "operations.md"
 #: In the order in which the tests name their values.
 LABELS = ["by", "runner", "executor", "method", "status", "reason", "code", "kind"]
-LABELS += ["queue", "version", "python", "le"]
+LABELS += ["queue", "version", "python", "what", "le"]
 NOTHING = Tally(ended={}, waited={}, ran={}, swept={})
 HOSTILE = ['quote" and \\', "two\nlines", "\ud800", "é", "", "x" * 10_000]
 
@@ -67,8 +68,14 @@ class Told:
         self._runners = runners
         self.errors = {}
         self.asked = []
+        self.mismatches = Mismatches()
         self.metrics = Metrics(
-            Facts(info=self.info, tally=self.tally, runners=self.runners)
+            Facts(
+                info=self.info,
+                tally=self.tally,
+                runners=self.runners,
+                mismatches=self.mismatches.counts,
+            )
         )
 
     def info(self):
@@ -116,6 +123,14 @@ class Told:
 @pytest.fixture
 def tell():
     return Told
+
+
+def test_what_no_runner_signed_is_shown_by_where_it_stands(tell):
+    told = tell()
+    assert told.samples("horus_receipt_mismatch_total") == {("record",): 0, ("log",): 0}
+    told.mismatches.note("a" * 64, Place.LOG)
+    told.errors["tally"] = UnavailableError("away")
+    assert told.samples("horus_receipt_mismatch_total") == {("record",): 0, ("log",): 1}
 
 
 # --- the deployment's numbers --------------------------------------------------------

@@ -23,7 +23,8 @@ from horus_celery.errors import (
 from horus_celery.lifecycle import Event, Status
 from horus_celery.record import Change
 from horus_celery.store.base import Filter, Stream
-from horus_celery.supervisor import MAX_TAIL, Limits
+from horus_celery.supervisor import Limits
+from horus_celery.wholelog import MAX_TAIL
 
 AT_ONCE = timedelta(0)
 LONG = timedelta(seconds=30)
@@ -253,6 +254,22 @@ class TestProof:
         envelope = world.supervisor.receipt(record.summary.id)
         assert envelope is not None
         assert json.loads(envelope.body)["job"] == record.summary.digest
+
+    def test_of_a_job_that_was_refused_when_it_came_again_the_last_is_given(
+        self, world
+    ):
+        envelope = world.envelope()
+        for event, reason in ((Event.COMPLETED, None), (Event.REFUSED, "claim.replay")):
+            record = world.supervisor.create_and_queue(
+                envelope, priority=4, not_before=None
+            )
+            if event is Event.COMPLETED:
+                world.claim(record)
+            world.settle(record, event=event, reason=reason)
+            world.store.retire(record.summary.digest)
+        given = world.supervisor.receipt(record.summary.id)
+        assert given is not None
+        assert json.loads(given.body)["reason"] == "claim.replay"
 
     def test_what_is_no_receipt_is_not_given_as_one(self, world):
         record = world.claim(world.submit())
