@@ -358,10 +358,16 @@ os.register_at_fork(after_in_child=_forget_inherited)
 def _require_startable(db: sqlite3.Connection, digest: str, expires_at: int) -> None:
     if expires_at <= _number(db, "floor"):
         raise ClaimError(
-            "claim.floor", "the job is as old as entries that this node dropped"
+            "claim.floor",
+            "the job is as old as entries that this node dropped",
+            digest=digest,
         )
     if db.execute("SELECT 1 FROM stopped WHERE digest = ?", (digest,)).fetchone():
-        raise ClaimError("claim.stopped", "the job was stopped and never starts again")
+        raise ClaimError(
+            "claim.stopped",
+            "the job was stopped and never starts again",
+            digest=digest,
+        )
 
 
 def _require_same_digest(
@@ -373,7 +379,9 @@ def _require_same_digest(
     ).fetchone()
     if other:
         raise ClaimError(
-            "claim.id_conflict", "another job of that context has already this id"
+            "claim.id_conflict",
+            "another job of that context has already this id",
+            digest=digest,
         )
 
 
@@ -392,7 +400,9 @@ def _starts_after_the_last(db: sqlite3.Connection, digest: str, attempts: int) -
         )
     if starts >= attempts:
         raise ClaimError(
-            "claim.replay", f"the job was already started {starts} of {attempts} times"
+            "claim.replay",
+            f"the job was already started {starts} of {attempts} times",
+            digest=digest,
         )
     return int(starts)
 

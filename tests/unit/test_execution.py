@@ -25,6 +25,7 @@ from horus_celery.execution import (
 from horus_celery.instants import to_ms
 from horus_celery.journal import Journal, process_mark
 from horus_celery.lifecycle import Event, Status
+from horus_celery.proof import prove
 from horus_celery.record import LEASE, Change
 from horus_celery.statements import canonical, dsse
 from horus_celery.statements.job import InputRef, make_job
@@ -419,6 +420,12 @@ def test_a_job_is_started_no_more_often_than_it_allows(world):
 
 def test_what_the_journal_knows_counts_when_the_store_has_forgotten(world):
     record = world.ring(world.queue())
+    assert again(world, record).reason == "claim.replay"
+    assert len(world.executor.ran) == 1
+
+
+def again(world, record):
+    """Record a job once more, as if the store had never had it."""
     world.store.delete(record.summary.digest)
     world.store.add(
         record.summary,
@@ -428,7 +435,25 @@ def test_what_the_journal_knows_counts_when_the_store_has_forgotten(world):
         not_before=None,
         queue="python",
     )
-    assert world.ring(record).reason == "claim.replay"
+    return world.ring(record)
+
+
+def test_the_receipt_of_a_claim_that_is_refused_is_about_its_job(world):
+    record = world.ring(world.queue())
+    refused = again(world, record)
+    receipt = world.receipt(refused)
+    assert (receipt.job, receipt.reason) == (record.summary.digest, "claim.replay")
+    shown = prove(refused, world.bundle.current()).record
+    assert (shown.status, shown.reason) == (Status.REJECTED, "claim.replay")
+
+
+def test_a_clock_that_is_set_back_a_day_brings_nothing_back(world):
+    record = world.ring(world.queue())
+    set_back = world.clock.at
+    world.clock.advance(days=3)
+    world.journal.sweep(world.clock.at)
+    world.clock.at = set_back
+    assert again(world, record).reason == "claim.floor"
     assert len(world.executor.ran) == 1
 
 
