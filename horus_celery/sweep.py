@@ -22,7 +22,7 @@ from horus_celery.errors import (
     UnavailableError,
 )
 from horus_celery.lifecycle import Event, Status
-from horus_celery.record import LEASE, Change, Record
+from horus_celery.record import LEASE, Change, Record, after_death
 from horus_celery.store.base import Bell, RecordStore, bell_of
 from horus_celery.store.keys import step
 
@@ -166,7 +166,7 @@ class Sweep:
             record = self._store.get(digest)
         except NotFoundError:
             return None
-        return self._apply(digest, _after_death(record, now))
+        return self._apply(digest, after_death(record, now))
 
     def _expire(self, turn: _Turn) -> None:
         change = Change(event=Event.FAILED, at=turn.now, reason="expired")
@@ -345,17 +345,3 @@ def _is_lost(bell: Bell, front: Front | None) -> bool:
     if front.rung_at is None or bell.rung_at is None:
         return False
     return front.rung_at - bell.rung_at > GRACE
-
-
-def _after_death(record: Record, now: datetime) -> Change:
-    """Return what becomes of a record whose runner died."""
-    if record.status is Status.STOPPING:
-        return Change(event=Event.STOPPED, at=now, if_attempt=record.attempt)
-    may_start_again = (
-        record.attempt < record.summary.attempts and now < record.summary.expires_at
-    )
-    if may_start_again:
-        return Change(event=Event.REQUEUED, at=now, if_attempt=record.attempt)
-    return Change(
-        event=Event.FAILED, at=now, reason="worker_lost", if_attempt=record.attempt
-    )
