@@ -134,7 +134,7 @@ class _Screened(kombu_redis.Channel):
         for key in spoilt - self._spoilt:
             _logger.error("runner degraded", detail=damaged(key).detail)
         if self._spoilt and not spoilt:
-            _logger.info("runner no longer degraded")
+            _logger.warning("runner no longer degraded")
         self._spoilt = frozenset(spoilt)
         self._look_at = time.monotonic() + _LOOK_AGAIN.total_seconds()
 

@@ -268,7 +268,7 @@ class Keeper:
             self._is_degraded = True
         else:
             if self._is_degraded:
-                _logger.info("runner no longer degraded")
+                _logger.warning("runner no longer degraded")
             self._is_degraded = False
         return not self._is_degraded
 

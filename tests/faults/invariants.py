@@ -19,7 +19,7 @@ from typing import Final, TypeAlias
 
 import psutil
 
-from horus_celery.errors import HorusError
+from horus_celery.errors import DamagedError, NotFoundError
 from horus_celery.lifecycle import TERMINAL, Status
 from horus_celery.proof import MISMATCH
 from horus_celery.record import Record
@@ -244,12 +244,16 @@ class Callers:
                 left += 1
         return not left
 
+    def undelivered(self) -> int:
+        """Return how many receipts wait for the store."""
+        return _journal(self.deployment.state.journal)[2]
+
     def look(self) -> Seen:
         """Return everything that there is to be seen now."""
         deployment = self.deployment
         records, shown = {}, {}
         for job in self.accepted.values():
-            with suppress(HorusError):
+            with suppress(NotFoundError, DamagedError):
                 records[job.digest] = deployment.store.get(job.digest)
                 shown[job.digest] = deployment.supervisor.get(job.digest).record
         starts, receipts, undelivered = _journal(deployment.state.journal)
