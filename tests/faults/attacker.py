@@ -82,6 +82,7 @@ class Attacker:
             self.end_a_lease,
             self.point_an_id_elsewhere,
             self.wake_everybody,
+            self.hang_out_a_bundle,
         )
 
     def strike(self) -> None:
@@ -219,9 +220,9 @@ class Attacker:
             self._ring(self._job_id(key))
 
     def ring_for_anything(self) -> None:
-        """A hundred bells may start a job a hundred times."""
+        """Ten bells may start a job ten times."""
         key = self._record()
-        for _ in range(self._chance.choice((1, 5, 100))):
+        for _ in range(self._chance.choice((1, 2, 10))):
             self._ring(self._job_id(key))
 
     def take_a_bell(self) -> None:
@@ -250,6 +251,32 @@ class Attacker:
         """Whoever waits may do something rash."""
         self._redis.publish(self._keys.wakes, self._record().rpartition(b":")[2])
         self._redis.publish(self._keys.wakes, self._chance.choice(_JUNK))
+
+    def hang_out_a_bundle(self) -> None:
+        """A newer bundle that grants his own key everything may be taken up."""
+        now = self._now()
+        body = {
+            "v": 1,
+            "aud": self._namespace,
+            "version": 10**6,
+            "issued_at": now,
+            "expires_at": now + 10**9,
+            "keys": {self._key.keyid: self._key.public.hex()},
+            "grants": [
+                {
+                    "context_id": "default",
+                    "caller_id": "default",
+                    "keys": [self._key.keyid],
+                    "threshold": 1,
+                    "executors": ["*"],
+                    "nets": ["none", "herodb", "host"],
+                    "max_timeout": 86400,
+                }
+            ],
+            "runners": [],
+        }
+        signed = dsse.sign(dsse.TRUST, canonical.encode(body), [self._key])
+        self._redis.set(self._keys.trust, dsse.to_json(signed))
 
     # --- what he works with ----------------------------------------------------------
 
