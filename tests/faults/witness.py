@@ -71,7 +71,9 @@ class Witness:
         """Return all runs so far, in the order in which they began."""
         path = self._folder / "witness"
         text = path.read_text() if path.exists() else ""
-        return tuple(_runs(json.loads(line) for line in text.splitlines()))
+        # The last line may just be being written.
+        whole, _, _ = text.rpartition("\n")
+        return tuple(_runs(map(json.loads, whole.splitlines())))
 
 
 def mark_of(payload: str) -> str:
