@@ -11,13 +11,15 @@ import base64
 import hashlib
 import json
 import re
+import time
 from collections import deque
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field, replace
-from datetime import datetime
+from datetime import datetime, timedelta
 from functools import partial
 from pathlib import Path
-from typing import Any, Final, Protocol, TypeAlias
+from typing import Any, Final, Protocol, TypeAlias, TypeVar
 
 import structlog
 from pydantic import SecretBytes
@@ -37,10 +39,16 @@ from horus_celery.errors import (
     UnavailableError,
 )
 from horus_celery.instants import from_ms, to_ms
-from horus_celery.journal import AlreadyRunning, Entry, Journal, process_mark
+from horus_celery.journal import (
+    AlreadyRunning,
+    Entry,
+    Journal,
+    Orphan,
+    process_mark,
+)
 from horus_celery.lifecycle import TERMINAL, Event, Status, advance
 from horus_celery.node_secrets import NodeSecrets
-from horus_celery.record import LEASE, Change, Record
+from horus_celery.record import LEASE, Change, Record, after_death
 from horus_celery.statements import dsse
 from horus_celery.statements.job import Job
 from horus_celery.statements.keys import KeyPair
@@ -57,9 +65,12 @@ GIVEN_UP: Final = "worker_lost"
 #: What a digest is taken over when there are no signed bytes to be found.
 _UNREADABLE: Final = b"horus-unreadable-v1\0"
 _NOTHING: Final = OutputDigest.of(b"")
+#: How long after the journal could not be written it is tried again.
+_RETRY: Final = timedelta(seconds=1)
 #: How many lines of a log are read at once.
 _LOG_PAGE: Final = 1000
 _LINE: Final = re.compile(rb"[^\n]*\n|[^\n]+")
+_T = TypeVar("_T")
 #: A chunk as the log shows it: time, stream, text.
 _Shown: TypeAlias = tuple[int, Stream, str]
 
@@ -220,6 +231,29 @@ def deliver(node: Node) -> None:
         raise damage
 
 
+def give_up(node: Node, dispatcher: Dispatcher) -> int:
+    """Say what this runner's dead processes left unsettled, and return how many.
+
+    The end of a lease would say it, too, some time later. Nothing of those jobs may
+    run any more.
+
+    Raises:
+        UnavailableError: if the store does not answer; the next call goes on.
+    """
+    count = 0
+    for orphan in node.journal.orphans():
+        # What is damaged is left to the end of its lease.
+        with suppress(DamagedError):
+            record = _held(orphan, node)
+            if record is not None and record.ran_on != node.name:
+                continue  # another runner of this node says it
+            if record is not None:
+                _give_up(record, node, dispatcher)
+                count += 1
+            node.journal.ended(orphan)
+    return count
+
+
 def own_entry(node: Node) -> RunnerEntry:
     """Return what the trust bundle says about this runner.
 
@@ -228,6 +262,24 @@ def own_entry(node: Node) -> RunnerEntry:
     """
     trust = node.trust.current()
     return _entry(trust, node)
+
+
+def _held(orphan: Orphan, node: Node) -> Record | None:
+    """Return the record that this very start holds still, if there is one."""
+    try:
+        record = node.store.get(orphan.digest)
+    except NotFoundError:
+        return None
+    is_it = record.is_held and record.started_at == orphan.started_at
+    return record if is_it else None
+
+
+def _give_up(record: Record, node: Node, dispatcher: Dispatcher) -> None:
+    change = after_death(record, node.clock.now())
+    _apply(record.summary.digest, change, node)
+    if change.event is Event.REQUEUED:
+        queue = record.queue or record.summary.executor
+        dispatcher.ring(record.summary.id, queue, record.priority)
 
 
 def _find(job_id: str, node: Node) -> Record | None:
@@ -296,7 +348,7 @@ def _claim(record: Record, node: Node) -> Assignment | None:
     try:
         node.store.apply(admitted.digest, change)
     except (IllegalTransition, NotFoundError):
-        node.journal.release(admitted.digest, start)
+        _until_written(partial(node.journal.release, admitted.digest, start))
         return None
     except ClaimError:
         # The store knows of a stop that this node has not heard of.
@@ -305,7 +357,7 @@ def _claim(record: Record, node: Node) -> Assignment | None:
         raise
     except UnavailableError:
         # Nothing has started. If the claim did reach the store, its lease will end.
-        node.journal.release(admitted.digest, start)
+        _until_written(partial(node.journal.release, admitted.digest, start))
         raise
     return Assignment(
         job=job,
@@ -455,8 +507,10 @@ def _settle(assignment: Assignment, outcome: Outcome, node: Node) -> None:
     The store may be away: then the outbox of the journal has it.
     """
     job = assignment.job
+    keep = partial(_keep_lease, assignment, node)
     if outcome.event is Event.STOPPED:
-        node.journal.stop(assignment.digest, job.expires_at)
+        stop = partial(node.journal.stop, assignment.digest, job.expires_at)
+        _until_written(stop, meanwhile=keep)
     _conclude(
         _Conclusion(
             digest=assignment.digest,
@@ -469,7 +523,36 @@ def _settle(assignment: Assignment, outcome: Outcome, node: Node) -> None:
             inputs=assignment.inputs,
         ),
         node,
+        meanwhile=keep,
     )
+
+
+def _keep_lease(assignment: Assignment, node: Node) -> None:
+    until = node.clock.now() + LEASE
+    with suppress(UnavailableError, NotFoundError, IllegalTransition):
+        node.store.renew(
+            assignment.digest, attempt=assignment.attempt, lease_until=until
+        )
+
+
+def _until_written(
+    write: Callable[[], _T], *, meanwhile: Callable[[], None] = lambda: None
+) -> _T:
+    """Write into the journal, as soon as it can be written, what must not be forgotten.
+
+    Nothing else starts in this process meanwhile, and nothing else could be claimed.
+    """
+    is_told = False
+    while True:
+        try:
+            return write()
+        except UnavailableError as error:
+            if not is_told:
+                _logger.error("runner degraded", detail=error.detail)  # noqa: TRY400 - it is ours
+            is_told = True
+        meanwhile()
+        # A disk tells nobody that it has room again.
+        time.sleep(_RETRY.total_seconds())
 
 
 def _refuse(record: Record, refusal: RefusedError, node: Node) -> None:
@@ -517,8 +600,12 @@ class _Conclusion:
     if_attempt: int | None = None
 
 
-def _conclude(end: _Conclusion, node: Node) -> None:
-    entry = node.journal.settle(
+def _conclude(
+    end: _Conclusion, node: Node, *, meanwhile: Callable[[], None] | None = None
+) -> None:
+    """Settle an end, at once or (with something to do `meanwhile`) when it can be."""
+    settle = partial(
+        node.journal.settle,
         runner=node.name,
         make=lambda seq, prev: dsse.to_json(
             dsse.sign(dsse.RECEIPT, _receipt(end, node, seq, prev).body(), [node.key])
@@ -526,6 +613,10 @@ def _conclude(end: _Conclusion, node: Node) -> None:
         digest=end.digest,
         attempt=end.start,
         outcome=_outcome_to_json(end),
+    )
+    # A refusal comes again with the next bell.
+    entry = (
+        settle() if meanwhile is None else _until_written(settle, meanwhile=meanwhile)
     )
     if end.outcome.unsent is not None:
         # Left to `deliver`, because a log has one writer at a time.

@@ -78,6 +78,11 @@ CREATE TABLE numbers (
 ) WITHOUT ROWID;
 """
 
+#: Few of many starts run: those are looked at every two seconds.
+_RUNNING: Final = (
+    "CREATE INDEX IF NOT EXISTS running ON claims (digest) WHERE pid IS NOT NULL"
+)
+
 
 class AlreadyRunning(Exception):
     """The latest attempt has not ended and its process is alive; no refusal."""
@@ -92,6 +97,16 @@ class ProcessMark:
     started: int
     #: The id of the machine's start.
     boot: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Orphan:
+    """A start that nobody settled, whose process is dead."""
+
+    digest: str
+    #: The number of the start.
+    attempt: int
+    started_at: datetime
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -187,6 +202,39 @@ class Journal:
                 (digest, attempt),
             )
 
+    def orphans(self) -> list[Orphan]:
+        """Return the starts that ended with their process, and were not `ended`."""
+        with self._open() as db:
+            rows = db.execute(
+                "SELECT digest, starts, started_at, pid, pid_started, boot FROM claims"
+                " WHERE pid IS NOT NULL"
+            ).fetchall()
+        return [
+            Orphan(digest=digest, attempt=starts, started_at=from_ms(started_at))
+            for digest, starts, started_at, *mark in rows
+            if not _is_running(*mark)
+        ]
+
+    def ended(self, orphan: Orphan) -> None:
+        """Note that a start of a dead process was given up."""
+        with self._transaction() as db:
+            db.execute(
+                "UPDATE claims SET pid = NULL WHERE digest = ? AND starts = ?",
+                (orphan.digest, orphan.attempt),
+            )
+
+    def touch(self) -> None:
+        """Write what means nothing, to see whether it can be written.
+
+        Raises:
+            UnavailableError: if nothing would start now.
+        """
+        with self._relaxed() as db:
+            db.execute(
+                "INSERT INTO numbers VALUES ('touched', 1) ON CONFLICT (name)"
+                " DO UPDATE SET value = 1 - value"
+            )
+
     def stop(self, digest: str, expires_at: datetime) -> None:
         """See to it that a job never starts here again; doing so twice is fine."""
         self.stop_all([digest], expires_at)
@@ -255,16 +303,12 @@ class Journal:
 
     def delivered(self, runner: str, seq: int) -> None:
         """Note that the store has a receipt."""
-        with self._open() as db:
-            # Not worth waiting for the disk: a forgotten delivery is made again.
-            db.execute("PRAGMA synchronous = NORMAL")
-            try:
-                db.execute(
-                    "UPDATE receipts SET outcome = NULL WHERE runner = ? AND seq = ?",
-                    (runner, seq),
-                )
-            finally:
-                db.execute("PRAGMA synchronous = FULL")
+        # A forgotten delivery is made again.
+        with self._relaxed() as db:
+            db.execute(
+                "UPDATE receipts SET outcome = NULL WHERE runner = ? AND seq = ?",
+                (runner, seq),
+            )
 
     def highest_trust_version(self) -> int:
         """Return the highest version of a trust bundle that was remembered, or 0."""
@@ -325,6 +369,16 @@ class Journal:
                 if db.in_transaction:
                     db.execute("ROLLBACK")
                 raise
+
+    @contextlib.contextmanager
+    def _relaxed(self) -> Iterator[sqlite3.Connection]:
+        """For one statement that is not worth waiting for the disk."""
+        with self._open() as db:
+            db.execute("PRAGMA synchronous = NORMAL")
+            try:
+                yield db
+            finally:
+                db.execute("PRAGMA synchronous = FULL")
 
     @contextlib.contextmanager
     def _open(self) -> Iterator[sqlite3.Connection]:
@@ -555,7 +609,10 @@ def _prepare(db: sqlite3.Connection, path: str) -> None:
                 db.execute(statement)
             db.execute(f"PRAGMA user_version = {_FORMAT}")
         db.execute("COMMIT")
-    if _format(db) != _FORMAT:
+    if _format(db) == _FORMAT:
+        # Journals of before it are of the same format.
+        db.execute(_RUNNING)
+    else:
         raise ConfigurationError(
             f"the journal {path} was written by another version of Horus"
         )

@@ -110,6 +110,20 @@ LEASE: Final = timedelta(seconds=15)
 LEASE_BEAT: Final = timedelta(seconds=5)
 
 
+def after_death(record: Record, now: datetime) -> Change:
+    """Return what becomes of a held record whose runner died."""
+    if record.status is Status.STOPPING:
+        return Change(event=Event.STOPPED, at=now, if_attempt=record.attempt)
+    may_start_again = (
+        record.attempt < record.summary.attempts and now < record.summary.expires_at
+    )
+    if may_start_again:
+        return Change(event=Event.REQUEUED, at=now, if_attempt=record.attempt)
+    return Change(
+        event=Event.FAILED, at=now, reason="worker_lost", if_attempt=record.attempt
+    )
+
+
 def status_to_wire(record: Record) -> dict[str, str | int | None]:
     """Write the status object of protocol section 7: times in ms since the epoch."""
     return {

@@ -9,8 +9,13 @@ from constants. What is refused is dropped, counted, and never put back.
 from __future__ import annotations
 
 import json
+import time
 from base64 import b64decode, b64encode
 from collections import Counter
+from collections.abc import Iterable
+from datetime import timedelta
+from itertools import product
+from queue import Empty
 from typing import Any, Final, cast
 from uuid import uuid4
 
@@ -24,6 +29,7 @@ from redis.backoff import NoBackoff
 from redis.retry import Retry
 
 from horus_celery.dispatch import JOB_ID, TASK
+from horus_celery.store.connection import damaged
 
 _logger: Final = structlog.get_logger(__name__)
 
@@ -34,6 +40,10 @@ _LOGGED: Final = 10
 _LOGGED_THEN: Final = 1000
 #: The commands by which the transport takes items out of a queue.
 _POPS: Final = frozenset({"BRPOP", "RPOP"})
+#: What the place of a queue may hold.
+_LISTS: Final = frozenset({b"list", b"none"})
+#: How soon another look is taken at what was no list.
+_LOOK_AGAIN: Final = timedelta(seconds=1)
 _EMBED: Final = {"callbacks": None, "errbacks": None, "chain": None, "chord": None}
 
 
@@ -78,6 +88,10 @@ class _Screened(kombu_redis.Channel):
     # and nothing is dumped to a file when Redis is away.
     do_restore = False
 
+    #: Lists of ours in whose place something else stands, and when to look again.
+    _spoilt: frozenset[str] = frozenset()
+    _look_at = 0.0
+
     def _get_client(self) -> type[redis.Redis]:
         # It refuses a version of redis-py that kombu does not know.
         super()._get_client()  # type: ignore[no-untyped-call]  # so is kombu
@@ -85,6 +99,44 @@ class _Screened(kombu_redis.Channel):
 
     def _restore(self, message: object, leftmost: bool = False) -> None:  # noqa: FBT001, FBT002 - kombu's
         pass
+
+    def _brpop_start(self, timeout: float | None = None) -> None:
+        # One list that is none would keep every other from being read.
+        if self._spoilt and time.monotonic() >= self._look_at:
+            self._look(self._spoilt)
+        names = self._queue_cycle.consume(len(self.active_queues))
+        keys = [key for key in self._lists(names) if key not in self._spoilt]
+        if not keys:
+            return
+        connection = self._in_poll = self.client.connection
+        self._brpop_sent_at = time.monotonic()  # type: ignore[assignment]  # None at first
+        connection.send_command("BRPOP", *keys, timeout or self.brpop_timeout)
+
+    def _brpop_read(self, **options: object) -> object:
+        try:
+            return super()._brpop_read(**options)  # type: ignore[no-untyped-call]  # so is kombu
+        except redis.ResponseError as error:
+            if not str(error).startswith("WRONGTYPE"):
+                raise
+        self._look(self._lists(self.active_queues))
+        raise Empty
+
+    def _lists(self, names: Iterable[str]) -> list[str]:
+        list_of = self._q_for_pri
+        return [
+            list_of(name, step)  # type: ignore[no-untyped-call]  # so is kombu
+            for step, name in product(self.priority_steps, names)
+        ]
+
+    def _look(self, keys: Iterable[str]) -> None:
+        """Find out which of these lists are none, and say so if it is news."""
+        spoilt = {key for key in keys if self.client.type(key) not in _LISTS}
+        for key in spoilt - self._spoilt:
+            _logger.error("runner degraded", detail=damaged(key).detail)
+        if self._spoilt and not spoilt:
+            _logger.warning("runner no longer degraded")
+        self._spoilt = frozenset(spoilt)
+        self._look_at = time.monotonic() + _LOOK_AGAIN.total_seconds()
 
 
 class ScreeningChannel(_Screened):

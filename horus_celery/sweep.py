@@ -22,8 +22,8 @@ from horus_celery.errors import (
     UnavailableError,
 )
 from horus_celery.lifecycle import Event, Status
-from horus_celery.record import LEASE, Change, Record
-from horus_celery.store.base import Bell, RecordStore, bell_of
+from horus_celery.record import LEASE, Change, Record, after_death
+from horus_celery.store.base import CLOCK_SKEW, Bell, RecordStore, bell_of
 from horus_celery.store.keys import step
 
 #: A bell this young may still be on its way from the queue to its runner.
@@ -166,7 +166,7 @@ class Sweep:
             record = self._store.get(digest)
         except NotFoundError:
             return None
-        return self._apply(digest, _after_death(record, now))
+        return self._apply(digest, after_death(record, now))
 
     def _expire(self, turn: _Turn) -> None:
         change = Change(event=Event.FAILED, at=turn.now, reason="expired")
@@ -204,8 +204,15 @@ class Sweep:
 
     def _ring_again(self, turn: _Turn) -> None:
         for _ in range(_PAGES):
-            silent = self._store.silent(before=turn.now - GRACE, limit=_PAGE)
+            latest = turn.now + CLOCK_SKEW
+            silent = self._store.silent(
+                before=turn.now - GRACE, after=latest, limit=_PAGE
+            )
             rung = 0
+            for bell in silent:
+                if bell.rung_at is not None and bell.rung_at > latest:
+                    note = partial(self._note, bell, turn.now)
+                    turn.may("note the time of one", note)
             for bell in self._lost(silent, turn):
                 rung += turn.may("ring one again", partial(self._ring, bell, turn.now))
             turn.done["rung_again"] += rung
@@ -224,7 +231,7 @@ class Sweep:
             lost.extend(
                 bell
                 for bell in bells
-                if _is_lost(bell, front) or self._is_stranded(bell, turn.now)
+                if _is_lost(bell, front, turn.now) or self._is_stranded(bell, turn.now)
             )
 
         for queue, bells in queues.items():
@@ -235,6 +242,10 @@ class Sweep:
         """Whether it waits in a queue that its runners do not serve any more."""
         has_waited = bell.rung_at is not None and now - bell.rung_at > SETTLED
         return has_waited and self._route(bell) != bell.queue
+
+    def _note(self, bell: Bell, now: datetime) -> None:
+        """Let a bell count as rung now that a clock rang which was ahead."""
+        self._store.rung(bell.digest, at=now, queue=bell.queue)
 
     def _ring(self, bell: Bell, now: datetime) -> None:
         # Noted first: what is rung and cannot be noted would be rung every second.
@@ -334,7 +345,7 @@ class SweepThread:
                     _logger.info("swept", report=report)
 
 
-def _is_lost(bell: Bell, front: Front | None) -> bool:
+def _is_lost(bell: Bell, front: Front | None, now: datetime) -> bool:
     """Whether the queue shows that this bell was taken from it and came to nothing.
 
     A queue is taken from its front. So while an older or equally old message waits
@@ -344,18 +355,6 @@ def _is_lost(bell: Bell, front: Front | None) -> bool:
         return True
     if front.rung_at is None or bell.rung_at is None:
         return False
+    if front.rung_at > now + CLOCK_SKEW:
+        return False  # a clock that was ahead says nothing of what stands behind
     return front.rung_at - bell.rung_at > GRACE
-
-
-def _after_death(record: Record, now: datetime) -> Change:
-    """Return what becomes of a record whose runner died."""
-    if record.status is Status.STOPPING:
-        return Change(event=Event.STOPPED, at=now, if_attempt=record.attempt)
-    may_start_again = (
-        record.attempt < record.summary.attempts and now < record.summary.expires_at
-    )
-    if may_start_again:
-        return Change(event=Event.REQUEUED, at=now, if_attempt=record.attempt)
-    return Change(
-        event=Event.FAILED, at=now, reason="worker_lost", if_attempt=record.attempt
-    )

@@ -29,6 +29,7 @@ from kombu.entity import Queue
 
 from horus_celery import diary, screening, wiring
 from horus_celery.celery import app
+from horus_celery.clock import Steadiness
 from horus_celery.dispatch import TASK
 from horus_celery.errors import ConfigurationError, HorusError, UnavailableError
 from horus_celery.execution import (
@@ -36,6 +37,7 @@ from horus_celery.execution import (
     Node,
     deliver,
     execute,
+    give_up,
     own_entry,
     ring_again,
 )
@@ -58,7 +60,8 @@ _logger: Final = structlog.get_logger(__name__)
 
 #: What a worker is called that was given no name.
 _NAMELESS: Final = "celery"
-#: How often what expired leaves the journal.
+#: How often what expired leaves the journal, and how long the clock must have gone on
+#: before: entries that a clock of next year drops would refuse the jobs of this year.
 _JOURNAL_SWEEP: Final = timedelta(hours=1)
 #: How often the other nodes are asked for a newer trust bundle.
 _TRUST_ROUND: Final = timedelta(seconds=20)
@@ -207,8 +210,10 @@ class Keeper:
         self._serve: Callable[[Sequence[str]], None] = _serve_nothing_more
         self._queues: tuple[str, ...] = ()
         self._trust_post = wiring.make_trust_post(runner.settings)
+        self._dispatcher = wiring.make_dispatcher(runner.settings)
         self._asked_at: datetime | None = None
-        self._swept_at: datetime | None = None
+        self._steadiness = Steadiness(self._node.clock)
+        self._is_degraded = False
         #: The children that a signal had stopped at the last look.
         self._stopped: frozenset[int] = frozenset()
         self._ended = threading.Event()
@@ -236,7 +241,7 @@ class Keeper:
                 " lies, or set the clock if it is wrong"
             )
         # Written, not only read: a journal that cannot be written starts nothing.
-        self._sweep_journal()
+        self._node.journal.touch()
         self._tidy_rooms()
 
     def queues(self) -> tuple[str, ...]:
@@ -273,11 +278,24 @@ class Keeper:
         self._sweep.close()
         self._say(Phase.STOPPED)
 
+    def _may_start(self) -> bool:
+        """Whether the journal can be written; it is said when that changes."""
+        try:
+            self._node.journal.touch()
+        except UnavailableError as error:
+            if not self._is_degraded:
+                _logger.error("runner degraded", detail=error.detail)  # noqa: TRY400 - it is ours
+            self._is_degraded = True
+        else:
+            if self._is_degraded:
+                _logger.warning("runner no longer degraded")
+            self._is_degraded = False
+        return not self._is_degraded
+
     def _sweep_journal(self) -> None:
-        now = self._node.clock.now()
-        if self._swept_at is None or now - self._swept_at >= _JOURNAL_SWEEP:
-            self._node.journal.sweep(now)
-            self._swept_at = now
+        if self._steadiness.lasts() >= _JOURNAL_SWEEP:
+            self._node.journal.sweep(self._node.clock.now())
+            self._steadiness.begin_anew()
 
     def _tidy_rooms(self) -> int:
         """Remove what was left behind, and return how many processes that ended.
@@ -314,14 +332,18 @@ class Keeper:
         if killed := tree.kill_strays() + self._tidy_rooms():
             _logger.warning("processes of a lost job ended", count=killed)
         self._wake_children()
-        self._sweep_journal()
+        may_start = self._may_start()
+        if may_start:
+            self._sweep_journal()
         self._follow_trust()
-        self._beat(Phase.RUNNING)
+        self._beat(Phase.RUNNING if may_start else Phase.STARTING)
         try:
             self._stops.take_over(at=self._node.clock.now())
         finally:
             # Neither waits for the other: one of them may be damaged in Redis for long.
             deliver(self._node)
+        if count := give_up(self._node, self._dispatcher):
+            _logger.warning("jobs of dead processes given up", count=count)
 
     def _wake_children(self) -> None:
         """Let nobody stop a child for good: while it stands still, no timeout counts.

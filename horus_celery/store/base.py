@@ -61,6 +61,8 @@ def bell_of(record: Record, *, rung_at: datetime | None) -> Bell:
     )
 
 
+#: How far the clocks of a deployment may be apart.
+CLOCK_SKEW: Final = timedelta(minutes=5)
 #: How long after a job has expired a store keeps that it was stopped.
 STOP_KEPT: Final = timedelta(days=1)
 
@@ -313,7 +315,11 @@ class RecordStore(Protocol):
         ...
 
     def abandoned(self, *, at: datetime, limit: int) -> tuple[str, ...]:
-        """Return digests of held records whose lease ended before `at`."""
+        """Return digests of held records whose lease ended before `at`.
+
+        A lease that ends more than `CLOCK_SKEW` after the usual one, which the clock
+        of its runner must have been ahead for, becomes a usual one from `at` on.
+        """
         ...
 
     def expired(self, *, at: datetime, limit: int) -> tuple[str, ...]:
@@ -334,8 +340,13 @@ class RecordStore(Protocol):
         """
         ...
 
-    def silent(self, *, before: datetime, limit: int) -> tuple[Bell, ...]:
+    def silent(
+        self, *, before: datetime, limit: int, after: datetime | None = None
+    ) -> tuple[Bell, ...]:
         """Return queued records that were not rung since that moment.
+
+        With `after` also those that were rung after that moment, as a clock said that
+        was ahead.
 
         Also those queued before it whose ring was never noted, but not those that wait
         for their `not_before`. Up to `limit` of each queue and step of priority (fewer,

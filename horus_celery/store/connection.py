@@ -119,15 +119,17 @@ def broker(redis_url: str) -> Broker:
         ConfigurationError: as `connect`.
     """
     address = _usable(redis_url)
-    options: dict[str, Any] = {}
+    # What is cut off answers nothing, and nobody says so: without these a worker would
+    # wait for it as long as it lives.
+    options: dict[str, Any] = {
+        "socket_timeout": _BROKER_TIMEOUT,
+        "health_check_interval": _BROKER_TIMEOUT,
+    }
     if address.path is None:
         options["socket_connect_timeout"] = _BROKER_TIMEOUT
     if address.service is not None:
         options["master_name"] = address.service
         options["sentinel_kwargs"] = _sentinel_arguments(address)
-        # A master that is cut off answers nothing; the next one waits.
-        options["socket_timeout"] = _BROKER_TIMEOUT
-        options["health_check_interval"] = _BROKER_TIMEOUT
     return Broker(
         url=";".join(_broker_urls(address)),
         tls=None if address.tls is None else _tls_arguments(address.tls),

@@ -27,6 +27,7 @@ from horus_celery.lifecycle import TERMINAL, TRANSITIONS, Event, Status, advance
 from horus_celery.record import LEASE, Change, Record, Summary
 from horus_celery.store.base import (
     BUCKETS,
+    CLOCK_SKEW,
     MAX_LISTED,
     STOP_KEPT,
     Ahead,
@@ -420,6 +421,11 @@ class MemoryStore:
 
     def abandoned(self, *, at: datetime, limit: int) -> tuple[str, ...]:
         with self._answering():
+            usual = at + LEASE
+            for entry in self._entries.values():
+                until = entry.lease_until
+                if until is not None and until > usual + CLOCK_SKEW:
+                    entry.lease_until = usual
             late = sorted(
                 (entry.lease_until, digest)
                 for digest, entry in self._entries.items()
@@ -455,14 +461,18 @@ class MemoryStore:
                 entry.rung_at = _whole_ms(at)
                 entry.record = replace(entry.record, queue=queue)
 
-    def silent(self, *, before: datetime, limit: int) -> tuple[Bell, ...]:
+    def silent(
+        self, *, before: datetime, limit: int, after: datetime | None = None
+    ) -> tuple[Bell, ...]:
         with self._answering():
             rows: defaultdict[tuple[str, int], list[tuple[datetime, str]]]
             rows = defaultdict(list)
             for record in self._queued():
                 digest = record.summary.digest
                 rung_at = self._entries[digest].rung_at
-                if rung_at is not None and rung_at < before:
+                if rung_at is None:
+                    continue
+                if rung_at < before or (after is not None and rung_at > after):
                     row = rows[str(record.queue), step(record.priority)]
                     row.append((rung_at, digest))
             longest = sorted(

@@ -27,6 +27,7 @@ from horus_celery.instants import from_ms, to_ms
 from horus_celery.lifecycle import HELD, TERMINAL, Event, Status
 from horus_celery.record import LEASE, Change, Record, Summary
 from horus_celery.store.base import (
+    CLOCK_SKEW,
     MAX_LISTED,
     STOP_KEPT,
     Ahead,
@@ -266,8 +267,9 @@ class RedisStore:
         return Status(answer[1].decode())
 
     def abandoned(self, *, at: datetime, limit: int) -> tuple[str, ...]:
-        lease_until = to_ms(at + LEASE)
-        return _digests(self._run("abandoned", to_ms(at), limit, lease_until))
+        usual = at + LEASE
+        times = (to_ms(usual), to_ms(usual + CLOCK_SKEW))
+        return _digests(self._run("abandoned", to_ms(at), limit, *times))
 
     def expired(self, *, at: datetime, limit: int) -> tuple[str, ...]:
         return _digests(self._run("expired", to_ms(at), limit))
@@ -279,8 +281,11 @@ class RedisStore:
     def rung(self, digest: str, *, at: datetime, queue: str) -> None:
         self._run("rung", digest, to_ms(at), queue)
 
-    def silent(self, *, before: datetime, limit: int) -> tuple[Bell, ...]:
-        found = self._run("silent", to_ms(before), limit)
+    def silent(
+        self, *, before: datetime, limit: int, after: datetime | None = None
+    ) -> tuple[Bell, ...]:
+        latest = "+inf" if after is None else to_ms(after)
+        found = self._run("silent", to_ms(before), limit, latest)
         found.sort(key=lambda each: (int(each[1]), each[0]))
         return tuple(_bell(each, is_due=False) for each in found)
 

@@ -605,6 +605,26 @@ def test_a_held_record_is_abandoned_when_its_lease_ends(record, store, clock):
     assert store.abandoned(at=until + timedelta(milliseconds=1), limit=10) == (digest,)
 
 
+@pytest.mark.parametrize("ahead", [timedelta(hours=1), timedelta(days=3650)])
+def test_a_lease_of_a_clock_that_was_ahead_becomes_a_usual_one(
+    bring, store, clock, ahead
+):
+    digest = bring(Status.RUNNING).summary.digest
+    store.renew(digest, attempt=1, lease_until=clock.at + ahead)
+    assert store.abandoned(at=clock.at, limit=10) == ()
+    assert store.abandoned(at=clock.at + LEASE, limit=10) == ()
+    assert store.abandoned(at=clock.advance(seconds=16), limit=10) == (digest,)
+
+
+def test_a_lease_of_a_clock_that_is_only_a_little_ahead_is_left_alone(
+    bring, store, clock
+):
+    digest = bring(Status.RUNNING).summary.digest
+    store.renew(digest, attempt=1, lease_until=clock.at + timedelta(minutes=5))
+    assert store.abandoned(at=clock.at, limit=10) == ()
+    assert store.abandoned(at=clock.advance(minutes=4), limit=10) == ()
+
+
 def test_a_claim_without_a_lease_has_the_usual_one(bring, store, clock):
     digest = bring(Status.RUNNING).summary.digest
     assert store.abandoned(at=clock.at + LEASE, limit=10) == ()
@@ -934,6 +954,19 @@ def test_a_bell_ends_the_silence(record, store, clock):
     assert store.silent(before=rung_at, limit=10) == ()
     (bell,) = store.silent(before=clock.advance(seconds=1), limit=10)
     assert bell.rung_at == rung_at
+
+
+def test_what_a_clock_rang_that_was_ahead_is_silent_to_who_asks_for_it(
+    record, store, clock
+):
+    digests_of = [record().summary.digest for _ in range(3)]
+    for digest, days in zip(digests_of, (0, 1, 2), strict=True):
+        at = clock.at + timedelta(days=days)
+        store.rung(digest, at=at, queue="python")
+    latest = clock.at + timedelta(minutes=5)
+    assert store.silent(before=clock.at, limit=10) == ()
+    found = store.silent(before=clock.at, after=latest, limit=10)
+    assert digests(found) == digests_of[1:]
 
 
 def test_a_bell_says_what_decides_its_queue(record, store, clock):

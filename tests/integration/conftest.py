@@ -154,9 +154,9 @@ class Deployment:
         job = make_job(payload=payload, **{**usual, **facts})
         return dsse.to_wire(dsse.sign(dsse.JOB, job.body(), [self.key]))
 
-    def submit(self, payload, **facts):
+    def submit(self, payload, *, priority=4, **facts):
         return self.supervisor.create_and_queue(
-            self.envelope(payload, **facts), priority=4, not_before=None
+            self.envelope(payload, **facts), priority=priority, not_before=None
         )
 
     def over(self, record):

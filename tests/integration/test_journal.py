@@ -201,6 +201,20 @@ def test_a_start_of_a_process_that_was_killed_may_be_followed_by_another(journal
     assert journal.claim(**claim) == 2
 
 
+def test_starts_of_dead_processes_are_orphans_until_they_are_ended(journal):
+    dead = ProcessMark(pid=2**22 - 1, started=1, boot="another")
+    journal.claim(**job(1, process=dead, attempts=2))
+    journal.claim(**job(2, process=process_mark()))
+    journal.claim(**job(3, process=dead))
+    settle(journal, number=3)
+    (orphan,) = journal.orphans()
+    assert (orphan.digest, orphan.attempt) == (job(1)["digest"], 1)
+    assert orphan.started_at == NOW
+    journal.ended(orphan)
+    assert journal.orphans() == []
+    assert journal.claim(**job(1, process=dead, attempts=2)) == 2
+
+
 def test_a_dead_process_that_nobody_waited_for_counts_as_dead():
     process = subprocess.Popen(["sleep", "60"])  # noqa: S607 - any program will do
     mark = process_mark(process.pid)
@@ -582,8 +596,11 @@ def test_a_journal_that_another_process_holds_for_long_starts_nothing(journal, p
     holder.execute("BEGIN EXCLUSIVE")
     with pytest.raises(UnavailableError, match=f"{path} .*BUSY.* nothing starts"):
         hasty.claim(**job(2))
+    with pytest.raises(UnavailableError, match="nothing starts"):
+        hasty.touch()
     holder.execute("ROLLBACK")
     holder.close()
+    hasty.touch()
     assert hasty.claim(**job(2)) == 1
     hasty.close()
 

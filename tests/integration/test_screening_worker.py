@@ -2,24 +2,20 @@
 
 import json
 import time
-from base64 import b64encode
-from collections.abc import Iterator
 from datetime import UTC, datetime
 
 import pytest
 from celery import Celery
 from kombu import pools
 
-from horus_celery.dispatch import TASK, message
+from horus_celery.dispatch import TASK
 from horus_celery.lifecycle import Event, Status
 from horus_celery.record import Change
 from horus_celery.statements import dsse
 from horus_celery.store.connection import broker_url
+from tests.hostile import MARK, honest, hostile_items, loud_items
 
 pytestmark = pytest.mark.integration
-
-JOB_ID = "0b5e8d6e-6f3c-4c8f-9a53-6a7f0f6f2f11"
-MARK = "SENDERS-WORDS"
 
 
 @pytest.fixture(scope="module")
@@ -54,44 +50,6 @@ def the_worker_serves_on(deployment, request):
     assert deployment.beat_of(worker) is not None
 
 
-def honest(**headers):
-    made = json.loads(message(JOB_ID, "python", 4, at=datetime.now(UTC)))
-    made["headers"] |= headers
-    return made
-
-
-def body_of(value):
-    return b64encode(json.dumps(value).encode()).decode()
-
-
-def hostile_items() -> Iterator[bytes]:
-    """Yield what ends, stalls or misleads a stock worker, and some of its kin."""
-    base = honest()
-    embed = {"callbacks": None, "errbacks": None, "chain": None, "chord": None}
-    yield from (b"", b"\xff\xfe", b"5", b"[]", b'"x"', b"null", b"{}", b"[" * 15_000)
-    yield b'{"a":' * 3_000
-    yield b"x" * 1_000_000
-    shapes: list[object] = [None, 5, [], "x", {}]
-    for field in base:
-        for value in shapes:
-            yield json.dumps({**base, field: value}).encode()
-        yield json.dumps({k: v for k, v in base.items() if k != field}).encode()
-    for name in ("id", "task", "lang"):
-        for value in (None, 5, [MARK], {MARK: MARK}, f"{MARK}\n\x1b[31m"):
-            yield json.dumps(honest(**{name: value})).encode()
-    for task in ("celery.map", "celery.starmap", "celery.backend_cleanup", MARK):
-        args = [[{"task": TASK, "args": [JOB_ID]}, [[JOB_ID]]], {}, embed]
-        yield json.dumps({**honest(task=task), "body": body_of(args)}).encode()
-    for compression in ("application/x-gzip", "x"):
-        yield json.dumps(honest(compression=compression)).encode()
-    for kind in ("application/x-python-serialize", "application/x-yaml", "x"):
-        yield json.dumps({**base, "content-type": kind}).encode()
-    bodies: list[object] = [5, [], [[]], [[MARK], {}, embed], [[JOB_ID], {}, [MARK]]]
-    for body in bodies:
-        yield json.dumps({**base, "body": body_of(body)}).encode()
-    yield json.dumps({"task": TASK, "id": MARK, "args": [MARK], "kwargs": {}}).encode()
-
-
 def test_hostile_messages_neither_end_nor_stall_nor_mark_the_worker(deployment, worker):
     items = list(hostile_items())
     assert len(items) >= 70
@@ -108,27 +66,7 @@ def test_hostile_messages_neither_end_nor_stall_nor_mark_the_worker(deployment, 
 
 
 def test_what_a_message_asks_for_besides_has_no_effect(deployment, worker):
-    call = {"task": TASK, "args": [MARK], "kwargs": {}, "options": {"queue": "evil"}}
-    embed = {
-        "callbacks": [call],
-        "errbacks": [call],
-        "chain": [call],
-        "chord": {**call, "chord_size": 1},
-    }
-    for args in ([JOB_ID], [MARK]):
-        loud = honest(
-            timelimit=[0.001, 0.001],
-            eta="2030-01-01T00:00:00",
-            expires="2000-01-01T00:00:00",
-            group=MARK,
-            root_id=MARK,
-            retries=99,
-            reply_to=MARK,
-            ignore_result=False,
-        )
-        loud["body"] = body_of([args, {}, embed])
-        loud["properties"]["reply_to"] = MARK
-        deployment.redis.lpush("python", json.dumps(loud))
+    deployment.redis.lpush("python", *loud_items())
     deployment.until(lambda: deployment.redis.llen("python") == 0)
     assert deployment.run("print(1)").status is Status.COMPLETED
     strangers = {
@@ -156,14 +94,6 @@ def test_plain_celery_may_ring(deployment, worker, stranger):
         )
     assert deployment.over(record).result == "rung\n"
     assert time.monotonic() - started < 4
-
-
-def test_a_queue_that_is_no_list_ends_nothing(deployment, worker):
-    deployment.redis.set("python\x06\x169", MARK)
-    try:
-        deployment.until(lambda: "Frequent restarts" in deployment.log_of(worker))
-    finally:
-        deployment.redis.delete("python\x06\x169")
 
 
 def test_nobody_receives_a_command(deployment, worker, stranger):

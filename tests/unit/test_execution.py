@@ -8,6 +8,7 @@ import pytest
 from structlog.testing import capture_logs
 
 from horus_celery import admission
+from horus_celery.dispatch import MemoryDispatcher
 from horus_celery.errors import (
     ConfigurationError,
     DamagedError,
@@ -21,10 +22,11 @@ from horus_celery.execution import (
     Unsent,
     deliver,
     execute,
+    give_up,
     own_entry,
 )
 from horus_celery.instants import to_ms
-from horus_celery.journal import Journal, process_mark
+from horus_celery.journal import Journal, ProcessMark, process_mark
 from horus_celery.lifecycle import Event, Status
 from horus_celery.node_secrets import NodeSecrets
 from horus_celery.proof import prove
@@ -757,6 +759,12 @@ def test_a_job_is_started_no_more_often_than_it_allows(world):
 
 def test_what_the_journal_knows_counts_when_the_store_has_forgotten(world):
     record = world.ring(world.queue())
+    assert again(world, record).reason == "claim.replay"
+    assert len(world.executor.ran) == 1
+
+
+def again(world, record):
+    """Record a job once more, as if the store had never had it."""
     world.store.delete(record.summary.digest)
     world.store.add(
         record.summary,
@@ -766,7 +774,25 @@ def test_what_the_journal_knows_counts_when_the_store_has_forgotten(world):
         not_before=None,
         queue="python",
     )
-    assert world.ring(record).reason == "claim.replay"
+    return world.ring(record)
+
+
+def test_the_receipt_of_a_claim_that_is_refused_is_about_its_job(world):
+    record = world.ring(world.queue())
+    refused = again(world, record)
+    receipt = world.receipt(refused)
+    assert (receipt.job, receipt.reason) == (record.summary.digest, "claim.replay")
+    shown = prove(refused, world.bundle.current()).record
+    assert (shown.status, shown.reason) == (Status.REJECTED, "claim.replay")
+
+
+def test_a_clock_that_is_set_back_a_day_brings_nothing_back(world):
+    record = world.ring(world.queue())
+    set_back = world.clock.at
+    world.clock.advance(days=3)
+    world.journal.sweep(world.clock.at)
+    world.clock.at = set_back
+    assert again(world, record).reason == "claim.floor"
     assert len(world.executor.ran) == 1
 
 
@@ -920,6 +946,141 @@ def test_a_race_that_is_lost_costs_no_attempt(world):
     )
     execute(queued.summary.id, world.node)
     assert winner.get(queued.summary.digest).status is Status.COMPLETED
+
+
+# --- processes that died --------------------------------------------------------
+
+DEAD = ProcessMark(pid=2**22 - 1, started=1, boot="another")
+
+
+def die_with(world, queued, **marks):
+    """Let a process claim a job and die; return the record that it leaves."""
+    summary = queued.summary
+    world.clock.advance(seconds=1)
+    start = world.journal.claim(
+        digest=summary.digest,
+        context_id=summary.context_id,
+        job_id=summary.id,
+        attempts=summary.attempts,
+        expires_at=summary.expires_at,
+        now=world.clock.at,
+        process=DEAD,
+    )
+    claimed = {"attempt": start, "ran_on": "first", **marks}
+    change = Change(event=Event.CLAIMED, at=world.clock.at, **claimed)
+    return world.store.apply(summary.digest, change)
+
+
+def test_a_job_of_a_dead_process_is_queued_and_rung_at_once(world):
+    record = die_with(world, world.queue(attempts=2))
+    dispatcher = MemoryDispatcher(world.clock)
+    assert give_up(world.node, dispatcher) == 1
+    assert dispatcher.bells == [(record.summary.id, "python", 4)]
+    assert world.ring(record).status is Status.COMPLETED
+    assert give_up(world.node, dispatcher) == 0
+
+
+def test_a_job_of_a_dead_process_that_has_no_attempts_left_fails(world):
+    record = die_with(world, world.queue())
+    dispatcher = MemoryDispatcher(world.clock)
+    give_up(world.node, dispatcher)
+    over = world.store.get(record.summary.digest)
+    assert (over.status, over.reason) == (Status.FAILED, "worker_lost")
+    assert dispatcher.bells == []
+
+
+def test_what_another_start_or_another_runner_holds_is_left_to_it(world):
+    others = die_with(world, world.queue(attempts=3), ran_on="second")
+    later = die_with(world, world.queue(attempts=3))
+    world.requeue(later)
+    at = world.clock.advance(seconds=1)
+    claimed = Change(event=Event.CLAIMED, at=at, attempt=2, ran_on="first")
+    world.store.apply(later.summary.digest, claimed)
+    assert give_up(world.node, MemoryDispatcher(world.clock)) == 0
+    for record in (others, later):
+        assert world.store.get(record.summary.digest).status is Status.RUNNING
+
+
+def test_a_dead_process_of_a_job_that_is_gone_is_looked_at_once(world):
+    record = die_with(world, world.queue())
+    world.store.apply(
+        record.summary.digest, Change(event=Event.FAILED, at=world.clock.at)
+    )
+    world.store.delete(record.summary.digest)
+    assert give_up(world.node, MemoryDispatcher(world.clock)) == 0
+    assert world.journal.orphans() == []
+
+
+class FullJournal(Journal):
+    """A journal on a disk that is full for the next few writes of some kind."""
+
+    def __init__(self):
+        super().__init__(":memory:")
+        self.full = {}
+
+    def _refuse(self, kind):
+        left = self.full.get(kind, 0)
+        self.full[kind] = left - 1
+        if left > 0:
+            raise UnavailableError("no room")
+
+    def settle(self, **facts):
+        self._refuse("settle")
+        return super().settle(**facts)
+
+    def stop(self, *facts):
+        self._refuse("stop")
+        super().stop(*facts)
+
+    def release(self, *facts):
+        self._refuse("release")
+        super().release(*facts)
+
+
+@pytest.fixture
+def full(world):
+    world.journal = FullJournal()
+    world.node = replace(world.node, journal=world.journal)
+    yield world.journal
+    world.journal.close()
+
+
+def test_an_end_that_cannot_be_written_is_written_when_there_is_room(world, full):
+    full.full = {"settle": 1}
+    queued = world.queue()
+    world.executor.meanwhile = lambda: world.clock.advance(seconds=20)
+    with capture_logs() as logs:
+        record = world.ring(queued)
+    assert (record.status, record.result) == (Status.COMPLETED, "42\n")
+    assert [line["event"] for line in logs] == ["runner degraded"]
+    assert full.orphans() == []
+
+
+def test_a_stop_that_cannot_be_written_is_not_forgotten(world, full):
+    full.full = {"stop": 1}
+    world.executor.outcome = Outcome(event=Event.STOPPED, exit_code=143)
+    queued = world.queue(attempts=3)
+    asked = Change(event=Event.STOP_ASKED, at=world.clock.at)
+    world.executor.meanwhile = lambda: world.store.apply(queued.summary.digest, asked)
+    record = world.ring(queued)
+    assert record.status is Status.STOPPED
+    assert again(world, record).reason == "claim.stopped"
+
+
+def test_a_claim_that_cannot_be_taken_back_yet_is_taken_back_later(world, full):
+    full.full = {"release": 1}
+    world.node = replace(world.node, store=LosingStore())
+    world.node.store.add(
+        (queued := world.queue()).summary,
+        queued.envelope,
+        at=world.clock.at,
+        priority=4,
+        not_before=None,
+        queue="python",
+    )
+    execute(queued.summary.id, world.node)
+    world.node = replace(world.node, store=world.store)
+    assert world.ring(queued).status is Status.COMPLETED
 
 
 # --- Redis away, own files wrong -----------------------------------------------

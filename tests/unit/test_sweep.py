@@ -401,6 +401,43 @@ def test_a_job_that_was_being_stopped_is_stopped_when_its_runner_dies(world):
     assert world.status(record) is Status.STOPPED
 
 
+# --- clocks --------------------------------------------------------------------
+
+JUMPS = [timedelta(hours=1), timedelta(days=1), timedelta(days=3650)]
+
+
+@pytest.mark.parametrize("jump", JUMPS)
+def test_a_bell_that_a_clock_rang_which_was_ahead_is_not_lost_for_good(world, jump):
+    true = world.clock.at
+    world.clock.at = true + jump
+    record = world.add(expires_at=true + jump + timedelta(days=1))
+    world.dispatcher.take("python")
+    world.clock.at = true
+    assert world.pass_time(timedelta(seconds=20)) == SweepReport(rung_again=1)
+    assert world.dispatcher.take("python") == record.summary.id
+
+
+@pytest.mark.parametrize("jump", JUMPS)
+def test_a_bell_in_front_of_a_clock_that_was_ahead_makes_no_other_lost(world, jump):
+    true = world.clock.at
+    world.clock.at = true + jump
+    world.add(expires_at=true + jump + timedelta(days=1))
+    world.clock.at = true
+    for _ in range(10):
+        world.add()
+    assert world.pass_time(timedelta(minutes=2)) == NOTHING
+    assert world.dispatcher.queue_lengths(["python"]) == {"python": 11}
+
+
+@pytest.mark.parametrize("jump", JUMPS)
+def test_who_died_while_its_clock_was_ahead_is_found_all_the_same(world, jump):
+    record = world.claim(world.add())
+    world.store.renew(
+        record.summary.digest, attempt=1, lease_until=world.clock.at + jump
+    )
+    assert world.pass_time(2 * LEASE + GRACE).buried == 1
+
+
 # --- doubt ---------------------------------------------------------------------
 
 

@@ -1,5 +1,5 @@
 -- Answers digests of held records whose lease ended before a moment.
-local at, limit, lease = ARGV[1], tonumber(ARGV[2]), ARGV[3]
+local at, limit, lease, latest = ARGV[1], tonumber(ARGV[2]), ARGV[3], ARGV[4]
 
 -- A held record without a lease would be held for ever: it is given one now. It lost it
 -- when somebody removed the key, never to a script.
@@ -19,6 +19,10 @@ if leases < held then
     end
   end
 end
+
+-- A clock that was ahead gave them: nobody would ever see them end.
+local ahead = ask('ZRANGEBYSCORE', KEY.leases, '(' .. latest, '+inf', 'LIMIT', 0, BUDGET)
+for _, digest in ipairs(ahead) do redis.call('ZADD', KEY.leases, lease, digest) end
 
 local function is_held(had) return HELD[had.status] end
 return digests(sift(KEY.leases, '(' .. at, limit, is_held))
