@@ -95,7 +95,9 @@ class Nursery:
             context_id=command.context_id if self._has_one_each else None,
             has_network=command.has_network or not self.cuts_network,
         )
-        return self._zygote(key).bear(_order(command, self._containment), command.room)
+        zygote = self._zygote(key)
+        ours = frozenset(one.pid for one in self._zygotes.values())
+        return zygote.bear(_order(command, self._containment), command.room, ours=ours)
 
     def close(self) -> None:
         """End all zygotes, and whatever stands below them."""
@@ -128,7 +130,8 @@ class Zygote:
 
     def __init__(self, shelter: Shelter | None) -> None:
         """Start one; it says by itself when it is ready."""
-        self._is_apart = shelter is not None
+        #: Whether its scripts have namespaces of their own.
+        self.is_apart = shelter is not None
         self._is_ready = False
         ours, theirs = socket.socketpair()
         with theirs:
@@ -157,8 +160,13 @@ class Zygote:
         """Whether it can bear another script."""
         return self._process.poll() is None
 
-    def bear(self, order: Order, room: Room) -> Born:
+    def bear(self, order: Order, room: Room, *, ours: frozenset[int]) -> Born:
         """Have a script run.
+
+        Args:
+            order: What to run.
+            room: Its directory.
+            ours: The children of this process that are none of a script's.
 
         Raises:
             OSError: if it cannot be started.
@@ -169,7 +177,7 @@ class Zygote:
         outs = os.pipe2(os.O_CLOEXEC)
         errs = os.pipe2(os.O_CLOEXEC)
         reports, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
-        born = Born(self, outs[0], errs[0], reports, self._is_apart)
+        born = Born(self, outs[0], errs[0], reports, ours=ours)
         try:
             with theirs:
                 orders.send(self._channel, order, [outs[1], errs[1], theirs.fileno()])
@@ -219,11 +227,12 @@ class Born:
         stdout: int,
         stderr: int,
         reports: socket.socket,
-        is_apart: bool,  # noqa: FBT001 - private to this module
+        *,
+        ours: frozenset[int],
     ) -> None:
         self._zygote = zygote
         self._reports = reports
-        self._is_apart = is_apart
+        self._ours = ours
         self._said: dict[str, Any] = {}
         self._own_out: int | None = None
         self.stdout = stdout
@@ -252,7 +261,7 @@ class Born:
         tree.signal_all(tree.descendants(self.keeper), signal.SIGTERM)
 
     def kill(self) -> None:
-        if self._is_apart:
+        if self._zygote.is_apart:
             # The first process of a namespace takes all others with it.
             if "code" not in self._said and self.keeper and not self._has_reported():
                 tree.signal_all([self.keeper], signal.SIGKILL)
@@ -286,7 +295,7 @@ class Born:
             tree.kill_below(self.keeper, within=_GRACE)
         self._hear_out()
         # What a killed keeper left has come to the zygote, or else to us.
-        tree.kill_descendants(within=_GRACE, but=frozenset({self._zygote.pid}))
+        tree.kill_descendants(within=_GRACE, but=self._ours)
 
     def _has_reported(self) -> bool:
         while self._is_readable(0.0):

@@ -23,7 +23,14 @@ from horus_celery.trustpost import RedisNoticeboard
 pytestmark = pytest.mark.integration
 
 #: The runners besides those that `horus init` makes, and their contexts.
-RUNNERS = {"x": ["*"], "y": ["*"], "bound": ["a"], "late": ["*"], "lab": ["lab"]}
+RUNNERS = {
+    "x": ["*"],
+    "y": ["*"],
+    "bound": ["a"],
+    "twice": ["a", "b"],
+    "late": ["*"],
+    "lab": ["lab"],
+}
 CONTEXTS = ("default", "a", "b", "lab")
 
 
@@ -185,6 +192,23 @@ def test_a_bound_runner_gets_no_bell_of_other_contexts(deployment, tmp_path):
         assert [deployment.status(one) for one in others] == [Status.QUEUED] * 2
         assert bells(deployment) == 2
     assert {deployment.over(one).ran_on for one in others} == {"x"}
+
+
+def test_scripts_of_bound_contexts_are_born_from_a_zygote_each(deployment):
+    start(deployment, "twice", "x")
+    payload = (
+        "import os\n"
+        "keeper = open(f'/proc/{os.getppid()}/stat').read()\n"
+        "print('the zygote is', keeper.rsplit(') ')[1].split()[1])"
+    )
+
+    def told(runner, context):
+        return deployment.run(payload, runner=runner, context_id=context).result
+
+    of_a, of_b = told("twice", "a"), told("twice", "b")
+    assert of_a != of_b
+    assert (told("twice", "a"), told("twice", "b")) == (of_a, of_b)
+    assert told("x", "a") == told("x", "b")
 
 
 def test_a_job_of_a_bound_context_is_also_taken_by_a_free_unbound_runner(
