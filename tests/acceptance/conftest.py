@@ -198,9 +198,12 @@ def _environment_for(state_dir, more):
 
 @pytest.fixture(scope="session")
 def shared():
-    """One deployment for tests that leave it as it is."""
+    """One deployment for tests that leave it as it is.
+
+    Its scripts are not kept apart: some of them meet the test in a file of its own.
+    """
     folder = make_folder()
-    deployment = Up(folder / "s", "--port", "0")
+    deployment = Up(folder / "s", "--port", "0", env={"HORUS_SANDBOX": "plain"})
     yield deployment
     deployment.close()
     shutil.rmtree(folder)

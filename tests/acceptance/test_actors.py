@@ -38,6 +38,7 @@ echo hidden
 sleep 600
 """
 CONFIGURATION = """\
+sandbox = "plain"
 executors = ["python"]
 
 [[actors]]

@@ -38,6 +38,7 @@ CELERY = Path(sys.executable).with_name("celery")
 _API = ("-c", "python:api.server", "api.wsgi:app")
 EXECUTORS = ("python", "system")
 SOON = timedelta(seconds=20)
+_ZYGOTE = "workers.zygote"
 
 
 class Deployment:
@@ -222,9 +223,9 @@ class Deployment:
 def _is_zygote(pid):
     with suppress(psutil.Error):
         process = psutil.Process(pid)
-        parents = process.parent().cmdline()
-        words = process.cmdline()
-        return "workers.zygote" in words and "workers.zygote" not in parents
+        parent = process.parent()
+        above = [] if parent is None else parent.cmdline()
+        return _ZYGOTE in process.cmdline() and _ZYGOTE not in above
     return False
 
 

@@ -215,7 +215,7 @@ def test_nothing_that_is_kept_or_seen_from_outside_has_the_value(
     held = [room / "secrets" / "token" for room in deployment.rooms()]
     assert [file.read_bytes() for file in held] == [TOKEN]
     running = list(seen_of_processes(deployment))
-    assert any(b"HORUS_SECRETS=" in seen for seen in running)
+    assert any(b"HORUS_STATE_DIR=" in seen for seen in running)
     while_it_runs = [*running, *kept_in_redis(redis_server), *kept_on_disk(deployment)]
     gate.write_text("")
     deployment.over(record)
