@@ -21,7 +21,6 @@ import select
 import signal
 import socket
 import sys
-import threading
 import time
 import types
 from collections.abc import Mapping, Sequence
@@ -270,7 +269,9 @@ def _run_python(order: Order) -> int:
     os.write(_TELL, _READY)
     code = _ran(order.script, vars(module))
     try:
-        threading._shutdown()  # type: ignore[attr-defined]  # noqa: SLF001 - what Python does at its end
+        # Not imported here: it would do something in the child of every fork.
+        if "threading" in sys.modules:
+            sys.modules["threading"]._shutdown()  # noqa: SLF001 - what Python does at its end
         atexit._run_exitfuncs()  # noqa: SLF001 - as above
     except BaseException as error:  # noqa: BLE001 - it is the script's own
         code = code or _exit_code(error)
