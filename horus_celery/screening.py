@@ -10,10 +10,8 @@ from __future__ import annotations
 
 import json
 import time
-import time
 from base64 import b64decode, b64encode
 from collections import Counter
-from datetime import timedelta
 from collections.abc import Iterable
 from datetime import timedelta
 from itertools import product

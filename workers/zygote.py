@@ -46,6 +46,8 @@ _DESCRIPTORS_END: Final = 1 << 16
 _OURS: Final = frozenset({"workers", "horus_celery"})
 #: Its keeper counts besides the script's own processes.
 _COMPANY: Final = 1
+#: Descriptors that a process of a script may have.
+_OPEN_FILES: Final = 1024
 
 
 def main() -> None:
@@ -236,6 +238,7 @@ def _execute(argv: Sequence[str], env: Mapping[str, str]) -> NoReturn:
 def _limit(order: Order) -> None:
     ceilings = order.ceilings
     _lower(resource.RLIMIT_CORE, 0, 0)
+    _lower(resource.RLIMIT_NOFILE, _OPEN_FILES, _OPEN_FILES)
     _lower(resource.RLIMIT_DATA, ceilings.memory, ceilings.memory)
     _lower(resource.RLIMIT_FSIZE, ceilings.memory, ceilings.memory)
     # The second is for scripts that do not end at the first.

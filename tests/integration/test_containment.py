@@ -189,6 +189,23 @@ def test_scripts_gain_no_privileges(runner):
     assert said == ["1"]
 
 
+def test_a_process_has_no_more_than_so_many_files_open(runner):
+    said = told(
+        runner,
+        """
+        import json, os, resource
+        held = []
+        try:
+            while True:
+                held.append(os.open("/dev/null", os.O_RDONLY))
+        except OSError as error:
+            strerror = error.strerror
+        print(json.dumps([len(held) < 1024, strerror]))
+        """,
+    )
+    assert said == [True, "Too many open files"]
+
+
 # --- limits ------------------------------------------------------------------------
 
 
