@@ -108,7 +108,8 @@ def child_of(town, service):
     """Return a child of the pool that has a script running."""
     for pid in service.children():
         with suppress(psutil.NoSuchProcess):
-            if psutil.Process(pid).children():
+            # Its own child is the zygote, which is always there.
+            if any(one.children() for one in psutil.Process(pid).children()):
                 return pid
     return None
 
