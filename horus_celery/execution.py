@@ -59,8 +59,8 @@ from horus_celery.upstream import Found, Given, take
 
 _logger: Final = structlog.get_logger(__name__)
 
-#: The reason of a start that the store had given up before it ended: what becomes of
-#: the job is decided there already, and the receipt stays in the journal.
+#: The reason of a start whose end nobody saw, or that the store had given up before:
+#: its receipt stays in the journal, and the store decides what becomes of the job.
 GIVEN_UP: Final = "worker_lost"
 #: What a digest is taken over when there are no signed bytes to be found.
 _UNREADABLE: Final = b"horus-unreadable-v1\0"
@@ -118,6 +118,8 @@ class Outcome:
     sandbox: str = "none"
     #: When nothing of it ran any more; None is the moment of settling.
     ended_at: datetime | None = None
+    #: Lines of output that the log gets together with the end.
+    last: tuple[Chunk, ...] = ()
     unsent: Unsent | None = None
 
 
@@ -525,6 +527,21 @@ def _settle(assignment: Assignment, outcome: Outcome, node: Node) -> None:
         node,
         meanwhile=keep,
     )
+    if outcome.reason == GIVEN_UP:
+        # The end of the lease would say it, too, some time later.
+        with suppress(UnavailableError, DamagedError):
+            _give_up_own(assignment, node)
+
+
+def _give_up_own(assignment: Assignment, node: Node) -> None:
+    try:
+        record = node.store.get(assignment.digest)
+    except NotFoundError:
+        return
+    holder = (record.is_held, record.ran_on, record.attempt)
+    if holder == (True, node.name, assignment.attempt):
+        # The sweep rings for it.
+        _apply(assignment.digest, after_death(record, node.clock.now()), node)
 
 
 def _keep_lease(assignment: Assignment, node: Node) -> None:
@@ -672,6 +689,7 @@ def _outcome_to_json(end: _Conclusion) -> str:
             "exit_code": outcome.exit_code,
             "result": outcome.result,
             "if_attempt": end.if_attempt,
+            "last": _pack(outcome.last),
             "unsent": _unsent_to_wire(outcome.unsent),
         },
         ensure_ascii=False,
@@ -692,7 +710,9 @@ def _hand_over(entry: Entry, node: Node) -> None:
             receipt=entry.envelope,
             if_attempt=outcome["if_attempt"],
         )
-        _apply(outcome["digest"], change, node)
+        # An outcome that an earlier version kept has none.
+        last = tuple(_unpack(outcome.get("last", ())))
+        _apply(outcome["digest"], change, node, last)
     node.journal.delivered(node.name, entry.seq)
 
 
@@ -773,9 +793,11 @@ def _unpack(packed: Iterable[tuple[int, str, str]]) -> Iterator[Chunk]:
             yield Chunk(at=from_ms(at), stream=Stream(stream), data=line)
 
 
-def _apply(digest: str, change: Change, node: Node) -> None:
+def _apply(
+    digest: str, change: Change, node: Node, lines: Sequence[Chunk] = ()
+) -> None:
     try:
-        node.store.apply(digest, change)
+        node.store.apply(digest, change, lines)
     except (IllegalTransition, NotFoundError):
         # It ended otherwise, was told already, or was deleted: a terminal status
         # never changes.

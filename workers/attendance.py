@@ -1,6 +1,8 @@
 """What the store hears while a script runs, and the stop that comes back from it.
 
 Two threads talk to Redis, so that the loop that serves the script never waits for it.
+Most scripts are over before anybody could look: for those there are no threads, and
+their lines go to the store together with their end.
 """
 
 from __future__ import annotations
@@ -30,6 +32,8 @@ _BATCH: Final = timedelta(milliseconds=50)
 #: The most lines in one call: the store takes so many at once or not at all, so a call
 #: that failed is made again as it was.
 _MAX_BATCH: Final = 200
+#: So much output waits for the end of a short script; more goes at once.
+_MAX_WAITING: Final = 64 * 1024
 #: How long after Redis was found away the lines are tried again.
 _RETRY: Final = timedelta(seconds=1)
 
@@ -46,26 +50,42 @@ class Attendance:
         #: Becomes readable when the script has to stop.
         self.stop = os.eventfd(0, os.EFD_CLOEXEC | os.EFD_NONBLOCK)
         self._lines = _Lines(assignment, node)
+        self._size = 0
         self._is_over = threading.Event()
-        self._watching = threading.Thread(
-            target=self._watch, name=f"watch {assignment.digest[:8]}", daemon=True
-        )
+        self._watching: threading.Thread | None = None
 
     def say(self, chunk: Chunk) -> None:
         """Send a line, now or when Redis is there again."""
         self._lines.add(chunk)
+        self._size += len(chunk.data)
+        if self._size > _MAX_WAITING or self._lines.count > _MAX_BATCH:
+            self.begin()
+
+    @property
+    def last(self) -> tuple[Chunk, ...]:
+        """The lines that go to the store together with the end."""
+        return () if self._watching else self._lines.waiting
 
     @property
     def unsent(self) -> Unsent | None:
         """What the store did not take up to the end, if there is any."""
-        return self._lines.unsent
+        return self._lines.unsent if self._watching else None
 
     def begin(self) -> None:
-        """Begin to renew the lease and to listen."""
+        """Begin to renew the lease, to listen and to send lines, if not done yet."""
+        if self._watching is not None:
+            return
+        self._watching = threading.Thread(
+            target=self._watch, name=f"watch {self._digest[:8]}", daemon=True
+        )
         self._watching.start()
+        self._lines.begin()
 
     def end(self) -> None:
         """Send the last lines; the lease is left to whoever settles the job."""
+        if self._watching is None:
+            os.close(self.stop)
+            return
         self._is_over.set()
         self._lines.finish()
 
@@ -106,6 +126,7 @@ class _Lines:
         #: Those before them by which they find their place.
         self._before: tuple[Chunk, ...] = ()
         self._changed = threading.Condition()
+        self._is_begun = False
         self._is_finished = False
         self._sending: threading.Thread | None = None
 
@@ -113,12 +134,14 @@ class _Lines:
         with self._changed:
             self._waiting.append(chunk)
             self._changed.notify()
-        if self._sending is None:
-            # Many scripts say nothing: their jobs need no thread for it.
-            self._sending = threading.Thread(
-                target=self._send_all, name=f"lines {self._digest[:8]}", daemon=True
-            )
-            self._sending.start()
+        # Many scripts say nothing: their jobs need no thread for it.
+        if self._is_begun and self._sending is None:
+            self._start()
+
+    def begin(self) -> None:
+        self._is_begun = True
+        if self._waiting:
+            self._start()
 
     def finish(self) -> None:
         with self._changed:
@@ -131,10 +154,24 @@ class _Lines:
             _logger.info("lines kept for later", job_id=self._job_id, lines=kept)
 
     @property
+    def waiting(self) -> tuple[Chunk, ...]:
+        return tuple(self._waiting)
+
+    @property
+    def count(self) -> int:
+        return len(self._waiting)
+
+    @property
     def unsent(self) -> Unsent | None:
         if not self._waiting:
             return None
         return Unsent(before=self._before, chunks=tuple(self._waiting))
+
+    def _start(self) -> None:
+        self._sending = threading.Thread(
+            target=self._send_all, name=f"lines {self._digest[:8]}", daemon=True
+        )
+        self._sending.start()
 
     def _send_all(self) -> None:
         while self._wait_for_lines():
@@ -182,9 +219,8 @@ def _landmark(sent: Sequence[Chunk]) -> tuple[Chunk, ...]:
 
 @contextmanager
 def attendance(assignment: Assignment, node: Node) -> Iterator[Attendance]:
-    """Attend to a job for the duration of a block."""
+    """Attend to a job for the duration of a block, in which it may `begin`."""
     attending = Attendance(assignment, node)
-    attending.begin()
     try:
         yield attending
     finally:

@@ -7,6 +7,7 @@ deadline at once; it never waits for anything that may be away.
 from __future__ import annotations
 
 import hashlib
+import math
 import os
 import selectors
 import time
@@ -27,6 +28,8 @@ from workers.meter import Excess, Meter
 MAX_LINE: Final = 16 * 1024
 #: Between asking a script to stop and ending it, unless a deployment chose another.
 STOP_GRACE: Final = timedelta(seconds=5)
+#: A script that is over by then is not attended to while it runs.
+_SOON: Final = timedelta(milliseconds=20)
 #: What one read takes at most: as much as a pipe holds.
 _READ: Final = 64 * 1024
 #: So many reads empty a pipe that was made as large as a user may make it (1 MiB).
@@ -120,6 +123,8 @@ class Watcher:
     stop: int
     timeout: timedelta
     meter: Meter
+    #: Called once if the script is not over soon.
+    begin: Callable[[], None]
     #: Between asking the script to stop and ending it.
     grace: timedelta = STOP_GRACE
 
@@ -147,17 +152,21 @@ def _until_end(
     meter = watcher.meter
     deadline = time.monotonic() + watcher.timeout.total_seconds()
     stop_deadline: float | None = None
+    begin_at = time.monotonic() + _SOON.total_seconds()
     while True:
         now = time.monotonic()
+        if now >= begin_at:
+            watcher.begin()
+            begin_at = math.inf
         if stop_deadline is not None and now >= stop_deadline:
             return End.STOPPED
         if now >= deadline:
             return End.TIMEOUT if stop_deadline is None else End.STOPPED
         if now >= meter.due and (excess := meter.look()) is not None:
             return excess
-        until = min(deadline, stop_deadline or deadline, meter.due)
+        until = min(deadline, stop_deadline or deadline, meter.due, begin_at)
         ready = [key.fd for key, _ in selector.select(max(0.0, until - now))]
-        if process.ended in ready:
+        if process.reports in ready and process.has_ended():
             return End.BY_ITSELF if stop_deadline is None else End.STOPPED
         if watcher.stop in ready:
             selector.unregister(watcher.stop)
@@ -171,7 +180,7 @@ def _selector(process: Process, watcher: Watcher) -> selectors.BaseSelector:
     selector = selectors.DefaultSelector()
     selector.register(process.stdout, selectors.EVENT_READ, Stream.STDOUT)
     selector.register(process.stderr, selectors.EVENT_READ, Stream.STDERR)
-    selector.register(process.ended, selectors.EVENT_READ)
+    selector.register(process.reports, selectors.EVENT_READ)
     selector.register(watcher.stop, selectors.EVENT_READ)
     return selector
 

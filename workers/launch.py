@@ -8,6 +8,7 @@ from datetime import timedelta
 from typing import Final, Protocol
 
 from horus_celery.statements.job import Limits
+from workers.meter import Metered
 from workers.room import Room
 
 #: Where a script's commands are looked up; nothing of the node's own PATH.
@@ -41,18 +42,23 @@ class Command:
     context_id: str
 
 
-class Process(Protocol):
+class Process(Metered, Protocol):
     """A script that was started, with everything that it starts in turn."""
 
     #: Descriptors of the two pipes, to be read without waiting.
     stdout: int
     stderr: int
-    #: A descriptor that becomes readable when the script itself has ended.
-    ended: int
-    #: The process that all of the script's stand below.
-    keeper: int
-    #: The directory of the script's result, as it was made.
-    out: int
+    #: A descriptor that is readable when `has_ended` may have another answer.
+    reports: int
+
+    @property
+    def out(self) -> int:
+        """The directory of the script's result, as it was made."""
+        ...
+
+    def has_ended(self, *, within: timedelta = timedelta(0)) -> bool:
+        """Whether the script itself has ended or never began, waiting that long."""
+        ...
 
     def terminate(self) -> None:
         """Ask all of it to end."""
@@ -60,6 +66,14 @@ class Process(Protocol):
 
     def kill(self) -> None:
         """End all of it, whatever it does."""
+        ...
+
+    def fault(self) -> OSError | None:
+        """Return after `kill` why the script could not be started, if that is so."""
+        ...
+
+    def is_lost(self) -> bool:
+        """Whether somebody else than `kill` ended all of it: nobody saw how."""
         ...
 
     def exit_code(self) -> int:

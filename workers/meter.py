@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from datetime import timedelta
 from enum import StrEnum
 from pathlib import Path
-from typing import Final
+from typing import Final, Protocol
 
 from horus_celery.processes import tree
 from horus_celery.statements.job import Limits
@@ -50,11 +50,27 @@ class Usage:
     count: int
 
 
-class Meter:
-    """Watches what stands below one process."""
+class Metered(Protocol):
+    """What is measured: all that stands below a keeper."""
 
-    def __init__(self, keeper: int, limits: Limits) -> None:
-        self._keeper = keeper
+    #: What the keeper had used before, of those that it has taken away.
+    used_before: timedelta
+
+    @property
+    def keeper(self) -> int:
+        """The process that all of the script's stand below."""
+        ...
+
+    def wake(self) -> None:
+        """Let who reports the end go on, should the script have stopped it."""
+        ...
+
+
+class Meter:
+    """Watches what stands below the keeper of a script."""
+
+    def __init__(self, process: Metered, limits: Limits) -> None:
+        self._process = process
         self._memory = limits.memory_mb * _MB
         self._cpu = timedelta(seconds=limits.cpu_s)
         self._count = limits.procs
@@ -63,9 +79,12 @@ class Meter:
 
     def look(self) -> Excess | None:
         """Look now, and say when to look again."""
-        # A script of the same user may have stopped the one who reports its end.
-        tree.wake(self._keeper)
-        usage = usage_below(self._keeper, enough=self._memory)
+        self._process.wake()
+        usage = usage_below(
+            self._process.keeper,
+            enough=self._memory,
+            before=self._process.used_before,
+        )
         pause = self._pause(usage.memory, usage.cpu)
         self.due = time.monotonic() + pause.total_seconds()
         if usage.memory > self._memory:
@@ -83,8 +102,8 @@ class Meter:
         return max(pause, _SOONEST)
 
 
-def usage_below(keeper: int, *, enough: int) -> Usage:
-    """Return what all processes below one use.
+def usage_below(keeper: int, *, enough: int, before: timedelta = timedelta(0)) -> Usage:
+    """Return what all processes below one use, but for what others used `before`.
 
     Pages that several of them share count once, at the price of a closer look; it is
     taken only where the sum would be more than `enough`.
@@ -100,10 +119,12 @@ def usage_below(keeper: int, *, enough: int) -> Usage:
         if facts is not None:
             memory += facts.pages * _PAGE
             ticks += facts.ticks + facts.reaped_ticks
-            count += facts.threads
+            # The keeper takes its dead away as fast as it can; others keep theirs.
+            count += 0 if facts.has_ended and facts.parent == keeper else facts.threads
     if memory > enough and len(pids) > 1:
         memory = _shared_once(pids, at_most=memory)
-    return Usage(memory=memory, cpu=timedelta(seconds=ticks / _TICKS), count=count)
+    cpu = timedelta(seconds=ticks / _TICKS) - before
+    return Usage(memory=memory, cpu=cpu, count=count)
 
 
 def _shared_once(pids: Sequence[int], *, at_most: int) -> int:

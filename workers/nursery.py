@@ -16,7 +16,7 @@ import subprocess
 import sys
 import time
 from collections import OrderedDict
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from datetime import timedelta
 from typing import Any, Final
@@ -43,6 +43,8 @@ _MB: Final = 1024 * 1024
 #: What a process needs besides the memory that a job counts: an interpreter's own.
 _HEADROOM: Final = 16 * _MB
 _REPORT: Final = 1024
+#: With any of these the script is said to have ended.
+_ENDS: Final = frozenset({"code", "errno", "over"})
 _MS: Final = timedelta(milliseconds=1)
 
 
@@ -88,21 +90,24 @@ class Nursery:
     def prepare(self) -> None:
         """Have a zygote before the first script needs it."""
         if not self._has_one_each:
-            self._zygote(_Key(context_id=None, has_network=False))
+            self._zygote(self._key(context_id="", has_network=False))
 
     def start(self, command: Command) -> Born:
-        key = _Key(
-            context_id=command.context_id if self._has_one_each else None,
-            has_network=command.has_network or not self.cuts_network,
-        )
+        key = self._key(context_id=command.context_id, has_network=command.has_network)
         zygote = self._zygote(key)
-        ours = frozenset(one.pid for one in self._zygotes.values())
-        return zygote.bear(_order(command, self._containment), command.room, ours=ours)
+        others = frozenset(one.pid for one in self._zygotes.values() if one != zygote)
+        return zygote.bear(_order(command, self._containment), command.room, others)
 
     def close(self) -> None:
         """End all zygotes, and whatever stands below them."""
         while self._zygotes:
             self._zygotes.popitem()[1].close()
+
+    def _key(self, *, context_id: str, has_network: bool) -> _Key:
+        return _Key(
+            context_id=context_id if self._has_one_each else None,
+            has_network=has_network or not self.cuts_network,
+        )
 
     def _zygote(self, key: _Key) -> Zygote:
         zygote = self._zygotes.pop(key, None)
@@ -132,6 +137,8 @@ class Zygote:
         """Start one; it says by itself when it is ready."""
         #: Whether its scripts have namespaces of their own.
         self.is_apart = shelter is not None
+        #: Processor time of what it has taken away so far.
+        self.reaped = timedelta(0)
         self._is_ready = False
         ours, theirs = socket.socketpair()
         with theirs:
@@ -160,24 +167,22 @@ class Zygote:
         """Whether it can bear another script."""
         return self._process.poll() is None
 
-    def bear(self, order: Order, room: Room, *, ours: frozenset[int]) -> Born:
+    def bear(self, order: Order, room: Room, others: frozenset[int]) -> Born:
         """Have a script run.
 
         Args:
             order: What to run.
             room: Its directory.
-            ours: The children of this process that are none of a script's.
+            others: Children of this process that have nothing to do with the script.
 
         Raises:
-            OSError: if it cannot be started.
+            OSError: if the zygote does not take the order.
         """
-        # A script of the same user may have stopped it.
-        tree.wake(self.pid)
         self.wait_until_ready()
         outs = os.pipe2(os.O_CLOEXEC)
         errs = os.pipe2(os.O_CLOEXEC)
         reports, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
-        born = Born(self, outs[0], errs[0], reports, ours=ours)
+        born = Born(self, room, (outs[0], errs[0]), reports, others)
         try:
             with theirs:
                 orders.send(self._channel, order, [outs[1], errs[1], theirs.fileno()])
@@ -187,12 +192,6 @@ class Zygote:
         finally:
             os.close(outs[1])
             os.close(errs[1])
-        try:
-            born.wait_until_ready(room)
-        except OSError:
-            born.kill()
-            born.close()
-            raise
         return born
 
     def wait_until_ready(self) -> None:
@@ -207,12 +206,14 @@ class Zygote:
         said = self._channel.recv(_REPORT)
         if not said:
             raise OSError(errno.EIO, "the zygote ended before it was ready")
-        _require_no_error(json.loads(said))
+        fault = _fault_in(json.loads(said))
+        if fault is not None:
+            raise fault
         self._channel.settimeout(None)
         self._is_ready = True
 
     def close(self) -> None:
-        """End it, with everything below it."""
+        """End it; what stood below it is left to this process."""
         self._channel.close()
         self._process.kill()
         self._process.wait()
@@ -224,54 +225,64 @@ class Born:
     def __init__(
         self,
         zygote: Zygote,
-        stdout: int,
-        stderr: int,
+        room: Room,
+        streams: tuple[int, int],
         reports: socket.socket,
-        *,
-        ours: frozenset[int],
+        others: frozenset[int],
     ) -> None:
         self._zygote = zygote
+        self._room = room
         self._reports = reports
-        self._ours = ours
+        self._others = others
         self._said: dict[str, Any] = {}
+        #: Whether nobody is left who could say any more.
+        self._is_silent = False
+        self._is_killed = False
         self._own_out: int | None = None
-        self.stdout = stdout
-        self.stderr = stderr
-        self.ended = reports.fileno()
-        self.keeper = 0
-        self.out = -1
-        os.set_blocking(stdout, False)
-        os.set_blocking(stderr, False)
+        self.used_before = timedelta(0) if zygote.is_apart else zygote.reaped
+        self.stdout, self.stderr = streams
+        self.reports = reports.fileno()
+        for stream in streams:
+            os.set_blocking(stream, False)
 
-    def wait_until_ready(self, room: Room) -> None:
-        """Return once the script runs.
+    @property
+    def keeper(self) -> int:
+        if not self._zygote.is_apart:
+            return self._zygote.pid
+        self._hear_until(lambda: "keeper" in self._said, within=_PATIENCE)
+        return int(self._said.get("keeper", self._zygote.pid))
 
-        Raises:
-            OSError: if it does not.
-        """
-        deadline = time.monotonic() + _PATIENCE.total_seconds()
-        while not ("ready" in self._said and "keeper" in self._said):
-            if not self._hear(deadline):
-                raise OSError(errno.EIO, "its keeper said nothing")
-            _require_no_error(self._said)
-        self.keeper = self._said["keeper"]
-        self.out = room.out if self._own_out is None else self._own_out
+    @property
+    def out(self) -> int:
+        return self._room.out if self._own_out is None else self._own_out
+
+    def has_ended(self, *, within: timedelta = timedelta(0)) -> bool:
+        self._hear_until(self._is_known, within=within)
+        return self._is_known()
+
+    def wake(self) -> None:
+        tree.wake(self._zygote.pid)
 
     def terminate(self) -> None:
         tree.signal_all(tree.descendants(self.keeper), signal.SIGTERM)
 
     def kill(self) -> None:
-        if self._zygote.is_apart:
-            # The first process of a namespace takes all others with it.
-            if "code" not in self._said and self.keeper and not self._has_reported():
-                tree.signal_all([self.keeper], signal.SIGKILL)
-            self._hear_out()
-        else:
-            self._kill_below()
-        if tree.descendants(self._zygote.pid):
-            left = tree.kill_below(self._zygote.pid, within=_GRACE)
+        self._is_killed = not self.has_ended()
+        if not self._is_over():
+            self._end_what_is_left()
+        if not self._is_over():
+            # The zygote is gone, or somebody holds it up: all it had is ours.
+            self._zygote.close()
+            left = tree.kill_descendants(within=_GRACE, but=self._others)
             if left:
                 _logger.error("processes cannot be killed", count=left)
+        self._zygote.reaped = timedelta(milliseconds=self._said.get("reaped_ms", 0))
+
+    def fault(self) -> OSError | None:
+        return _fault_in(self._said)
+
+    def is_lost(self) -> bool:
+        return not self._is_killed and not ("code" in self._said or self.fault())
 
     def exit_code(self) -> int:
         return int(self._said.get("code", 128 + signal.SIGKILL))
@@ -289,37 +300,33 @@ class Born:
         if self._own_out is not None:
             os.close(self._own_out)
 
-    def _kill_below(self) -> None:
-        """End what the script has started, and then let its keeper end by itself."""
-        if self.keeper:
-            tree.kill_below(self.keeper, within=_GRACE)
-        self._hear_out()
-        # What a killed keeper left has come to the zygote, or else to us.
-        tree.kill_descendants(within=_GRACE, but=self._ours)
+    def _end_what_is_left(self) -> None:
+        if not self._zygote.is_apart:
+            tree.kill_below(self._zygote.pid, within=_GRACE)
+        elif not self._is_known():
+            # The first process of a namespace takes all others with it.
+            tree.signal_all([self.keeper], signal.SIGKILL)
+        self._hear_until(self._is_over, within=_GRACE)
 
-    def _has_reported(self) -> bool:
-        while self._is_readable(0.0):
-            if not self._hear(time.monotonic()):
-                break
-        return "code" in self._said
+    def _is_known(self) -> bool:
+        """Whether the script has ended, as far as anybody says."""
+        return self._is_silent or not self._said.keys().isdisjoint(_ENDS)
 
-    def _hear_out(self) -> None:
-        """Wait until nobody is left who could say any more."""
-        deadline = time.monotonic() + _GRACE.total_seconds()
-        while self._hear(deadline):
-            pass
+    def _is_over(self) -> bool:
+        """Whether nothing of it is left, as the zygote says."""
+        return "over" in self._said
 
-    def _hear(self, deadline: float) -> bool:
-        """Take up one report; False if there is none more, or none in time."""
-        if not self._is_readable(deadline - time.monotonic()):
-            return False
-        text, passed, *_ = socket.recv_fds(self._reports, _REPORT, 1)
-        if passed:
-            self._own_out = passed[0]
-        if not text:
-            return False
-        self._said.update(json.loads(text))
-        return True
+    def _hear_until(self, is_enough: Callable[[], bool], *, within: timedelta) -> None:
+        """Take up reports until it is enough, nobody says any more, or time is up."""
+        deadline = time.monotonic() + within.total_seconds()
+        while not (is_enough() or self._is_silent):
+            if not self._is_readable(deadline - time.monotonic()):
+                return
+            text, passed, *_ = socket.recv_fds(self._reports, _REPORT, 1)
+            if passed:
+                self._own_out = passed[0]
+            self._is_silent = not text
+            self._said.update(json.loads(text or "{}"))
 
     def _is_readable(self, seconds: float) -> bool:
         poll = select.poll()
@@ -327,10 +334,11 @@ class Born:
         return bool(poll.poll(max(0, timedelta(seconds=seconds) / _MS)))
 
 
-def _require_no_error(said: Mapping[str, Any]) -> None:
-    if "errno" in said:
-        number = int(said["errno"])
-        raise OSError(number, os.strerror(number), said.get("where"))
+def _fault_in(said: Mapping[str, Any]) -> OSError | None:
+    if "errno" not in said:
+        return None
+    number = int(said["errno"])
+    return OSError(number, os.strerror(number), said.get("where"))
 
 
 def _order(command: Command, containment: Containment) -> Order:

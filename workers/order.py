@@ -81,7 +81,11 @@ def send(channel: socket.socket, order: Order, descriptors: Sequence[int]) -> No
 
 def receive(channel: socket.socket, count: int) -> tuple[Order, list[int]] | None:
     """Return the next order and its `count` descriptors; None if there is none more."""
-    head, descriptors, *_ = socket.recv_fds(channel, _LENGTH.size, count)
+    try:
+        head, descriptors, *_ = socket.recv_fds(channel, _LENGTH.size, count)
+    except ConnectionResetError:
+        # The other end went without having read what was said to it.
+        return None
     text = _receive_text(channel, head)
     return None if text is None else (_from_wire(json.loads(text)), descriptors)
 

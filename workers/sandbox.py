@@ -1,8 +1,8 @@
 """How a process comes to see nothing of the machine but what its job needs.
 
 A zygote first makes a root directory of what all its scripts see (`make_root`). For
-each job a child of it leaves the machine (`leave`), and the first process of the new
-namespace moves in (`move_in`): all that before anything of the script runs.
+each job a child of it is the first in namespaces of its own (`fork_apart`) and moves in
+(`move_in`): all that before anything of the script runs.
 """
 
 from __future__ import annotations
@@ -101,13 +101,18 @@ def make_root(shelter: Shelter) -> None:
     kernel.restrict_mounts(_ROOT, kernel.ATTR_RDONLY | kernel.ATTR_NOSUID)
 
 
-def leave() -> None:
-    """Leave the namespace of processes: the next child is the first in a new one.
+def fork_apart() -> int:
+    """Fork as `os.fork` does; the child is the first process of its namespaces.
 
     Raises:
         OSError: if the kernel does not let us.
     """
-    kernel.unshare(kernel.CLONE_NEWPID | kernel.CLONE_NEWIPC | kernel.CLONE_NEWUTS)
+    return kernel.fork_into(
+        kernel.CLONE_NEWPID
+        | kernel.CLONE_NEWNS
+        | kernel.CLONE_NEWIPC
+        | kernel.CLONE_NEWUTS
+    )
 
 
 def move_in(shelter: Shelter, *, room: str, space: int) -> None:
@@ -123,7 +128,6 @@ def move_in(shelter: Shelter, *, room: str, space: int) -> None:
     """
     user = os.geteuid() if shelter.user is None else shelter.user
     group = os.getegid() if shelter.user is None else shelter.user
-    kernel.unshare(kernel.CLONE_NEWNS)
     knobs = _mount_proc(f"{_ROOT}/proc")
     options = f"size={space},nr_inodes={_FILES},mode=755,uid={user},gid={group}"
     kernel.mount("job", _ROOT + JOB, "tmpfs", _OWN, options)

@@ -70,7 +70,12 @@ class ScriptExecutor:
     def run(self, assignment: Assignment, node: Node) -> Outcome:
         with attendance(assignment, node) as attending:
             outcome = self._run(assignment, node, attending)
-        return replace(outcome, sandbox=self.launcher.level, unsent=attending.unsent)
+        return replace(
+            outcome,
+            sandbox=self.launcher.level,
+            last=attending.last,
+            unsent=attending.unsent,
+        )
 
     def _run(
         self, assignment: Assignment, node: Node, attending: Attendance
@@ -97,16 +102,20 @@ class ScriptExecutor:
                 its_own as room,
                 closing(self.launcher.start(self._command(job, room))) as process,
             ):
-                meter = Meter(process.keeper, job.limits)
+                meter = Meter(process, job.limits)
                 watcher = Watcher(
                     stop=attending.stop,
                     timeout=job.timeout,
                     grace=self.stop_grace,
                     meter=meter,
+                    begin=attending.begin,
                 )
                 end = follow(process, console, watcher)
                 ended_at = node.clock.now()
-                if end is End.STOPPED and attending.is_lost:
+                if (fault := process.fault()) is not None:
+                    raise fault
+                is_given_up = end is End.STOPPED and attending.is_lost
+                if is_given_up or process.is_lost():
                     code = process.exit_code()
                     return _outcome(Event.FAILED, GIVEN_UP, code, console)
                 outcome = _conclude(end, _Ran(job, room, process, console, limit))

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import select
 import shutil
 import sys
 import tempfile
@@ -25,7 +24,6 @@ from workers.room import private_room
 _logger: Final = structlog.get_logger(__name__)
 
 _PATIENCE: Final = timedelta(seconds=10)
-_MS: Final = timedelta(milliseconds=1)
 _LIMITS: Final = Limits(memory_mb=256, cpu_s=10, procs=16, output_kb=16)
 
 
@@ -66,10 +64,10 @@ def fault_of(level: Containment) -> str | None:
                 context_id="",
             )
             with closing(nursery.start(command)) as process:
-                ended = select.poll()
-                ended.register(process.ended, select.POLLIN)
-                is_over = ended.poll(_PATIENCE / _MS)
+                is_over = process.has_ended(within=_PATIENCE)
                 process.kill()
+                if (fault := process.fault()) is not None:
+                    raise fault
                 if not is_over or process.exit_code() != 0:
                     return f"a script there ended with {process.exit_code()}"
     except OSError as error:

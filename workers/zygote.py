@@ -1,18 +1,19 @@
 """The small process that scripts are born from: it holds nothing and forks quickly.
 
 It is a Python of its own, executed with an empty environment and one socket, so that
-nothing of the runner (keys, secrets, connections) was ever in its memory. For every
-order it forks a child that goes into the job's namespaces and has the script run by a
-child of its own: the keeper, which takes away what ends and reports the end.
+nothing of the runner (keys, secrets, connections) was ever in its memory. It serves one
+order at a time: it has the script run by a child, takes away what ends, and reports the
+end. With namespaces a child of it does that, as the first process in them.
 
-    zygote ── usher ── keeper (the first process of the job's namespace) ── script
-    zygote ── keeper ── script                                   (on the plain machine)
+    zygote ── keeper (the first process of the job's namespaces) ── script
+    zygote ── script                                         (on the plain machine)
 """
 
 from __future__ import annotations
 
 import atexit
 import builtins
+import errno
 import gc
 import json
 import os
@@ -33,10 +34,12 @@ from workers.order import Order, Shelter
 
 #: Descriptors that come with an order: standard output, standard error, the report.
 DESCRIPTORS: Final = 3
-#: What the script's own process says to its keeper before its end: that it is ready,
-#: and that it had no more memory.
+#: What the script's own process says to who waits for it: that the script's own words
+#: begin, and that it had no more memory. Before them stands the number of an error.
 _READY: Final = b"r"
 _NO_MEMORY: Final = b"m"
+#: More than that is never said.
+_SAID: Final = 16
 _MISSING: Final = 127
 #: Where the script's process says it, until another program takes its place.
 _TELL: Final = 3
@@ -56,127 +59,129 @@ def main() -> None:
     kernel.die_with_parent(signal.SIGKILL)
     # Not on the command line, which scripts see.
     shelter = orders.receive_shelter(channel)
-    if shelter is not None:
-        try:
+    try:
+        if shelter is None:
+            kernel.give_up_new_privileges()
+        else:
             sandbox.make_root(shelter)
-        except OSError as error:
-            _say_broken(channel, error)
-            return
-    _say(channel, ready=True)
+    except OSError as error:
+        _say(channel, _broken(error))
+        return
     kernel.become_subreaper()
     kernel.set_readable(False)
-    # Whoever is left to it is taken away by the kernel.
-    signal.signal(signal.SIGCHLD, signal.SIG_IGN)
+    _say(channel, {"ready": True})
     # Its pages are shared with every child for as long as nobody touches them.
     gc.collect()
     gc.freeze()
-    while True:
-        received = orders.receive(channel, DESCRIPTORS)
-        if received is None:
-            return
-        order, descriptors = received
-        if os.fork() == 0:
-            channel.close()
-            _serve(order, shelter, descriptors)
-        for descriptor in descriptors:
-            os.close(descriptor)
+    keep = _keep if shelter is None else _Apart(channel, shelter).keep
+    while (received := orders.receive(channel, DESCRIPTORS)) is not None:
+        order, (stdout, stderr, report) = received
+        with socket.socket(fileno=report) as reports:
+            try:
+                end = keep(order, (stdout, stderr), reports)
+            except OSError as error:
+                end = _broken(error)
+            if end and not _is_alone():
+                # What a script left behind is the runner's to end.
+                _say(reports, end)
+                end = {}
+            while _reap() is not None:
+                pass
+            _say(reports, {**end, "over": True, "reaped_ms": _used_by_children()})
 
 
-def _serve(order: Order, shelter: Shelter | None, descriptors: list[int]) -> NoReturn:
-    stdout, stderr, report = descriptors
-    signal.signal(signal.SIGCHLD, signal.SIG_DFL)
-    kernel.die_with_parent(signal.SIGKILL)
-    reports = socket.socket(fileno=report)
-    try:
-        if shelter is None:
-            _say(reports, keeper=os.getpid())
-            kernel.become_subreaper()
-            kernel.give_up_new_privileges()
-            _keep(order, stdout, stderr, reports)
-        sandbox.leave()
-        usher_lives, held = os.pipe()
-        keeper = os.fork()
-        if keeper == 0:
-            os.close(held)
-            sandbox.move_in(shelter, room=order.room, space=order.space)
+class _Apart:
+    """Keeps scripts in namespaces of their own."""
+
+    def __init__(self, channel: socket.socket, shelter: Shelter) -> None:
+        self._channel = channel
+        self._shelter = shelter
+        # Only this process has the other end: who waits at this one learns of its end.
+        self._is_over, self._held = os.pipe()
+
+    def keep(
+        self, order: Order, streams: tuple[int, int], reports: socket.socket
+    ) -> dict[str, Any]:
+        """Have a child move into new namespaces, keep the script there and say all."""
+        try:
+            keeper = sandbox.fork_apart()
+            if keeper == 0:
+                self._become_keeper(order, streams, reports)
+        finally:
+            for stream in streams:
+                os.close(stream)
+        _say(reports, {"keeper": keeper})
+        return {}
+
+    def _become_keeper(
+        self, order: Order, streams: tuple[int, int], reports: socket.socket
+    ) -> NoReturn:
+        out = None
+        try:
+            self._channel.close()
+            os.close(self._held)
+            sandbox.move_in(self._shelter, room=order.room, space=order.space)
             # Not before: the kernel forgets it of who becomes another user.
             kernel.die_with_parent(signal.SIGKILL)
-            if select.select([usher_lives], [], [], 0)[0]:
+            if select.select([self._is_over], [], [], 0)[0]:
                 os._exit(0)  # too late to be told
-            os.close(usher_lives)
+            # The script's user is ours; it is to see nothing of what we know.
+            kernel.set_readable(False)
+            # The runner has no way there.
             out = os.open(sandbox.OUT, os.O_RDONLY | os.O_DIRECTORY)
-            _keep(order, stdout, stderr, reports, out)
-        _say(reports, keeper=keeper)
-        os.close(stdout)
-        os.close(stderr)
-        os.waitpid(keeper, 0)
-    except BaseException as error:  # noqa: BLE001 - nothing may go back up into the loop
-        _say_broken(reports, error)
-    os._exit(0)
-
-
-def _keep(
-    order: Order,
-    stdout: int,
-    stderr: int,
-    reports: socket.socket,
-    out: int | None = None,
-) -> NoReturn:
-    """Have the script run by a child, and tell how it ended.
-
-    `out` is the directory of its result, where the runner has no way to it.
-    """
-    # The script's user is ours; it is to see nothing of what we know.
-    kernel.set_readable(False)
-    told, tell = os.pipe()
-    script = os.fork()
-    if script == 0:
-        _take_over(stdout, stderr, tell)
-        try:
-            _prepare_script(order)
-            if order.interpreter is not None:
-                _execute([*order.interpreter, order.script, *order.args], order.env)
-            code = _run_python(order)
-        except OSError as error:
-            os.write(_TELL, f"{error.errno}".encode())
-            code = _MISSING
-        os._exit(code)
-    for descriptor in (tell, stdout, stderr):
-        os.close(descriptor)
-    said = os.read(told, 16)
-    if said not in (b"", _READY):
-        _say(reports, errno=int(said))
+            end = _keep(order, streams, reports)
+        except BaseException as error:  # noqa: BLE001 - nothing may go back up into the loop
+            end = _broken(error)
+        _say(reports, end, out)
         os._exit(0)
-    _say(reports, out, ready=True)
-    _say(reports, **_until_end(script), memory=_said_at_its_end(told) == _NO_MEMORY)
-    if out is None:
-        # What the script left behind is the runner's to end; it is taken away here.
-        while _reap() is not None:
-            pass
-    os._exit(0)
+
+
+def _keep(order: Order, streams: tuple[int, int], _: socket.socket) -> dict[str, Any]:
+    """Have the script run by a child, and return how it ended.
+
+    Raises:
+        OSError: if there can be no further process.
+    """
+    told, tell = os.pipe()
+    before = _used_by_children()
+    try:
+        script = os.fork()
+        if script == 0:
+            _become_script(order, streams, tell)
+    finally:
+        for descriptor in (tell, *streams):
+            os.close(descriptor)
+    code = _end_of(script)
+    said = _said_at_its_end(told)
+    os.close(told)
+    if said[:1] not in (b"", _READY):
+        return {"errno": int(said)}
+    used = _used_by_children() - before
+    return {"code": code, "cpu_ms": used, "memory": _NO_MEMORY in said}
 
 
 def _said_at_its_end(told: int) -> bytes:
     # Whoever the script has forked may still have the other end.
     os.set_blocking(told, False)
     try:
-        return os.read(told, 16)
+        return os.read(told, _SAID)
     except BlockingIOError:
         return b""
 
 
-def _until_end(script: int) -> dict[str, Any]:
-    while True:
-        ended = _reap()
-        if ended is None or ended[0] == script:
-            break
-    status = ended[1] if ended else 0
-    code = os.waitstatus_to_exitcode(status)
+def _end_of(script: int) -> int:
+    """Return the exit code of the script, once it has ended: 128 + N by signal N."""
+    while (ended := _reap()) is not None:
+        if ended[0] == script:
+            code = os.waitstatus_to_exitcode(ended[1])
+            return code if code >= 0 else 128 - code
+    raise OSError(errno.ECHILD, os.strerror(errno.ECHILD), "script")
+
+
+def _used_by_children() -> int:
+    """Return the milliseconds of processor time of all that was taken away."""
     used = resource.getrusage(resource.RUSAGE_CHILDREN)
-    return {
-        "code": code if code >= 0 else 128 - code,
-        "cpu_ms": int((used.ru_utime + used.ru_stime) * 1000),
-    }
+    return int((used.ru_utime + used.ru_stime) * 1000)
 
 
 def _reap() -> tuple[int, int] | None:
@@ -186,7 +191,19 @@ def _reap() -> tuple[int, int] | None:
         return None
 
 
-def _say(reports: socket.socket, descriptor: int | None = None, **what: Any) -> None:  # noqa: ANN401 - as JSON has it
+def _is_alone() -> bool:
+    """Take away what has ended, and tell whether nothing else is left."""
+    try:
+        while os.waitpid(-1, os.WNOHANG)[0]:
+            pass
+    except ChildProcessError:
+        return True
+    return False
+
+
+def _say(
+    reports: socket.socket, what: Mapping[str, Any], descriptor: int | None = None
+) -> None:
     text = json.dumps(what).encode()
     try:
         if descriptor is None:
@@ -198,16 +215,30 @@ def _say(reports: socket.socket, descriptor: int | None = None, **what: Any) -> 
         os._exit(0)
 
 
-def _say_broken(reports: socket.socket, error: BaseException) -> None:
-    number = error.errno if isinstance(error, OSError) else None
-    where = str(error.filename) if isinstance(error, OSError) else type(error).__name__
-    _say(reports, errno=number or 0, where=where)
+def _broken(error: BaseException) -> dict[str, Any]:
+    if not isinstance(error, OSError):
+        return {"errno": 0, "where": type(error).__name__}
+    return {"errno": error.errno or 0, "where": str(error.filename)}
 
 
-def _take_over(stdout: int, stderr: int, tell: int) -> None:
+def _become_script(order: Order, streams: tuple[int, int], tell: int) -> NoReturn:
+    code = _MISSING
+    try:
+        _take_over(streams, tell)
+        _prepare_script(order)
+        if order.interpreter is not None:
+            _execute([*order.interpreter, order.script, *order.args], order.env)
+        code = _run_python(order)
+    except OSError as error:
+        os.write(_TELL, f"{error.errno}".encode())
+    finally:
+        os._exit(code)
+
+
+def _take_over(streams: tuple[int, int], tell: int) -> None:
     """Have the script's streams and the way to its keeper, and nothing more."""
-    os.dup2(stdout, 1)
-    os.dup2(stderr, 2)
+    for number, stream in enumerate(streams, 1):
+        os.dup2(stream, number)
     os.dup2(tell, _TELL, inheritable=False)
     os.closerange(_TELL + 1, _DESCRIPTORS_END)
 

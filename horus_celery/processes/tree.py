@@ -20,6 +20,8 @@ from horus_celery import kernel
 
 #: Whether the kernel tells a process's children at once (CONFIG_PROC_CHILDREN).
 _HAS_FILES: Final = Path(f"/proc/{os.getpid()}/task/{os.getpid()}/children").exists()
+#: What the kernel says of a process that only waits to be taken away.
+_ENDED: Final = (b"Z", b"X")
 #: Between two looks at processes that were killed and are not gone yet.
 _STEP: Final = timedelta(milliseconds=2)
 
@@ -34,6 +36,9 @@ class Facts:
     threads: int
     #: Pages of memory.
     pages: int
+    parent: int
+    #: Whether it only waits for its parent to take it away.
+    has_ended: bool
 
 
 def facts(pid: int) -> Facts | None:
@@ -47,6 +52,8 @@ def facts(pid: int) -> Facts | None:
         reaped_ticks=int(fields[13]) + int(fields[14]),
         threads=int(fields[17]),
         pages=int(fields[21]),
+        parent=int(fields[1]),
+        has_ended=fields[0] in _ENDED,
     )
 
 
@@ -62,7 +69,7 @@ def become_unreadable() -> None:
 
 def is_running(pid: int) -> bool:
     """Whether there is such a process; one that only waits to be reaped has ended."""
-    return _status(pid) not in (b"", b"Z", b"X")
+    return _status(pid) not in (b"", *_ENDED)
 
 
 def descendants(pid: int | None = None) -> list[int]:

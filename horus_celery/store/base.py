@@ -181,8 +181,10 @@ class RecordStore(Protocol):
         """
         ...
 
-    def apply(self, digest: str, change: Change) -> Record:
+    def apply(self, digest: str, change: Change, lines: Sequence[Chunk] = ()) -> Record:
         """Make one change, if the table of transitions allows it, and wake the waiters.
+
+        With it the log gets these last lines of the job's output.
 
         Raises:
             NotFoundError: if there is no such record.

@@ -229,7 +229,7 @@ class MemoryStore:
                 if record.summary.id == job_id and _is_of(contexts, record.summary)
             )
 
-    def apply(self, digest: str, change: Change) -> Record:
+    def apply(self, digest: str, change: Change, lines: Sequence[Chunk] = ()) -> Record:
         with self._answering():
             entry = self._entry(digest)
             if change in entry.changes:
@@ -244,6 +244,7 @@ class MemoryStore:
                 )
             self._change(entry, change)
             entry.changes.append(change)
+            self._logs.append(digest, lines)
             self._wakes.wake(digest)
             return entry.record
 

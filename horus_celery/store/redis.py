@@ -33,6 +33,7 @@ from horus_celery.store.base import (
     Ahead,
     ArchivedReceipt,
     Bell,
+    Chunk,
     Filter,
     Histogram,
     StopPage,
@@ -41,6 +42,7 @@ from horus_celery.store.base import (
 from horus_celery.store.connection import ask, ask_all
 from horus_celery.store.keys import STEPS, Keys
 from horus_celery.store.packing import pack, unpack
+from horus_celery.store.redis_logs import entry_of
 from horus_celery.store.scripts import BUCKETS_MS, FIELDS, make_scripts
 
 #: How `list.lua` writes the sizes of the fields.
@@ -127,7 +129,7 @@ class RedisStore:
         found = self._run("named", job_id, *(contexts or ()))
         return tuple(_readable(sorted(found, key=_sequence_of)))
 
-    def apply(self, digest: str, change: Change) -> Record:
+    def apply(self, digest: str, change: Change, lines: Sequence[Chunk] = ()) -> Record:
         answer = self._run(
             "apply",
             digest,
@@ -137,6 +139,8 @@ class RedisStore:
             "" if change.if_attempt is None else change.if_attempt,
             _lease(change),
             change.queue or "",
+            len(lines),
+            *map(entry_of, lines),
             *_kept_facts(change),
         )
         if answer[0] == b"missing":

@@ -67,8 +67,8 @@ class RedisLogs:
         return lines
 
     def _send(self, digest: str, chunks: Sequence[Chunk], token: str) -> None:
-        entries = [_entry(chunk, "") for chunk in chunks[:-1]]
-        entries.append(_entry(chunks[-1], token))
+        entries = [entry_of(chunk) for chunk in chunks[:-1]]
+        entries.append(entry_of(chunks[-1], token))
         self._append.run(self._client, (), [digest, token, _LOG_CAP, *entries])
 
 
@@ -95,7 +95,8 @@ class _Sending:
         )
 
 
-def _entry(chunk: Chunk, token: str) -> bytes:
+def entry_of(chunk: Chunk, token: str = "") -> bytes:
+    """Write a chunk as a log keeps it, with the name of what it was sent with."""
     letter = "o" if chunk.stream is Stream.STDOUT else "e"
     return f"{letter}{to_ms(chunk.at)} {token} ".encode() + chunk.data
 

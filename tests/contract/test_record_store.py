@@ -63,6 +63,15 @@ def bring(record, make):
     return to
 
 
+@pytest.fixture
+def lines_of(logs):
+    def read(record):
+        lines = logs.read(record.summary.digest, after=None, limit=10)
+        return [(line.stream, line.data) for line in lines]
+
+    return read
+
+
 # --- recorded ------------------------------------------------------------------
 
 
@@ -1032,3 +1041,31 @@ def test_a_record_that_is_queued_again_is_silent_from_then_on(
 def test_ringing_for_what_is_not_there_changes_nothing(store, clock):
     store.rung(UNKNOWN, at=clock.at, queue="python")
     assert store.silent(before=clock.advance(hours=1), limit=10) == ()
+
+
+# --- last lines -----------------------------------------------------------------
+
+
+def test_the_last_lines_of_a_job_come_with_its_end(bring, store, clock, lines_of):
+    running = bring(Status.RUNNING)
+    lines = [
+        Chunk(at=clock.at, stream=Stream.STDOUT, data=b"one\n"),
+        Chunk(at=clock.at, stream=Stream.STDERR, data=b"\xfftwo"),
+    ]
+    change = Change(event=Event.COMPLETED, at=clock.at, exit_code=0, result="one\n")
+    for _ in range(2):
+        ended = store.apply(running.summary.digest, change, lines)
+        assert (ended.exit_code, ended.result) == (0, "one\n")
+    assert lines_of(running) == [
+        (Stream.STDOUT, b"one\n"),
+        (Stream.STDERR, "\N{REPLACEMENT CHARACTER}two".encode()),
+    ]
+
+
+def test_a_change_that_is_not_allowed_leaves_no_lines(bring, store, clock, lines_of):
+    over = bring(Status.COMPLETED)
+    line = Chunk(at=clock.at, stream=Stream.STDOUT, data=b"late\n")
+    change = Change(event=Event.FAILED, at=clock.at)
+    with pytest.raises(IllegalTransition):
+        store.apply(over.summary.digest, change, [line])
+    assert lines_of(over) == []

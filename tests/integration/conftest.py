@@ -216,6 +216,11 @@ class Deployment:
         above = [one.pid for one in psutil.Process(pid).parents()]
         return next(parent for parent in above if parent in pools)
 
+    def busy_zygotes(self):
+        """Return the zygotes below which something runs."""
+        below = (pid for worker in self.workers for pid in descendants(worker.pid))
+        return [pid for pid in below if _is_zygote(pid) and _children(pid)]
+
     def rooms(self):
         return list(self.state.rooms.iterdir())
 

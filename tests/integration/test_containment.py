@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import signal
 import socket
 import textwrap
 import threading
@@ -341,14 +342,26 @@ def test_a_script_that_kills_its_zygote_ends_alone_and_the_next_one_runs(runners
     plain = runners("plain")
     record = plain.run(
         "import os, signal\n"
-        "keeper = os.getppid()\n"
-        "stat = open(f'/proc/{keeper}/stat').read().rpartition(')')[2].split()\n"
-        "os.kill(int(stat[1]), signal.SIGKILL)\n"
+        "os.kill(os.getppid(), signal.SIGKILL)\n"
         "import time; time.sleep(300)"
     )
-    assert (record.status, record.exit_code) == (Status.FAILED, 137)
+    assert (record.status, record.reason) == (Status.FAILED, "worker_lost")
     assert plain.run("print(1)").result == "1\n"
     assert_nothing_is_left(plain)
+
+
+def test_a_job_whose_zygote_is_killed_starts_again_within_its_attempts(runner):
+    payload = "print('here', flush=True)\nimport time; time.sleep(300)"
+    record = runner.submit(payload, attempts=2)
+    runner.until_it_says(record, "here")
+    (zygote,) = runner.busy_zygotes()
+    os.kill(zygote, signal.SIGKILL)
+    runner.until(lambda: [line.text for line in runner.lines(record)] == ["here"] * 2)
+    (zygote,) = runner.busy_zygotes()
+    os.kill(zygote, signal.SIGKILL)
+    over = runner.over(record)
+    assert (over.status, over.reason) == (Status.FAILED, "worker_lost")
+    assert_nothing_is_left(runner)
 
 
 # --- what it sees of the node ------------------------------------------------------

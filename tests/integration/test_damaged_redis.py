@@ -683,6 +683,15 @@ def test_a_damaged_receipt_of_a_retired_job_is_not_shown(world):
     assert world.store.archived(record.summary.id) == ()
 
 
+def test_a_log_of_another_kind_keeps_no_job_from_ending(world):
+    running = world.claimed()
+    world.client.set(world.key(f"log:{running.summary.digest}"), b"no list")
+    line = Chunk(at=world.clock.at, stream=Stream.STDOUT, data=b"last\n")
+    change = Change(event=Event.COMPLETED, at=world.clock.at)
+    over = world.store.apply(running.summary.digest, change, [line])
+    assert over.status is Status.COMPLETED
+
+
 def test_a_log_with_foreign_entries_shows_every_line(world):
     digest = world.add().summary.digest
     chunk = Chunk(at=world.clock.at, stream=Stream.STDOUT, data=b"line\n")

@@ -370,7 +370,7 @@ def test_a_job_whose_pool_child_is_killed_leaves_nothing_running(deployment):
     )
     script = deployment.until_it_says(record, "script").split()[1]
     before = deployment.processes_below_workers()
-    assert len(before) == 6, "five of the script's, and their keeper"
+    assert len(before) == 5
     os.kill(deployment.pool_of(int(script)), signal.SIGKILL)
     deployment.until(lambda: not any(map(psutil.pid_exists, before)))
     assert deployment.run("print('on it goes')").status is Status.COMPLETED
@@ -450,16 +450,15 @@ def test_a_link_in_the_results_place_is_no_way_to_another_file(deployment, victi
     assert record.result == ""
 
 
-#: The processes above a script: its keeper, the zygote, the pool's child.
+#: The processes above a script: the zygote, the pool's child.
 ABOVE = """
 above() { sed 's/.*) . //; s/ .*//' /proc/$1/stat; }
-keeper=$PPID
-zygote=$(above $keeper)
+zygote=$PPID
 pool=$(above $zygote)
 """
 
 
-@pytest.mark.parametrize("which", ["keeper", "zygote", "pool"])
+@pytest.mark.parametrize("which", ["zygote", "pool"])
 def test_a_script_that_stops_what_is_above_it_goes_on(deployment, which):
     script = f"{ABOVE}\nkill -STOP ${which}; echo still here"
     record = deployment.run(script, executor="system")

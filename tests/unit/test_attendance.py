@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 from types import SimpleNamespace
 from typing import Any
@@ -36,7 +36,7 @@ def chunk(number, *, ms):
     return Chunk(at=at, stream=Stream.STDOUT, data=b"%d\n" % number)
 
 
-def attend(log, chunks, clock):
+def attend(log, chunks, clock, *, begins=True):
     assignment: Any = SimpleNamespace(
         digest=DIGEST, attempt=1, job=SimpleNamespace(id="job")
     )
@@ -45,15 +45,18 @@ def attend(log, chunks, clock):
         logs=log, store=MemoryStore(wakes=wakes), wakes=wakes, clock=clock
     )
     with attendance(assignment, node) as attending:
+        if begins:
+            attending.begin()
         for one in chunks:
             attending.say(one)
-    return attending.unsent
+    assert not (attending.last and attending.unsent)
+    return attending
 
 
 def test_what_was_sent_need_not_be_kept(clock):
     log = Calls(taken=1000)
     chunks = [chunk(n, ms=n) for n in range(1000)]
-    assert attend(log, chunks, clock) is None
+    assert attend(log, chunks, clock).unsent is None
     assert [one for call in log.said for one in call] == chunks
 
 
@@ -61,7 +64,7 @@ def test_what_was_sent_need_not_be_kept(clock):
 def test_what_was_not_sent_is_kept_in_its_order(clock, taken):
     log = Calls(taken=taken)
     chunks = [chunk(n, ms=n) for n in range(1000)]
-    unsent = attend(log, chunks, clock)
+    unsent = attend(log, chunks, clock).unsent
     sent = [one for call in log.said for one in call]
     assert [*sent, *unsent.chunks] == chunks
     assert unsent.before == tuple(sent[-2:])
@@ -75,5 +78,23 @@ def test_no_call_is_larger_than_what_the_store_takes_at_once(clock):
 
 def test_the_landmark_reaches_back_to_another_moment(clock):
     log = Calls(taken=1)
-    unsent = attend(log, [chunk(n, ms=n // 500) for n in range(1000)], clock)
+    chunks = [chunk(n, ms=n // 500) for n in range(1000)]
+    unsent = attend(log, chunks, clock).unsent
     assert unsent.before == log.said[0]
+
+
+def test_the_lines_of_a_script_that_is_over_soon_go_with_its_end(clock):
+    log = Calls(taken=1000)
+    chunks = [chunk(n, ms=n) for n in range(200)]
+    attending = attend(log, chunks, clock, begins=False)
+    assert attending.last == tuple(chunks)
+    assert log.said == []
+
+
+@pytest.mark.parametrize("text", [b"\n", b"x" * 1000])
+def test_much_output_goes_at_once(clock, text):
+    log = Calls(taken=1000)
+    chunks = [replace(chunk(n, ms=n), data=text) for n in range(400)]
+    attending = attend(log, chunks, clock, begins=False)
+    assert attending.last == ()
+    assert [one for call in log.said for one in call] == chunks

@@ -79,10 +79,10 @@ class Store(MemoryStore):
     def named(self, job_id, *, contexts=None):
         return self.stale or super().named(job_id, contexts=contexts)
 
-    def apply(self, digest, change):
+    def apply(self, digest, change, lines=()):
         if self.is_away_for_claims and change.event is Event.CLAIMED:
             raise UnavailableError("no answer")
-        return super().apply(digest, change)
+        return super().apply(digest, change, lines)
 
 
 @pytest.fixture

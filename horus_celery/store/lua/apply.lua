@@ -1,6 +1,7 @@
 -- Makes one change if the table allows it. Answers 'done' and the record, 'missing',
--- 'illegal' and the status, or 'stopped' if a job is claimed that was stopped for good. ARGV from the eighth on: the facts, field by field.
-local digest, token, event, at, if_attempt, lease, queue = unpack(ARGV, 1, 7)
+-- 'illegal' and the status, or 'stopped' if a job is claimed that was stopped for good.
+-- ARGV from the ninth on: so many lines for the log, then the facts, field by field.
+local digest, token, event, at, if_attempt, lease, queue, lines = unpack(ARGV, 1, 8)
 local had = find(digest)
 if not had then return { 'missing' } end
 local status, tokens = had.status, had.tokens
@@ -19,8 +20,9 @@ if OVER[to] then
   set[5], set[6] = 'ended_at', at
 end
 local facts = { lease = lease ~= '' and lease }
-for i = 8, #ARGV do set[#set + 1] = ARGV[i] end
-for i = 8, #ARGV, 2 do facts[ARGV[i]] = ARGV[i + 1] end
+local first = 9 + lines
+for i = first, #ARGV do set[#set + 1] = ARGV[i] end
+for i = first, #ARGV, 2 do facts[ARGV[i]] = ARGV[i + 1] end
 local moved = to == 'queued' and queue ~= '' and queue ~= had.queue
 if moved then had.queue = queue end
 -- Once it ran it has waited long enough.
@@ -28,6 +30,8 @@ if to == 'queued' and status ~= 'created' then had.not_before = false end
 move(digest, had, to, at, facts)
 tell(had, to, at, facts)
 redis.call('HSET', KEY.record .. digest, unpack(set))
+-- A log of another kind hides no end.
+if first > 9 then redis.pcall('RPUSH', KEY.log .. digest, unpack(ARGV, 9, first - 1)) end
 if moved then note_queue(digest, had) end
 redis.call('PUBLISH', KEY.wakes, digest)
 return { 'done', read(digest) }
