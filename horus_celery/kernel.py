@@ -45,11 +45,13 @@ _PR_SET_NO_NEW_PRIVS: Final = 38
 #: Bits that a set of capabilities may have in this form.
 _CAPABILITIES: Final = 64
 _CAPABILITY_VERSION_3: Final = 0x2008_0522
+_CAPABILITY_HEADER: Final = (ctypes.c_uint32 * 2)(_CAPABILITY_VERSION_3, 0)
+_NO_CAPABILITIES: Final = (ctypes.c_uint32 * 6)()
 _SIOCSIFFLAGS: Final = 0x8914
 _IFF_UP: Final = 0x1
 
 _libc: Final = ctypes.CDLL(None, use_errno=True)
-#: The same, for calls during which the interpreter's lock stays held.
+#: The same, for calls that are too short to let other threads run meanwhile.
 _held_libc: Final = ctypes.PyDLL(None, use_errno=True)
 _libc.mount.argtypes = (
     ctypes.c_char_p,
@@ -149,13 +151,12 @@ def bring_loopback_up() -> None:
 
 def drop_capabilities() -> None:
     """Give up every capability, also for what is executed later."""
+    drop = _held_libc.prctl
     for number in range(_CAPABILITIES):
-        if _libc.prctl(_PR_CAPBSET_DROP, number, 0, 0, 0) != 0:
+        if drop(_PR_CAPBSET_DROP, number, 0, 0, 0) != 0:
             # The kernel knows no more of them, or there are none to give up.
             break
-    header = (ctypes.c_uint32 * 2)(_CAPABILITY_VERSION_3, 0)
-    nothing = (ctypes.c_uint32 * 6)()
-    _require(_libc.capset(header, nothing), "capset")
+    _require(_held_libc.capset(_CAPABILITY_HEADER, _NO_CAPABILITIES), "capset")
 
 
 def give_up_new_privileges() -> None:
@@ -179,7 +180,7 @@ def set_readable(readable: bool) -> None:  # noqa: FBT001 - says it at the call
 
 
 def _prctl(option: int, value: int) -> None:
-    _require(_libc.prctl(option, value, 0, 0, 0), f"prctl {option}")
+    _require(_held_libc.prctl(option, value, 0, 0, 0), f"prctl {option}")
 
 
 def _require(result: int, what: str) -> None:

@@ -1,6 +1,7 @@
 """What a zygote is told to run, and how that crosses the socket to it.
 
-Both ends are ours and of one version, so this is no protocol to keep.
+Both ends are ours and of one version, so this is no protocol to keep. Named tuples, as
+data classes would bring half of the standard library into every script's process.
 """
 
 from __future__ import annotations
@@ -9,14 +10,12 @@ import json
 import socket
 import struct
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 _LENGTH: Final = struct.Struct("!I")
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Ceilings:
+class Ceilings(NamedTuple):
     """What the kernel itself lets no process of the job go beyond."""
 
     #: Bytes of memory of its own that one process may have, and of one file.
@@ -27,8 +26,7 @@ class Ceilings:
     processes: int | None
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Shelter:
+class Shelter(NamedTuple):
     """What of the machine the scripts of one zygote see, in namespaces of their own."""
 
     #: Paths that are shown where they are, never to be written.
@@ -40,8 +38,7 @@ class Shelter:
     user: int | None
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Order:
+class Order(NamedTuple):
     """One script to run."""
 
     #: The interpreter's command line before the script; None is this Python itself.
@@ -62,7 +59,7 @@ class Order:
 
 def send_shelter(channel: socket.socket, shelter: Shelter | None) -> None:
     """Send what a zygote is to make for its scripts; None is nothing."""
-    _send_text(channel, json.dumps(None if shelter is None else asdict(shelter)))
+    _send_text(channel, json.dumps(shelter))
 
 
 def receive_shelter(channel: socket.socket) -> Shelter | None:
@@ -70,13 +67,13 @@ def receive_shelter(channel: socket.socket) -> Shelter | None:
     wire = json.loads(_receive_text(channel, channel.recv(_LENGTH.size)) or "null")
     if wire is None:
         return None
-    lists = {name: tuple(wire[name]) for name in ("shown", "hidden")}
-    return Shelter(**{**wire, **lists})
+    shown, hidden, *rest = wire
+    return Shelter(tuple(shown), tuple(hidden), *rest)
 
 
 def send(channel: socket.socket, order: Order, descriptors: Sequence[int]) -> None:
     """Send an order, with the descriptors that go with it."""
-    _send_text(channel, json.dumps(asdict(order)), descriptors)
+    _send_text(channel, json.dumps(order), descriptors)
 
 
 def receive(channel: socket.socket, count: int) -> tuple[Order, list[int]] | None:
@@ -113,15 +110,7 @@ def _receive_text(channel: socket.socket, head: bytes) -> bytes | None:
     return b"".join(parts)
 
 
-def _from_wire(wire: dict[str, Any]) -> Order:
-    interpreter = wire["interpreter"]
-    return Order(
-        interpreter=None if interpreter is None else tuple(interpreter),
-        script=wire["script"],
-        args=tuple(wire["args"]),
-        env=wire["env"],
-        cwd=wire["cwd"],
-        room=wire["room"],
-        space=wire["space"],
-        ceilings=Ceilings(**wire["ceilings"]),
-    )
+def _from_wire(wire: Sequence[Any]) -> Order:
+    interpreter, script, args, env, cwd, room, space, ceilings = wire
+    words = None if interpreter is None else tuple(interpreter)
+    return Order(words, script, tuple(args), env, cwd, room, space, Ceilings(*ceilings))

@@ -10,7 +10,6 @@ from __future__ import annotations
 import errno
 import os
 import sys
-from pathlib import Path
 from typing import Final
 
 from horus_celery import kernel
@@ -63,7 +62,7 @@ def shown_paths(further: tuple[str, ...] = ()) -> tuple[str, ...]:
     folders: list[str] = []
     for path in wanted:
         is_there = os.path.lexists(path) and path != "/"
-        if is_there and not any(Path(path).is_relative_to(one) for one in folders):
+        if is_there and not any(f"{path}/".startswith(f"{one}/") for one in folders):
             folders.append(path)
     return tuple(folders)
 
@@ -94,10 +93,10 @@ def make_root(shelter: Shelter) -> None:
     for path in shelter.hidden:
         _cover(path)
     for link, target in _LINKS.items():
-        Path(_ROOT + link).symlink_to(target)
+        os.symlink(target, _ROOT + link)
     _introduce(user, group)
     for place in ("/proc", JOB):
-        Path(_ROOT + place).mkdir()
+        os.mkdir(_ROOT + place)
     kernel.restrict_mounts(_ROOT, kernel.ATTR_RDONLY | kernel.ATTR_NOSUID)
 
 
@@ -133,7 +132,7 @@ def move_in(shelter: Shelter, *, room: str, space: int) -> None:
     kernel.mount("job", _ROOT + JOB, "tmpfs", _OWN, options)
     for folder in (WORK, OUT, _TEMPORARY, _MEMORY, GIVEN):
         place = _ROOT + folder
-        os.mkdir(place, 0o700)  # noqa: PTH102 - before every script
+        os.mkdir(place, 0o700)
         os.chown(place, user, group)
     kernel.mount(room, _ROOT + GIVEN, None, kernel.MS_BIND)
     locked = kernel.ATTR_RDONLY | kernel.ATTR_NOSUID | kernel.ATTR_NODEV
@@ -141,9 +140,7 @@ def move_in(shelter: Shelter, *, room: str, space: int) -> None:
     kernel.change_root(_ROOT)
     if _become(user, group):
         # With a namespace of users of its own a script would have privileges again.
-        limit = os.open(_NO_MORE_USERS, os.O_WRONLY, dir_fd=knobs)
-        os.write(limit, b"0")
-        os.close(limit)
+        _set(_NO_MORE_USERS, "0", within=knobs)
     os.close(knobs)
     kernel.drop_capabilities()
     kernel.give_up_new_privileges()
@@ -190,42 +187,50 @@ def _map_self(user: int, group: int) -> None:
         ("uid_map", f"{user} {user} 1"),
         ("gid_map", f"{group} {group} 1"),
     ):
-        Path("/proc/self", name).write_text(text, encoding="ascii")
+        _set(f"/proc/self/{name}", text)
     kernel.set_readable(False)
+
+
+def _set(path: str, text: str, *, within: int | None = None, flags: int = 0) -> None:
+    descriptor = os.open(path, os.O_WRONLY | flags, 0o644, dir_fd=within)
+    try:
+        os.write(descriptor, text.encode("ascii"))
+    finally:
+        os.close(descriptor)
 
 
 def _show(path: str) -> None:
     """Show a path of the machine at the same place below the new root."""
-    target = Path(_ROOT + path)
-    target.parent.mkdir(0o755, parents=True, exist_ok=True)
-    source = Path(path)
+    target = _ROOT + path
+    os.makedirs(os.path.dirname(target), 0o755, exist_ok=True)
+    source = path
     if path.startswith("/etc/"):
         # A link may lead to where nothing is shown.
-        source = source.resolve()
-    elif source.is_symlink():
-        target.symlink_to(source.readlink())
+        source = os.path.realpath(path)
+    elif os.path.islink(path):
+        os.symlink(os.readlink(path), target)
         return
-    if source.is_dir():
-        target.mkdir(0o755, exist_ok=True)
-    elif source.exists():
-        target.touch()
+    if os.path.isdir(source):
+        os.makedirs(target, 0o755, exist_ok=True)
+    elif os.path.exists(source):
+        os.close(os.open(target, os.O_WRONLY | os.O_CREAT, 0o644))
     else:
         return
-    kernel.mount(str(source), str(target), None, kernel.MS_BIND | kernel.MS_REC)
+    kernel.mount(source, target, None, kernel.MS_BIND | kernel.MS_REC)
 
 
 def _cover(path: str) -> None:
     """Let nothing be seen of a path, if it would be."""
-    if Path(_ROOT + path).is_dir():
+    if os.path.isdir(_ROOT + path):
         kernel.mount("none", _ROOT + path, "tmpfs", _OWN, "size=4k,mode=755")
 
 
 def _introduce(user: int, group: int) -> None:
     """Let the job's user have a name; those of the node's users are not told."""
-    etc = Path(_ROOT, "etc")
-    etc.mkdir(0o755, exist_ok=True)
+    etc = f"{_ROOT}/etc"
+    os.makedirs(etc, 0o755, exist_ok=True)
     for name, text in (
         ("passwd", f"{_NAME}:x:{user}:{group}::{WORK}:/bin/sh\n"),
         ("group", f"{_NAME}:x:{group}:\n"),
     ):
-        (etc / name).write_text(text, encoding="ascii")
+        _set(f"{etc}/{name}", text, flags=os.O_CREAT)

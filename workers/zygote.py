@@ -30,7 +30,7 @@ from typing import Any, Final, NoReturn
 from horus_celery import kernel
 from workers import order as orders
 from workers import sandbox
-from workers.order import Order, Shelter
+from workers.order import Ceilings, Order, Shelter
 
 #: Descriptors that come with an order: standard output, standard error, the report.
 DESCRIPTORS: Final = 3
@@ -45,6 +45,8 @@ _MISSING: Final = 127
 _TELL: Final = 3
 #: No process has descriptors from here on, unless its limit was raised very far.
 _DESCRIPTORS_END: Final = 1 << 16
+#: After so many runs Python has learnt what it ever learns about a function.
+_REHEARSALS: Final = 20
 #: Packages of ours, which are none of a script's.
 _OURS: Final = frozenset({"workers", "horus_celery"})
 #: Its keeper counts besides the script's own processes.
@@ -70,6 +72,10 @@ def main() -> None:
     kernel.become_subreaper()
     kernel.set_readable(False)
     _say(channel, {"ready": True})
+    # Scripts import nothing of ours, and to look for it in each of them takes time.
+    for name in [name for name in sys.modules if name.partition(".")[0] in _OURS]:
+        del sys.modules[name]
+    _rehearse()
     # Its pages are shared with every child for as long as nobody touches them.
     gc.collect()
     gc.freeze()
@@ -221,9 +227,38 @@ def _broken(error: BaseException) -> dict[str, Any]:
     return {"errno": error.errno or 0, "where": str(error.filename)}
 
 
+def _rehearse() -> None:
+    """Do what every child does, as far as it does no harm here.
+
+    What Python learns when it first runs a function is then learnt for all of them, on
+    pages that they share: each has a quarter fewer of its own to copy.
+    """
+    far = 1 << 40
+    order = Order(
+        interpreter=None,
+        script=os.devnull,
+        args=(),
+        env=dict(os.environ),
+        cwd="/",
+        room="/",
+        space=0,
+        ceilings=Ceilings(memory=far, cpu=far, processes=None),
+    )
+    for _ in range(_REHEARSALS):
+        _prepare_script(order)
+        _set_environment(order.env)
+        _ran(order.script, {"__builtins__": builtins})
+        spare = os.dup(0)
+        os.dup2(0, spare, inheritable=False)
+        os.closerange(spare, spare + 1)
+    os.environ.clear()
+    kernel.set_readable(False)
+
+
 def _become_script(order: Order, streams: tuple[int, int], tell: int) -> NoReturn:
     code = _MISSING
     try:
+        os.setsid()
         _take_over(streams, tell)
         _prepare_script(order)
         if order.interpreter is not None:
@@ -249,7 +284,6 @@ def _prepare_script(order: Order) -> None:
     Raises:
         OSError: if it cannot be done.
     """
-    os.setsid()
     kernel.die_with_parent(signal.SIGKILL)
     _limit(order)
     os.umask(0o077)
@@ -289,12 +323,8 @@ def _lower(what: int, soft: int, hard: int) -> None:
 
 def _run_python(order: Order) -> int:
     """Run the script in this very process, as `python -I -u SCRIPT ARGS` would."""
-    os.environ.clear()
-    os.environ.update(order.env)
-    time.tzset()
+    _set_environment(order.env)
     sys.argv = [order.script, *order.args]
-    for name in [name for name in sys.modules if name.partition(".")[0] in _OURS]:
-        del sys.modules[name]
     module = types.ModuleType("__main__")
     vars(module).update(
         __file__=order.script, __cached__=None, __builtins__=builtins, __spec__=None
@@ -317,9 +347,16 @@ def _run_python(order: Order) -> int:
     return code
 
 
+def _set_environment(env: Mapping[str, str]) -> None:
+    """Set variables where there are none; one by one, which costs least."""
+    for name, value in env.items():
+        os.environ[name] = value
+    time.tzset()
+
+
 def _ran(path: str, names: dict[str, Any]) -> int:
     try:
-        with open(path, "rb") as file:  # noqa: PTH123 - nothing more is imported here
+        with open(path, "rb") as file:
             source = file.read()
         exec(compile(source, path, "exec", dont_inherit=True), names)  # noqa: S102 - the job
     except BaseException as error:  # noqa: BLE001 - it is the script's own
