@@ -348,7 +348,7 @@ def _claim(record: Record, node: Node) -> Assignment | None:
         lease_until=now + LEASE,
     )
     try:
-        node.store.apply(admitted.digest, change)
+        node.store.note(admitted.digest, change)
     except (IllegalTransition, NotFoundError):
         _until_written(partial(node.journal.release, admitted.digest, start))
         return None
@@ -797,7 +797,7 @@ def _apply(
     digest: str, change: Change, node: Node, lines: Sequence[Chunk] = ()
 ) -> None:
     try:
-        node.store.apply(digest, change, lines)
+        node.store.note(digest, change, lines)
     except (IllegalTransition, NotFoundError):
         # It ended otherwise, was told already, or was deleted: a terminal status
         # never changes.

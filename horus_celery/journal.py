@@ -16,7 +16,7 @@ import weakref
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from datetime import datetime, timedelta
-from functools import cache
+from functools import cache, lru_cache
 from pathlib import Path
 from typing import Final
 
@@ -438,8 +438,15 @@ def process_mark(pid: int | None = None) -> ProcessMark:
     Raises:
         ProcessLookupError: if there is none.
     """
-    if pid is None:
-        pid = os.getpid()
+    return _own_mark(os.getpid()) if pid is None else _mark_of(pid)
+
+
+@lru_cache(maxsize=1)
+def _own_mark(pid: int) -> ProcessMark:
+    return _mark_of(pid)
+
+
+def _mark_of(pid: int) -> ProcessMark:
     started = _start_of(pid)
     if started is None:
         raise ProcessLookupError(f"there is no process {pid}")

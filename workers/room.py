@@ -199,8 +199,8 @@ def _has_owner(name: str) -> bool:
 def _write(script: str, room: Room) -> None:
     flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC
     descriptor = os.open(room.script.name, flags, 0o600, dir_fd=room.folder)
-    with open(descriptor, "w", encoding="utf-8") as file:  # noqa: PTH123 - a descriptor
-        file.write(script)
+    with open(descriptor, "wb") as file:  # noqa: PTH123 - a descriptor
+        file.write(script.encode())
 
 
 def _hand_to(owner: int, folder: int) -> None:
@@ -283,6 +283,10 @@ def _empty(folder: int, top: str, rooms: int) -> list[str]:
         for entry in entries:
             if not entry.is_dir(follow_symlinks=False):
                 os.unlink(entry.name, dir_fd=folder)
+                continue
+            with suppress(OSError):
+                # Most are empty.
+                os.rmdir(entry.name, dir_fd=folder)
                 continue
             # A folder must be writable to be moved.
             within = _open_to_change(entry.name, folder)

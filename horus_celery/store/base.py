@@ -181,16 +181,23 @@ class RecordStore(Protocol):
         """
         ...
 
-    def apply(self, digest: str, change: Change, lines: Sequence[Chunk] = ()) -> Record:
+    def apply(self, digest: str, change: Change) -> Record:
         """Make one change, if the table of transitions allows it, and wake the waiters.
 
-        With it the log gets these last lines of the job's output.
+        Returns the record as it is then.
 
         Raises:
             NotFoundError: if there is no such record.
             IllegalTransition: if the status does not allow the event, or `if_attempt`
                 is not the attempt that holds the record now.
             ClaimError: if a job is claimed that was stopped (see `stop`).
+        """
+        ...
+
+    def note(self, digest: str, change: Change, lines: Sequence[Chunk] = ()) -> None:
+        """Do as `apply` for who does not need the record, which is most of its cost.
+
+        With the change the log gets these last lines of the job's output.
         """
         ...
 

@@ -229,7 +229,7 @@ class MemoryStore:
                 if record.summary.id == job_id and _is_of(contexts, record.summary)
             )
 
-    def apply(self, digest: str, change: Change, lines: Sequence[Chunk] = ()) -> Record:
+    def apply(self, digest: str, change: Change) -> Record:
         with self._answering():
             entry = self._entry(digest)
             if change in entry.changes:
@@ -244,9 +244,15 @@ class MemoryStore:
                 )
             self._change(entry, change)
             entry.changes.append(change)
-            self._logs.append(digest, lines)
             self._wakes.wake(digest)
             return entry.record
+
+    def note(self, digest: str, change: Change, lines: Sequence[Chunk] = ()) -> None:
+        with self._answering():
+            is_known = change in self._entry(digest).changes
+            self.apply(digest, change)
+            if not is_known:
+                self._logs.append(digest, lines)
 
     def stop(self, digest: str, *, at: datetime, expires_at: datetime) -> Record | None:
         with self._answering():

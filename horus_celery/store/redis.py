@@ -129,29 +129,11 @@ class RedisStore:
         found = self._run("named", job_id, *(contexts or ()))
         return tuple(_readable(sorted(found, key=_sequence_of)))
 
-    def apply(self, digest: str, change: Change, lines: Sequence[Chunk] = ()) -> Record:
-        answer = self._run(
-            "apply",
-            digest,
-            _token(digest, change),
-            change.event.value,
-            to_ms(change.at),
-            "" if change.if_attempt is None else change.if_attempt,
-            _lease(change),
-            change.queue or "",
-            len(lines),
-            *map(entry_of, lines),
-            *_kept_facts(change),
-        )
-        if answer[0] == b"missing":
-            raise _missing(digest)
-        if answer[0] == b"illegal":
-            raise IllegalTransition(answer[1].decode(), change.event)
-        if answer[0] == b"stopped":
-            raise ClaimError(
-                "claim.stopped", "the job was stopped for good", digest=digest
-            )
-        return _record(digest, answer[1])
+    def apply(self, digest: str, change: Change) -> Record:
+        return _record(digest, self._change(digest, change, wants_record=True))
+
+    def note(self, digest: str, change: Change, lines: Sequence[Chunk] = ()) -> None:
+        self._change(digest, change, lines)
 
     def stop(self, digest: str, *, at: datetime, expires_at: datetime) -> Record | None:
         values = self._run("stop", digest, to_ms(at), to_ms(expires_at + STOP_KEPT))
@@ -292,6 +274,39 @@ class RedisStore:
         found = self._run("silent", to_ms(before), limit, latest)
         found.sort(key=lambda each: (int(each[1]), each[0]))
         return tuple(_bell(each, is_due=False) for each in found)
+
+    def _change(
+        self,
+        digest: str,
+        change: Change,
+        lines: Sequence[Chunk] = (),
+        *,
+        wants_record: bool = False,
+    ) -> Sequence[bytes | None]:
+        """Make a change; return the fields of the record if they are wanted."""
+        answer = self._run(
+            "apply",
+            digest,
+            _token(digest, change),
+            change.event.value,
+            to_ms(change.at),
+            "" if change.if_attempt is None else change.if_attempt,
+            _lease(change),
+            change.queue or "",
+            "record" if wants_record else "",
+            len(lines),
+            *map(entry_of, lines),
+            *_kept_facts(change),
+        )
+        if answer[0] == b"missing":
+            raise _missing(digest)
+        if answer[0] == b"illegal":
+            raise IllegalTransition(answer[1].decode(), change.event)
+        if answer[0] == b"stopped":
+            raise ClaimError(
+                "claim.stopped", "the job was stopped for good", digest=digest
+            )
+        return answer[1] if wants_record else ()
 
     def _theirs(
         self, keys: Sequence[str], contexts: frozenset[str], statuses: Iterable[Status]

@@ -1054,7 +1054,8 @@ def test_the_last_lines_of_a_job_come_with_its_end(bring, store, clock, lines_of
     ]
     change = Change(event=Event.COMPLETED, at=clock.at, exit_code=0, result="one\n")
     for _ in range(2):
-        ended = store.apply(running.summary.digest, change, lines)
+        store.note(running.summary.digest, change, lines)
+        ended = store.get(running.summary.digest)
         assert (ended.exit_code, ended.result) == (0, "one\n")
     assert lines_of(running) == [
         (Stream.STDOUT, b"one\n"),
@@ -1067,5 +1068,5 @@ def test_a_change_that_is_not_allowed_leaves_no_lines(bring, store, clock, lines
     line = Chunk(at=clock.at, stream=Stream.STDOUT, data=b"late\n")
     change = Change(event=Event.FAILED, at=clock.at)
     with pytest.raises(IllegalTransition):
-        store.apply(over.summary.digest, change, [line])
+        store.note(over.summary.digest, change, [line])
     assert lines_of(over) == []

@@ -688,8 +688,8 @@ def test_a_log_of_another_kind_keeps_no_job_from_ending(world):
     world.client.set(world.key(f"log:{running.summary.digest}"), b"no list")
     line = Chunk(at=world.clock.at, stream=Stream.STDOUT, data=b"last\n")
     change = Change(event=Event.COMPLETED, at=world.clock.at)
-    over = world.store.apply(running.summary.digest, change, [line])
-    assert over.status is Status.COMPLETED
+    world.store.note(running.summary.digest, change, [line])
+    assert world.status(running) is Status.COMPLETED
 
 
 def test_a_log_with_foreign_entries_shows_every_line(world):

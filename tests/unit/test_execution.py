@@ -923,10 +923,10 @@ def test_a_job_that_was_stopped_elsewhere_is_refused_and_remembered(world):
 class LosingStore(MemoryStore):
     """A store where somebody else is always faster."""
 
-    def apply(self, digest, change, lines=()):
+    def apply(self, digest, change):
         if change.event is Event.CLAIMED:
             raise IllegalTransition("running", change.event)
-        return super().apply(digest, change, lines)
+        return super().apply(digest, change)
 
 
 def test_a_race_that_is_lost_costs_no_attempt(world):
@@ -1184,10 +1184,10 @@ class DamagedStore(MemoryStore):
 
     damaged = ""
 
-    def apply(self, digest, change, lines=()):
+    def apply(self, digest, change):
         if digest == self.damaged:
             raise DamagedError("the record is damaged")
-        return super().apply(digest, change, lines)
+        return super().apply(digest, change)
 
 
 class DamagedLogs(MemoryLogs):

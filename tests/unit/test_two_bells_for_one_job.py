@@ -79,10 +79,10 @@ class Store(MemoryStore):
     def named(self, job_id, *, contexts=None):
         return self.stale or super().named(job_id, contexts=contexts)
 
-    def apply(self, digest, change, lines=()):
+    def apply(self, digest, change):
         if self.is_away_for_claims and change.event is Event.CLAIMED:
             raise UnavailableError("no answer")
-        return super().apply(digest, change, lines)
+        return super().apply(digest, change)
 
 
 @pytest.fixture

@@ -1,12 +1,13 @@
--- Makes one change if the table allows it. Answers 'done' and the record, 'missing',
--- 'illegal' and the status, or 'stopped' if a job is claimed that was stopped for good.
--- ARGV from the ninth on: so many lines for the log, then the facts, field by field.
-local digest, token, event, at, if_attempt, lease, queue, lines = unpack(ARGV, 1, 8)
+-- Makes one change if the table allows it. Answers 'done' and the record if that is wanted,
+-- 'missing', 'illegal' and the status, or 'stopped' if a job is claimed that was stopped for
+-- good. ARGV from the tenth on: so many lines for the log, then the facts, field by field.
+local digest, token, event, at, if_attempt, lease, queue, wanted, lines = unpack(ARGV, 1, 9)
+local function done() return { 'done', wanted ~= '' and read(digest) or nil } end
 local had = find(digest)
 if not had then return { 'missing' } end
 local status, tokens = had.status, had.tokens
 -- The same change again: its answer got lost.
-if string.find(tokens, token, 1, true) then return { 'done', read(digest) } end
+if string.find(tokens, token, 1, true) then return done() end
 local to = NEXT[status][event]
 local is_stale = if_attempt ~= '' and not (HELD[status] and if_attempt == had.attempt)
 if not to or is_stale then
@@ -20,7 +21,7 @@ if OVER[to] then
   set[5], set[6] = 'ended_at', at
 end
 local facts = { lease = lease ~= '' and lease }
-local first = 9 + lines
+local first = 10 + lines
 for i = first, #ARGV do set[#set + 1] = ARGV[i] end
 for i = first, #ARGV, 2 do facts[ARGV[i]] = ARGV[i + 1] end
 local moved = to == 'queued' and queue ~= '' and queue ~= had.queue
@@ -31,7 +32,7 @@ move(digest, had, to, at, facts)
 tell(had, to, at, facts)
 redis.call('HSET', KEY.record .. digest, unpack(set))
 -- A log of another kind hides no end.
-if first > 9 then redis.pcall('RPUSH', KEY.log .. digest, unpack(ARGV, 9, first - 1)) end
+if first > 10 then redis.pcall('RPUSH', KEY.log .. digest, unpack(ARGV, 10, first - 1)) end
 if moved then note_queue(digest, had) end
 redis.call('PUBLISH', KEY.wakes, digest)
-return { 'done', read(digest) }
+return done()
