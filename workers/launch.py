@@ -111,6 +111,11 @@ class Launcher(Protocol):
         """The user that a script's files have to belong to; None is the runner's."""
         ...
 
+    @property
+    def has_own_files(self) -> bool:
+        """Whether a script writes its files to where they are gone with it."""
+        ...
+
     def places(self, room: Room) -> Places:
         """Return how a script sees its room."""
         ...

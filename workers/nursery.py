@@ -69,6 +69,10 @@ class Nursery:
     def owner(self) -> int | None:
         return self._containment.user
 
+    @property
+    def has_own_files(self) -> bool:
+        return self._containment.is_apart
+
     def places(self, room: Room) -> Places:
         if self._containment.is_apart:
             given = sandbox.GIVEN
@@ -254,7 +258,10 @@ class Born:
 
     @property
     def out(self) -> int:
-        return self._room.out if self._own_out is None else self._own_out
+        for folder in (self._own_out, self._room.out):
+            if folder is not None:
+                return folder
+        raise ValueError("only a script that ended by itself left anything")
 
     def has_ended(self, *, within: timedelta = timedelta(0)) -> bool:
         self._hear_until(self._is_known, within=within)

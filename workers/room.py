@@ -12,7 +12,7 @@ import stat
 import uuid
 from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager, suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from types import MappingProxyType
 from typing import Final
@@ -20,8 +20,8 @@ from typing import Final
 import structlog
 
 from horus_celery.errors import HorusError
-from horus_celery.journal import process_mark
-from horus_celery.processes.tree import is_running, kill_told_of
+from horus_celery.journal import is_alive, process_mark
+from horus_celery.processes.tree import kill_told_of
 
 _logger: Final = structlog.get_logger(__name__)
 
@@ -47,9 +47,10 @@ class Room:
     """The private directory of one job."""
 
     path: Path
-    #: Descriptors of the room and of its directory for the result, as they were made.
+    #: Descriptors of the room and, if it has that, of its directory for the result, as
+    #: they were made.
     folder: int
-    out: int
+    out: int | None
 
     @property
     def script(self) -> Path:
@@ -76,20 +77,19 @@ class Room:
         """Where the script may write its result."""
         return self.path / _OUT / _RESULT
 
-    def read_result(self, *, limit: int, out: int | None = None) -> bytes | None:
+    def read_result(self, out: int, *, limit: int) -> bytes | None:
         """Return what the script wrote as its result; None if it wrote nothing.
 
         Args:
+            out: The directory that the script had for it.
             limit: The most bytes that it may have.
-            out: The directory that the script had for it, if that is not the room's.
 
         Raises:
             BadResult: if it is no plain file, larger than the limit, or not in the
                 directory that it was given.
         """
-        if out is None or out == self.out:
-            out = self.out
-            self._require_same_out()
+        if out == self.out:
+            self._require_same_out(out)
         # Whatever the script put there, opening it neither waits nor follows.
         flags = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
         try:
@@ -108,10 +108,10 @@ class Room:
             raise BadResult(f"the result is larger than {limit} bytes")
         return data
 
-    def _require_same_out(self) -> None:
+    def _require_same_out(self, out: int) -> None:
         with suppress(FileNotFoundError):
             found = os.stat(_OUT, dir_fd=self.folder, follow_symlinks=False)
-            if not os.path.samestat(found, os.fstat(self.out)):
+            if not os.path.samestat(found, os.fstat(out)):
                 raise BadResult("the result is not in the directory that was made")
 
 
@@ -123,6 +123,7 @@ def private_room(
     *,
     values: Mapping[str, bytes] = _NOTHING,
     owner: int | None = None,
+    is_written_to: bool = True,
 ) -> Iterator[Room]:
     """Make a room with a script and its inputs in it, and remove it after the block.
 
@@ -132,6 +133,7 @@ def private_room(
         inputs: The content of each input's file, by its name.
         values: Those of the secrets that it is given, by their names.
         owner: The user to whom it is to belong, if that is not the runner's.
+        is_written_to: Whether the script works in it, and leaves its result there.
 
     Raises:
         OSError: if it cannot be made.
@@ -152,11 +154,14 @@ def private_room(
         os.mkdir(name, 0o700, dir_fd=rooms)
         try:
             folder = enter(name, within=rooms)
-            os.mkdir("work", 0o700, dir_fd=folder)
             os.mkdir(_INPUTS, 0o700, dir_fd=folder)
             _write_files(inputs, enter(_INPUTS, within=folder))
-            os.mkdir(_OUT, 0o700, dir_fd=folder)
-            room = Room(path=path, folder=folder, out=enter(_OUT, within=folder))
+            out = None
+            if is_written_to:
+                os.mkdir("work", 0o700, dir_fd=folder)
+                os.mkdir(_OUT, 0o700, dir_fd=folder)
+                out = enter(_OUT, within=folder)
+            room = Room(path=path, folder=folder, out=out)
             _write(script, room)
             if values:
                 _write_secrets(values, folder)
@@ -191,9 +196,10 @@ def _has_owner(name: str) -> bool:
     pid, _, rest = name.partition("-")
     started = rest.partition("-")[0]
     try:
-        return is_running(int(pid)) and process_mark(int(pid)).started == int(started)
-    except (ValueError, ProcessLookupError):
+        mark = replace(process_mark(), pid=int(pid), started=int(started))
+    except ValueError:
         return False
+    return is_alive(mark)
 
 
 def _write(script: str, room: Room) -> None:

@@ -96,6 +96,7 @@ class ScriptExecutor:
             inputs,
             values=values,
             owner=self.launcher.owner,
+            is_written_to=not self.launcher.has_own_files,
         )
         try:
             with (
@@ -199,7 +200,7 @@ def _is_full(folder: int) -> bool:
 
 def _completed(ran: _Ran) -> Outcome:
     try:
-        written = ran.room.read_result(limit=ran.limit, out=ran.process.out)
+        written = ran.room.read_result(ran.process.out, limit=ran.limit)
     except BadResult as error:
         _say(ran.console, error.detail)
         return _outcome(Event.FAILED, "executor", 0, ran.console)

@@ -51,7 +51,12 @@ def fault_of(level: Containment) -> str | None:
     nursery = Nursery(level)
     folder = Path(tempfile.mkdtemp(prefix="horus-trial-"))
     try:
-        with private_room(folder, "print(1)", owner=nursery.owner) as room:
+        with private_room(
+            folder,
+            "print(1)",
+            owner=nursery.owner,
+            is_written_to=not nursery.has_own_files,
+        ) as room:
             places = nursery.places(room)
             command = Command(
                 interpreter=None,

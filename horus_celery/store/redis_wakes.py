@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import timedelta
@@ -19,21 +20,28 @@ _TURN: Final = timedelta(milliseconds=250)
 #: Turns without any sign of life before the listener asks for one, and then gives up.
 _SILENT_TURNS: Final = 16
 _RECONNECT_AFTER: Final = timedelta(milliseconds=200)
+#: How long after the last watch the listener ends: it hears of every job's changes.
+_IDLE: Final = timedelta(seconds=5)
 
 
 class RedisWakes:
     """A `Wakes` on Redis: one thread listens for all watches of this process.
 
-    It starts with the first watch, so also behind a fork.
+    It starts with the first watch, so also behind a fork, and ends a while after the
+    last one.
     """
 
-    def __init__(self, blocking_client: redis.Redis, namespace: str) -> None:
+    def __init__(
+        self, blocking_client: redis.Redis, namespace: str, *, idle: timedelta = _IDLE
+    ) -> None:
         self._client = blocking_client
         self._channel = Keys.of(namespace).wakes
         self._lock = threading.Lock()
         self._watches: dict[bytes, set[_RedisWatch]] = {}
         self._closed = threading.Event()
         self._listener: threading.Thread | None = None
+        self._idle = idle.total_seconds()
+        self._watched_at = time.monotonic()
 
     @contextmanager
     def watch(self, digest: str) -> Iterator[Watch]:
@@ -50,6 +58,7 @@ class RedisWakes:
                 self._watches[name].discard(watch)
                 if not self._watches[name]:
                     del self._watches[name]
+                self._watched_at = time.monotonic()
 
     def close(self) -> None:
         with self._lock:
@@ -68,8 +77,16 @@ class RedisWakes:
             )
             self._listener.start()
 
+    def _is_done(self) -> bool:
+        """Whether nobody needs to listen any more; then the next watch begins anew."""
+        with self._lock:
+            is_idle = time.monotonic() - self._watched_at > self._idle
+            if is_idle and not self._watches:
+                self._listener = None
+            return self._listener is None or self._closed.is_set()
+
     def _listen(self) -> None:
-        while not self._closed.is_set():
+        while not self._is_done():
             pubsub = PubSub(self._client.connection_pool)
             try:
                 self._follow(pubsub)
@@ -82,7 +99,7 @@ class RedisWakes:
     def _follow(self, pubsub: PubSub) -> None:
         pubsub.subscribe(self._channel)
         silent_turns = 0
-        while not self._closed.is_set():
+        while not self._is_done():
             message = pubsub.get_message(timeout=_TURN.total_seconds())
             if message is None:
                 silent_turns += 1

@@ -659,3 +659,21 @@ def test_a_list_finds_a_rare_record_among_many(world, make_summary):
     # long it is looked for.
     nothing = Filter(caller_id="caller-0", executor="python")
     assert world.store.list(nothing, limit=100) == ()
+
+
+def test_who_watches_nothing_soon_listens_no_more(world, namespace):
+    wakes = RedisWakes(world.listening, namespace, idle=timedelta(0))
+
+    def listeners():
+        return [each.name for each in threading.enumerate()].count("horus-wakes")
+
+    before = listeners()
+    for _ in range(2):
+        with wakes.watch("a") as watch:
+            assert watch.wait(timedelta(seconds=5)), "woken when it listens"
+            assert listeners() == before + 1
+        ended_by = time.monotonic() + 5
+        while listeners() != before:
+            assert time.monotonic() < ended_by
+            time.sleep(0.01)
+    wakes.close()

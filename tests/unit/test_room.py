@@ -14,6 +14,11 @@ from workers.room import BadResult, private_room, remove_abandoned
 NOBODY = "1-0-left"
 
 
+def result_of(room, *, limit):
+    assert room.out is not None
+    return room.read_result(room.out, limit=limit)
+
+
 @pytest.fixture
 def rooms(tmp_path):
     path = tmp_path / "rooms"
@@ -99,7 +104,7 @@ def test_a_result_behind_a_link_to_a_directory_is_no_result(rooms, victim):
         room.result.parent.rmdir()
         room.result.parent.symlink_to(victim)
         with pytest.raises(BadResult, match="not in the directory"):
-            room.read_result(limit=100)
+            result_of(room, limit=100)
 
 
 def test_a_result_in_another_directory_than_the_given_one_is_no_result(rooms):
@@ -108,7 +113,7 @@ def test_a_result_in_another_directory_than_the_given_one_is_no_result(rooms):
         room.result.parent.mkdir()
         room.result.write_text("late")
         with pytest.raises(BadResult, match="not in the directory"):
-            room.read_result(limit=100)
+            result_of(room, limit=100)
 
 
 def test_a_link_in_a_rooms_place_gives_no_result(rooms, victim):
@@ -116,13 +121,13 @@ def test_a_link_in_a_rooms_place_gives_no_result(rooms, victim):
         shutil.rmtree(room.path)
         (victim / "out").symlink_to(victim)
         room.path.symlink_to(victim)
-        assert room.read_result(limit=100) is None
+        assert result_of(room, limit=100) is None
 
 
 def test_a_result_is_read_where_it_was_to_be_written(rooms):
     with private_room(rooms, "") as room:
         room.result.write_text("done")
-        assert room.read_result(limit=4) == b"done"
+        assert result_of(room, limit=4) == b"done"
 
 
 def test_secrets_are_for_reading_by_their_user_alone_and_go_with_the_room(rooms):
