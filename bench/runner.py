@@ -26,7 +26,9 @@ import redis
 from run import BIN, HERE, Deployment, peer_worker, round_trip, round_trip_peer, until
 from table import Table
 
-from horus_celery import execution, redis_server
+from horus_celery import redis_server
+from horus_celery.claiming import claim
+from horus_celery.node import Outcome
 from horus_celery.settings import Settings, load_settings
 from horus_celery.wiring import make_dispatcher, make_node, make_store
 
@@ -42,7 +44,7 @@ class Nobody:
     def check(self, job: object) -> None:
         """Take every job."""
 
-    def run(self, assignment: object, node: object) -> execution.Outcome:
+    def run(self, assignment: object, node: object) -> Outcome:
         """Be never called."""
         raise NotImplementedError
 
@@ -171,7 +173,7 @@ def claims(running: Deployment, *, jobs: int) -> float:
     for job_id in ids:
         start = time.perf_counter()
         (record,) = store.named(job_id)
-        assignment = execution._claim(record, node)  # noqa: SLF001 - the very part
+        assignment = claim(record, node)
         took.append(time.perf_counter() - start)
         if assignment is None:
             raise RuntimeError("not claimed")

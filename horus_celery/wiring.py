@@ -16,9 +16,9 @@ from horus_celery.api_secrets.shelf import RedisShelf
 from horus_celery.clock import Clock, SystemClock
 from horus_celery.dispatch import Dispatcher, RedisDispatcher
 from horus_celery.errors import ConfigurationError, HorusError
-from horus_celery.execution import Executor, Node
 from horus_celery.fleet import Fleet, Managers
 from horus_celery.journal import Journal
+from horus_celery.node import Executor, Node
 from horus_celery.node_secrets import NodeSecrets
 from horus_celery.processes.managed import ManagedRunners
 from horus_celery.registry import RedisRegistry, Registry, Roster

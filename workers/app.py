@@ -29,18 +29,13 @@ from kombu.entity import Queue
 
 from horus_celery import diary, screening, wiring
 from horus_celery.celery import app
+from horus_celery.claiming import own_entry
 from horus_celery.clock import Steadiness
 from horus_celery.dispatch import TASK
 from horus_celery.errors import ConfigurationError, HorusError, UnavailableError
-from horus_celery.execution import (
-    Executor,
-    Node,
-    deliver,
-    execute,
-    give_up,
-    own_entry,
-    ring_again,
-)
+from horus_celery.execution import execute, give_up, ring_again
+from horus_celery.node import Executor, Node
+from horus_celery.outbox import deliver
 from horus_celery.processes import tree
 from horus_celery.registry import BEAT, Phase, Registry, RunnerBeat, write_beat
 from horus_celery.routing import queues_of

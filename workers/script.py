@@ -13,8 +13,8 @@ from types import MappingProxyType
 from typing import Final
 
 from horus_celery.errors import NotCoveredError
-from horus_celery.execution import GIVEN_UP, Assignment, Node, Outcome
 from horus_celery.lifecycle import Event
+from horus_celery.node import GIVEN_UP, Assignment, Node, Outcome
 from horus_celery.statements.job import Job
 from horus_celery.store.base import Stream
 from workers.attendance import Attendance, attendance

@@ -9,10 +9,11 @@ import pytest
 
 from horus_celery import admission
 from horus_celery.errors import UnavailableError
-from horus_celery.execution import Node, Outcome, execute
+from horus_celery.execution import execute
 from horus_celery.instants import to_ms
 from horus_celery.journal import Journal
 from horus_celery.lifecycle import Event, Status
+from horus_celery.node import Node, Outcome
 from horus_celery.record import Record
 from horus_celery.statements import canonical, dsse
 from horus_celery.statements.job import make_job
