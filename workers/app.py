@@ -14,7 +14,6 @@ import socket
 import threading
 import warnings
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from contextlib import suppress
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from types import MappingProxyType
@@ -169,9 +168,6 @@ class _Child:
         node = cls._its_node()
         with cls.slots.taken(before_waiting=lambda: cls._ring_on(job_id)) as is_mine:
             if is_mine:
-                # Who had the slot before may have been killed, and left its job to run.
-                with suppress(OSError):
-                    remove_abandoned(node.rooms)
                 execute(job_id, node)
 
     @classmethod

@@ -6,7 +6,7 @@ import errno
 import os
 import signal
 from collections.abc import Mapping
-from contextlib import closing
+from contextlib import closing, suppress
 from dataclasses import dataclass, replace
 from datetime import timedelta
 from types import MappingProxyType
@@ -22,7 +22,7 @@ from workers.capture import STOP_GRACE, Console, End, Watcher, follow
 from workers.launch import SYSTEM_PATH, Command, Launcher, Places, Process
 from workers.masking import mask_of
 from workers.meter import Excess, Meter
-from workers.room import BadResult, Room, private_room
+from workers.room import BadResult, Room, private_room, remove_abandoned
 
 _KB: Final = 1024
 #: What is kept of a job's output, whatever it allows: so much fits into one value of
@@ -90,6 +90,9 @@ class ScriptExecutor:
             pass_on=attending.say,
             mask=mask_of(secrets),
         )
+        # Who had the slot before may have been killed, and left its job to run.
+        with suppress(OSError):
+            remove_abandoned(node.rooms)
         its_own = private_room(
             node.rooms,
             job.payload,
