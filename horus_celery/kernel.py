@@ -8,7 +8,6 @@ from __future__ import annotations
 import ctypes
 import fcntl
 import os
-import signal
 import socket
 import struct
 from typing import Final
@@ -34,8 +33,7 @@ ATTR_NODEV: Final = 0x4
 _MNT_DETACH: Final = 0x2
 _AT_FDCWD: Final = -100
 _AT_RECURSIVE: Final = 0x8000
-#: The same numbers on every machine that Linux 5.12 runs on.
-_SYS_CLONE3: Final = 435
+#: The same number on every machine that Linux 5.12 runs on.
 _SYS_MOUNT_SETATTR: Final = 442
 _PR_SET_PDEATHSIG: Final = 1
 _PR_SET_DUMPABLE: Final = 4
@@ -62,16 +60,6 @@ _libc.mount.argtypes = (
 )
 
 
-class _CloneArguments(ctypes.Structure):
-    _fields_ = tuple(
-        (name, ctypes.c_uint64)
-        for name in (
-            *("flags", "pidfd", "child_tid", "parent_tid"),
-            *("exit_signal", "stack", "stack_size", "tls"),
-        )
-    )
-
-
 class _MountAttributes(ctypes.Structure):
     _fields_ = (
         ("set", ctypes.c_uint64),
@@ -84,25 +72,6 @@ class _MountAttributes(ctypes.Structure):
 def unshare(flags: int) -> None:
     """Give this process namespaces of its own; of processes, to its next child."""
     _require(_libc.unshare(flags), "unshare")
-
-
-def fork_into(flags: int) -> int:
-    """Fork as `os.fork` does, with new namespaces for the child, where it is the first.
-
-    Only for processes of one thread, and for children that run no foreign code: the C
-    library is not told of the fork.
-    """
-    wanted = _CloneArguments(flags=flags, exit_signal=signal.SIGCHLD)
-    ctypes.pythonapi.PyOS_BeforeFork()
-    child = _held_libc.syscall(_SYS_CLONE3, ctypes.byref(wanted), ctypes.sizeof(wanted))
-    if child == 0:
-        ctypes.pythonapi.PyOS_AfterFork_Child()
-        return 0
-    number = ctypes.get_errno()
-    ctypes.pythonapi.PyOS_AfterFork_Parent()
-    if child < 0:
-        raise OSError(number, os.strerror(number), "clone3")
-    return int(child)
 
 
 def mount(

@@ -53,13 +53,10 @@ class Usage:
 class Metered(Protocol):
     """What is measured: all that stands below a keeper."""
 
-    #: What the keeper had used before, of those that it has taken away.
+    #: The process that all of the script's stand below.
+    keeper: int
+    #: What that had used before, of those that it has taken away.
     used_before: timedelta
-
-    @property
-    def keeper(self) -> int:
-        """The process that all of the script's stand below."""
-        ...
 
     def wake(self) -> None:
         """Let who reports the end go on, should the script have stopped it."""

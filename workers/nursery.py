@@ -17,6 +17,7 @@ import sys
 import time
 from collections import OrderedDict
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import timedelta
 from typing import Any, Final
@@ -45,6 +46,8 @@ _HEADROOM: Final = 16 * _MB
 _REPORT: Final = 1024
 #: With any of these the script is said to have ended.
 _ENDS: Final = frozenset({"code", "errno", "over"})
+#: Until a keeper is told again to end its script.
+_STEP: Final = timedelta(milliseconds=100)
 _MS: Final = timedelta(milliseconds=1)
 
 
@@ -141,7 +144,9 @@ class Zygote:
         """Start one; it says by itself when it is ready."""
         #: Whether its scripts have namespaces of their own.
         self.is_apart = shelter is not None
-        #: Processor time of what it has taken away so far.
+        #: The process that all of its scripts stand below.
+        self.keeper = 0
+        #: Processor time of what that has taken away so far.
         self.reaped = timedelta(0)
         self._is_ready = False
         ours, theirs = socket.socketpair()
@@ -207,13 +212,17 @@ class Zygote:
         if self._is_ready:
             return
         self._channel.settimeout(_PATIENCE.total_seconds())
-        said = self._channel.recv(_REPORT)
-        if not said:
-            raise OSError(errno.EIO, "the zygote ended before it was ready")
-        fault = _fault_in(json.loads(said))
-        if fault is not None:
-            raise fault
+        said: dict[str, Any] = {}
+        with self._channel.makefile("rb") as lines:
+            while "ready" not in said:
+                line = lines.readline()
+                if not line:
+                    raise OSError(errno.EIO, "the zygote ended before it was ready")
+                said.update(json.loads(line))
+                if (fault := _fault_in(said)) is not None:
+                    raise fault
         self._channel.settimeout(None)
+        self.keeper = said.get("keeper", self.pid)
         self._is_ready = True
 
     def close(self) -> None:
@@ -221,6 +230,10 @@ class Zygote:
         self._channel.close()
         self._process.kill()
         self._process.wait()
+        if self.is_apart and self.keeper:
+            # The kernel ends it with the zygote; where we are a subreaper it is ours.
+            with suppress(ChildProcessError):
+                os.waitpid(self.keeper, 0)
 
 
 class Born:
@@ -243,18 +256,12 @@ class Born:
         self._is_silent = False
         self._is_killed = False
         self._own_out: int | None = None
-        self.used_before = timedelta(0) if zygote.is_apart else zygote.reaped
+        self.keeper = zygote.keeper
+        self.used_before = zygote.reaped
         self.stdout, self.stderr = streams
         self.reports = reports.fileno()
         for stream in streams:
             os.set_blocking(stream, False)
-
-    @property
-    def keeper(self) -> int:
-        if not self._zygote.is_apart:
-            return self._zygote.pid
-        self._hear_until(lambda: "keeper" in self._said, within=_PATIENCE)
-        return int(self._said.get("keeper", self._zygote.pid))
 
     @property
     def out(self) -> int:
@@ -268,7 +275,7 @@ class Born:
         return self._is_known()
 
     def wake(self) -> None:
-        tree.wake(self._zygote.pid)
+        tree.wake(self.keeper)
 
     def terminate(self) -> None:
         tree.signal_all(tree.descendants(self.keeper), signal.SIGTERM)
@@ -309,11 +316,14 @@ class Born:
 
     def _end_what_is_left(self) -> None:
         if not self._zygote.is_apart:
-            tree.kill_below(self._zygote.pid, within=_GRACE)
-        elif not self._is_known():
-            # The first process of a namespace takes all others with it.
-            tree.signal_all([self.keeper], signal.SIGKILL)
-        self._hear_until(self._is_over, within=_GRACE)
+            tree.kill_below(self.keeper, within=_GRACE)
+            self._hear_until(self._is_over, within=_GRACE)
+            return
+        deadline = time.monotonic() + _GRACE.total_seconds()
+        while not (self._is_over() or self._is_silent or time.monotonic() > deadline):
+            # Again, as it may have come before the script did.
+            tree.signal_all([self.keeper], orders.KILL)
+            self._hear_until(self._is_over, within=_STEP)
 
     def _is_known(self) -> bool:
         """Whether the script has ended, as far as anybody says."""

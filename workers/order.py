@@ -7,11 +7,14 @@ data classes would bring half of the standard library into every script's proces
 from __future__ import annotations
 
 import json
+import signal
 import socket
 import struct
 from collections.abc import Mapping, Sequence
 from typing import Any, Final, NamedTuple
 
+#: Tells the first process of namespaces to end all others in there.
+KILL: Final = signal.SIGUSR1
 _LENGTH: Final = struct.Struct("!I")
 
 

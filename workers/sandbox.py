@@ -1,8 +1,7 @@
 """How a process comes to see nothing of the machine but what its job needs.
 
 A zygote first makes a root directory of what all its scripts see (`make_root`). For
-each job a child of it is the first in namespaces of its own (`fork_apart`) and moves in
-(`move_in`): all that before anything of the script runs.
+each job a child moves in (`move_in`), before anything of the script runs.
 """
 
 from __future__ import annotations
@@ -70,10 +69,17 @@ def shown_paths(further: tuple[str, ...] = ()) -> tuple[str, ...]:
 def make_root(shelter: Shelter) -> None:
     """Prepare what the scripts of this process see, in namespaces of its own.
 
+    Its next child is the first process in there, and what all scripts stand below.
+
     Raises:
         OSError: if the kernel does not let us, naming what it was about.
     """
-    flags = kernel.CLONE_NEWNS
+    flags = (
+        kernel.CLONE_NEWNS
+        | kernel.CLONE_NEWPID
+        | kernel.CLONE_NEWIPC
+        | kernel.CLONE_NEWUTS
+    )
     if not shelter.has_network:
         flags |= kernel.CLONE_NEWNET
     if shelter.user is None:
@@ -100,25 +106,29 @@ def make_root(shelter: Shelter) -> None:
     kernel.restrict_mounts(_ROOT, kernel.ATTR_RDONLY | kernel.ATTR_NOSUID)
 
 
-def fork_apart() -> int:
-    """Fork as `os.fork` does; the child is the first process of its namespaces.
+def show_processes() -> int:
+    """Let scripts see the processes of this namespace, and read what /proc/sys sets.
+
+    Returns a descriptor of the directory where that can be set.
 
     Raises:
         OSError: if the kernel does not let us.
     """
-    return kernel.fork_into(
-        kernel.CLONE_NEWPID
-        | kernel.CLONE_NEWNS
-        | kernel.CLONE_NEWIPC
-        | kernel.CLONE_NEWUTS
-    )
+    place = f"{_ROOT}/proc"
+    kernel.mount("proc", place, "proc", _OWN | kernel.MS_NOEXEC)
+    settings = f"{place}/sys"
+    knobs = os.open(settings, os.O_PATH | os.O_DIRECTORY)
+    kernel.mount(settings, settings, None, kernel.MS_BIND)
+    kernel.restrict_mounts(settings, kernel.ATTR_RDONLY)
+    return knobs
 
 
-def move_in(shelter: Shelter, *, room: str, space: int) -> None:
+def move_in(shelter: Shelter, knobs: int, *, room: str, space: int) -> None:
     """Live below that root from here on, as the job's user, without privileges.
 
     Args:
         shelter: What the root was made of.
+        knobs: The directory of what /proc/sys sets.
         room: The directory of the job on the node.
         space: Bytes that the job's files may take.
 
@@ -127,7 +137,7 @@ def move_in(shelter: Shelter, *, room: str, space: int) -> None:
     """
     user = os.geteuid() if shelter.user is None else shelter.user
     group = os.getegid() if shelter.user is None else shelter.user
-    knobs = _mount_proc(f"{_ROOT}/proc")
+    kernel.unshare(kernel.CLONE_NEWNS | kernel.CLONE_NEWIPC)
     options = f"size={space},nr_inodes={_FILES},mode=755,uid={user},gid={group}"
     kernel.mount("job", _ROOT + JOB, "tmpfs", _OWN, options)
     for folder in (WORK, OUT, _TEMPORARY, _MEMORY, GIVEN):
@@ -141,22 +151,8 @@ def move_in(shelter: Shelter, *, room: str, space: int) -> None:
     if _become(user, group):
         # With a namespace of users of its own a script would have privileges again.
         _set(_NO_MORE_USERS, "0", within=knobs)
-    os.close(knobs)
     kernel.drop_capabilities()
     kernel.give_up_new_privileges()
-
-
-def _mount_proc(place: str) -> int:
-    """Show the job's processes; return a way to what /proc/sys sets.
-
-    Scripts may read that, whoever they are.
-    """
-    kernel.mount("proc", place, "proc", _OWN | kernel.MS_NOEXEC)
-    settings = f"{place}/sys"
-    knobs = os.open(settings, os.O_PATH | os.O_DIRECTORY)
-    kernel.mount(settings, settings, None, kernel.MS_BIND)
-    kernel.restrict_mounts(settings, kernel.ATTR_RDONLY)
-    return knobs
 
 
 def _become(user: int, group: int) -> bool:

@@ -31,10 +31,11 @@ MAX_OUTPUT: Final = 4 * 1024 * _KB
 _NO_SPACE: Final = frozenset({errno.ENOSPC, errno.EDQUOT})
 #: A file system with less than this is full.
 _NOTHING_LEFT: Final = 64 * _KB
-#: By these a process ends that used up its processor time.
-_BY_CPU: Final = frozenset({128 + signal.SIGXCPU, 128 + signal.SIGKILL})
-#: The kernel's account of processor time may lag so far behind.
-_LAG: Final = timedelta(milliseconds=100)
+#: By these a process ends that used up its processor time, with how much of it the
+#: kernel's account shows at least then: it has two, and on a busy machine they differ.
+_BY_CPU: Final[Mapping[int, float]] = MappingProxyType(
+    {128 + signal.SIGXCPU: 0.5, 128 + signal.SIGKILL: 0.9}
+)
 #: Too many processes have no reason of their own; the job's log says it.
 _REASONS: Final[Mapping[End | Excess, str]] = MappingProxyType(
     {
@@ -187,7 +188,7 @@ def _conclude(end: End | Excess, ran: _Ran) -> Outcome:
 def _reason_why(code: int, ran: _Ran) -> str:
     """Return why a script ended badly by itself: a limit it met, or its own doing."""
     cpu = timedelta(seconds=ran.job.limits.cpu_s)
-    if code in _BY_CPU and ran.process.cpu_time() >= cpu - _LAG:
+    if code in _BY_CPU and ran.process.cpu_time() >= cpu * _BY_CPU[code]:
         return "cpu"
     if ran.process.had_no_memory():
         return "memory"

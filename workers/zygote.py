@@ -3,10 +3,10 @@
 It is a Python of its own, executed with an empty environment and one socket, so that
 nothing of the runner (keys, secrets, connections) was ever in its memory. It serves one
 order at a time: it has the script run by a child, takes away what ends, and reports the
-end. With namespaces a child of it does that, as the first process in them.
+end. With namespaces a child of it does that for all jobs, as the first process in them.
 
-    zygote ── keeper (the first process of the job's namespaces) ── script
-    zygote ── script                                         (on the plain machine)
+    zygote ── keeper (the first process of the namespaces) ── script
+    zygote ── script                                     (on the plain machine)
 """
 
 from __future__ import annotations
@@ -25,6 +25,7 @@ import sys
 import time
 import types
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from typing import Any, Final, NoReturn
 
 from horus_celery import kernel
@@ -49,8 +50,8 @@ _DESCRIPTORS_END: Final = 1 << 16
 _REHEARSALS: Final = 20
 #: Packages of ours, which are none of a script's.
 _OURS: Final = frozenset({"workers", "horus_celery"})
-#: Its keeper counts besides the script's own processes.
-_COMPANY: Final = 1
+#: The number of the first process of a namespace, in there.
+_FIRST: Final = 1
 #: Descriptors that a process of a script may have.
 _OPEN_FILES: Final = 1024
 
@@ -69,101 +70,145 @@ def main() -> None:
     except OSError as error:
         _say(channel, _broken(error))
         return
+    if shelter is not None:
+        _have_a_keeper(channel)
     kernel.become_subreaper()
     kernel.set_readable(False)
-    _say(channel, {"ready": True})
-    # Scripts import nothing of ours, and to look for it in each of them takes time.
-    for name in [name for name in sys.modules if name.partition(".")[0] in _OURS]:
-        del sys.modules[name]
-    _rehearse()
-    # Its pages are shared with every child for as long as nobody touches them.
-    gc.collect()
-    gc.freeze()
-    keep = _keep if shelter is None else _Apart(channel, shelter).keep
-    while (received := orders.receive(channel, DESCRIPTORS)) is not None:
-        order, (stdout, stderr, report) = received
-        with socket.socket(fileno=report) as reports:
-            try:
-                end = keep(order, (stdout, stderr), reports)
-            except OSError as error:
-                end = _broken(error)
-            if end and not _is_alone():
-                # What a script left behind is the runner's to end.
-                _say(reports, end)
-                end = {}
-            while _reap() is not None:
-                pass
-            _say(reports, {**end, "over": True, "reaped_ms": _used_by_children()})
+    _Keeper(channel, shelter).serve()
 
 
-class _Apart:
-    """Keeps scripts in namespaces of their own."""
+def _have_a_keeper(channel: socket.socket) -> None:
+    """Return in a child, the first process of its namespaces, and wait for its end."""
+    # Only this process has the other end: who waits at this one learns of its end.
+    is_over, held = os.pipe()
+    keeper = os.fork()
+    if keeper != 0:
+        _say(channel, {"keeper": keeper})
+        channel.close()
+        os.waitpid(keeper, 0)
+        os._exit(0)
+    os.close(held)
+    kernel.die_with_parent(signal.SIGKILL)
+    if select.select([is_over], [], [], 0)[0]:
+        os._exit(0)  # too late to be told
+    os.close(is_over)
+    signal.signal(orders.KILL, lambda *_: _kill_all())
 
-    def __init__(self, channel: socket.socket, shelter: Shelter) -> None:
+
+def _kill_all() -> None:
+    """End all that lives in these namespaces, but for this process."""
+    # Elsewhere it would be all that this user has.
+    if os.getpid() == _FIRST:
+        with suppress(ProcessLookupError):
+            os.kill(-1, signal.SIGKILL)
+
+
+class _Keeper:
+    """Has scripts run, one after the other, and tells how they ended."""
+
+    def __init__(self, channel: socket.socket, shelter: Shelter | None) -> None:
         self._channel = channel
         self._shelter = shelter
-        # Only this process has the other end: who waits at this one learns of its end.
-        self._is_over, self._held = os.pipe()
+        self._knobs = -1
 
-    def keep(
+    def serve(self) -> None:
+        """Take orders until there are none more."""
+        try:
+            if self._shelter is not None:
+                self._knobs = sandbox.show_processes()
+        except OSError as error:
+            _say(self._channel, _broken(error))
+            return
+        # A script of the same user could interrupt it.
+        signal.signal(signal.SIGINT, signal.SIG_IGN)
+        _say(self._channel, {"ready": True})
+        # Scripts import nothing of ours, and to look for it in each takes time.
+        for name in [name for name in sys.modules if name.partition(".")[0] in _OURS]:
+            del sys.modules[name]
+        _rehearse()
+        # Its pages are shared with every child for as long as nobody touches them.
+        gc.collect()
+        gc.freeze()
+        while (received := orders.receive(self._channel, DESCRIPTORS)) is not None:
+            order, (stdout, stderr, report) = received
+            with socket.socket(fileno=report) as reports:
+                self._bear(order, (stdout, stderr), reports)
+
+    def _bear(
+        self, order: Order, streams: tuple[int, int], reports: socket.socket
+    ) -> None:
+        try:
+            end = self._keep(order, streams, reports)
+        except OSError as error:
+            end = _broken(error)
+        if self._shelter is not None:
+            _kill_all()
+        elif not _is_alone():
+            # What the script left behind is the runner's to end.
+            _say(reports, end)
+            end = {}
+        while _reap() is not None:
+            pass
+        _say(reports, {**end, "over": True, "reaped_ms": _used_by_children()})
+
+    def _keep(
         self, order: Order, streams: tuple[int, int], reports: socket.socket
     ) -> dict[str, Any]:
-        """Have a child move into new namespaces, keep the script there and say all."""
+        """Have the script run by a child, and return how it ended.
+
+        Raises:
+            OSError: if there can be no further process.
+        """
+        told, tell = os.pipe()
+        before = _used_by_children()
         try:
-            keeper = sandbox.fork_apart()
-            if keeper == 0:
-                self._become_keeper(order, streams, reports)
+            script = os.fork()
+            if script == 0:
+                self._become_script(order, streams, tell, reports)
         finally:
-            for stream in streams:
-                os.close(stream)
-        _say(reports, {"keeper": keeper})
-        return {}
+            for descriptor in (tell, *streams):
+                os.close(descriptor)
+        code = _end_of(script)
+        said = _said_at_its_end(told)
+        os.close(told)
+        if said[:1] not in (b"", _READY):
+            return {"errno": int(said)}
+        used = _used_by_children() - before
+        return {"code": code, "cpu_ms": used, "memory": _NO_MEMORY in said}
 
-    def _become_keeper(
-        self, order: Order, streams: tuple[int, int], reports: socket.socket
-    ) -> NoReturn:
-        out = None
+    def _move_in(self, shelter: Shelter, order: Order, reports: socket.socket) -> None:
         try:
-            self._channel.close()
-            os.close(self._held)
-            sandbox.move_in(self._shelter, room=order.room, space=order.space)
-            # Not before: the kernel forgets it of who becomes another user.
-            kernel.die_with_parent(signal.SIGKILL)
-            if select.select([self._is_over], [], [], 0)[0]:
-                os._exit(0)  # too late to be told
-            # The script's user is ours; it is to see nothing of what we know.
-            kernel.set_readable(False)
-            # The runner has no way there.
+            sandbox.move_in(shelter, self._knobs, room=order.room, space=order.space)
             out = os.open(sandbox.OUT, os.O_RDONLY | os.O_DIRECTORY)
-            end = _keep(order, streams, reports)
-        except BaseException as error:  # noqa: BLE001 - nothing may go back up into the loop
-            end = _broken(error)
-        _say(reports, end, out)
-        os._exit(0)
+        except OSError as error:
+            _say(reports, _broken(error))
+            os._exit(_MISSING)
+        # The runner has no other way there.
+        _say(reports, {}, out)
 
-
-def _keep(order: Order, streams: tuple[int, int], _: socket.socket) -> dict[str, Any]:
-    """Have the script run by a child, and return how it ended.
-
-    Raises:
-        OSError: if there can be no further process.
-    """
-    told, tell = os.pipe()
-    before = _used_by_children()
-    try:
-        script = os.fork()
-        if script == 0:
-            _become_script(order, streams, tell)
-    finally:
-        for descriptor in (tell, *streams):
-            os.close(descriptor)
-    code = _end_of(script)
-    said = _said_at_its_end(told)
-    os.close(told)
-    if said[:1] not in (b"", _READY):
-        return {"errno": int(said)}
-    used = _used_by_children() - before
-    return {"code": code, "cpu_ms": used, "memory": _NO_MEMORY in said}
+    def _become_script(
+        self,
+        order: Order,
+        streams: tuple[int, int],
+        tell: int,
+        reports: socket.socket,
+    ) -> NoReturn:
+        code = _MISSING
+        try:
+            signal.signal(orders.KILL, signal.SIG_DFL)
+            signal.signal(signal.SIGINT, signal.default_int_handler)
+            os.setsid()
+            if self._shelter is not None:
+                self._move_in(self._shelter, order, reports)
+            _take_over(streams, tell)
+            _prepare_script(order)
+            if order.interpreter is not None:
+                _execute([*order.interpreter, order.script, *order.args], order.env)
+            code = _run_python(order)
+        except OSError as error:
+            os.write(_TELL, f"{error.errno}".encode())
+        finally:
+            os._exit(code)
 
 
 def _said_at_its_end(told: int) -> bytes:
@@ -210,7 +255,7 @@ def _is_alone() -> bool:
 def _say(
     reports: socket.socket, what: Mapping[str, Any], descriptor: int | None = None
 ) -> None:
-    text = json.dumps(what).encode()
+    text = f"{json.dumps(what)}\n".encode()
     try:
         if descriptor is None:
             reports.send(text)
@@ -255,21 +300,6 @@ def _rehearse() -> None:
     kernel.set_readable(False)
 
 
-def _become_script(order: Order, streams: tuple[int, int], tell: int) -> NoReturn:
-    code = _MISSING
-    try:
-        os.setsid()
-        _take_over(streams, tell)
-        _prepare_script(order)
-        if order.interpreter is not None:
-            _execute([*order.interpreter, order.script, *order.args], order.env)
-        code = _run_python(order)
-    except OSError as error:
-        os.write(_TELL, f"{error.errno}".encode())
-    finally:
-        os._exit(code)
-
-
 def _take_over(streams: tuple[int, int], tell: int) -> None:
     """Have the script's streams and the way to its keeper, and nothing more."""
     for number, stream in enumerate(streams, 1):
@@ -309,8 +339,7 @@ def _limit(order: Order) -> None:
     # The second is for scripts that do not end at the first.
     _lower(resource.RLIMIT_CPU, ceilings.cpu, ceilings.cpu + 1)
     if ceilings.processes is not None:
-        count = ceilings.processes + _COMPANY
-        _lower(resource.RLIMIT_NPROC, count, count)
+        _lower(resource.RLIMIT_NPROC, ceilings.processes, ceilings.processes)
 
 
 def _lower(what: int, soft: int, hard: int) -> None:

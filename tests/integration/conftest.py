@@ -207,8 +207,10 @@ class Deployment:
             for pid in (worker.pid, *(p.pid for p in _children(worker.pid)))
         }
         below = {pid for worker in self.workers for pid in descendants(worker.pid)}
-        # A zygote stays, to bear the scripts of later jobs.
-        return {pid for pid in below - pools if not _is_zygote(pid)}
+        # A zygote stays with its keeper, to bear the scripts of later jobs.
+        return {
+            pid for pid in below - pools if not (_is_zygote(pid) or _is_keeper(pid))
+        }
 
     def pool_of(self, pid):
         """Return the pool's child that a script belongs to."""
@@ -219,7 +221,12 @@ class Deployment:
     def busy_zygotes(self):
         """Return the zygotes below which something runs."""
         below = (pid for worker in self.workers for pid in descendants(worker.pid))
-        return [pid for pid in below if _is_zygote(pid) and _children(pid)]
+        return [
+            pid
+            for pid in below
+            if _is_zygote(pid)
+            and not all(_is_keeper(each) for each in descendants(pid))
+        ]
 
     def rooms(self):
         return list(self.state.rooms.iterdir())
@@ -231,6 +238,16 @@ def _is_zygote(pid):
         parent = process.parent()
         above = [] if parent is None else parent.cmdline()
         return _ZYGOTE in process.cmdline() and _ZYGOTE not in above
+    return False
+
+
+def _is_keeper(pid):
+    """Whether a zygote's child is the first process of a namespace."""
+    with suppress(OSError, psutil.Error):
+        status = Path(f"/proc/{pid}/status").read_text()
+        numbers = re.search(r"^NSpid:\s+(.*)$", status, re.MULTILINE)
+        is_first = numbers is not None and numbers[1].split()[1:][-1:] == ["1"]
+        return is_first and _is_zygote(psutil.Process(pid).ppid())
     return False
 
 
