@@ -181,3 +181,5 @@ def test_connections_that_break_double_and_lose_nothing(far_town, proxy, how, tm
     require(callers.look())
     assert {len(callers.runs_of(record)) for record in held} == {1}
     assert worker.poll() is None
+    # Celery's advice on what we do not do is no line for whoever looks for the reason.
+    assert "Deprecation" not in far_town.log_of(worker)
