@@ -65,6 +65,8 @@ worker_disable_rate_limits = True
 # Flower shows workers by their heartbeats and tasks by these events.
 worker_send_task_events = True
 
+# Prefork, whose children are replaced as soon as they have ended.
+worker_pool = "workers.pool:PromptTaskPool"
 # The slot of a pool child that was killed is free again soon: no result is waited for.
 worker_lost_wait = 1.0
 worker_concurrency = _settings.concurrency

@@ -4,36 +4,54 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from datetime import timedelta
 from typing import Final
 
+import structlog
+
 from horus_celery.clock import Clock
+from horus_celery.dispatch import Dispatcher
 from horus_celery.errors import DamagedError, HorusError, UnavailableError
-from horus_celery.registry import Roster, TrustSource, is_alive
+from horus_celery.registry import Roster, RunnerBeat, TrustSource, is_alive
+from horus_celery.routing import all_queues
 from horus_celery.store.base import RecordStore
+
+_logger: Final = structlog.get_logger(__name__)
 
 #: How long an answer is given again: anybody may ask, as often as he likes.
 LIFETIME: Final = timedelta(seconds=1)
+#: How many queues are looked at, those of executors first: a bundle may have thousands.
+MAX_QUEUES: Final = 250
 
 
 class Readiness:
     """Looks for what is needed; many threads may ask, and one of them looks."""
 
     def __init__(
-        self, *, store: RecordStore, roster: Roster, trust: TrustSource, clock: Clock
+        self,
+        *,
+        store: RecordStore,
+        dispatcher: Dispatcher,
+        roster: Roster,
+        trust: TrustSource,
+        clock: Clock,
     ) -> None:
         self._store = store
+        self._dispatcher = dispatcher
         self._roster = roster
         self._trust = trust
         self._clock = clock
         self._lock = threading.Lock()
         self._missing: Mapping[str, str] = {}
         self._fresh_until = 0.0
+        #: What was wrong with a queue at the latest look.
+        self._damage = ""
 
     def missing(self) -> Mapping[str, str]:
-        """Return what is missing, `redis`, `trust` or `runners`, each in plain words.
+        """Return what is missing, each in plain words.
 
+        It is called `redis`, `trust`, `runners` or `queues`.
         Without a name of a place: strangers read it. Whoever waits for another's look
         waits no longer than that takes, less than 2 s.
         """
@@ -49,8 +67,16 @@ class Readiness:
         if missing:
             # Without these two nobody knows the runners.
             return missing
-        why = self._runners_are_missing()
-        return {"runners": why} if why else {}
+        try:
+            beats = self._roster.list()
+        except HorusError:
+            return {"runners": "nobody knows whether a runner is alive"}
+        now = self._clock.now()
+        alive = [beat for beat in beats if is_alive(beat, now)]
+        if not alive:
+            return {"runners": "no runner is alive"}
+        why = self._queues_are_missing(alive)
+        return {"queues": why} if why else {}
 
     def _trust_is_missing(self) -> str:
         try:
@@ -70,10 +96,22 @@ class Readiness:
             return "Redis does not answer"
         return ""
 
-    def _runners_are_missing(self) -> str:
-        now = self._clock.now()
+    def _queues_are_missing(self, alive: Collection[RunnerBeat]) -> str:
+        executors = {executor for beat in alive for executor in beat.executors}
         try:
-            beats = self._roster.list()
+            queues = all_queues(executors, self._trust.current())
+            wanted = sorted(queues, key=lambda queue: (queue not in executors, queue))
+            self._dispatcher.queue_lengths(wanted[:MAX_QUEUES])
+        except DamagedError as error:
+            if error.detail != self._damage:
+                # For who runs it: a key may tell the name of a context.
+                _logger.error("queue cannot be used", detail=error.detail)  # noqa: TRY400 - it is ours
+            self._damage = error.detail
+            return (
+                "in the place of a queue in Redis stands something that Horus did not"
+                " write there: remove the key that the API's log names"
+            )
         except HorusError:
-            return "nobody knows whether a runner is alive"
-        return "" if any(is_alive(b, now) for b in beats) else "no runner is alive"
+            return "nobody knows whether the queues can be used"
+        self._damage = ""
+        return ""

@@ -56,6 +56,7 @@ _store = wiring.make_store(settings)
 insight = Insight(
     readiness=Readiness(
         store=_store,
+        dispatcher=wiring.make_dispatcher(settings),
         roster=wiring.make_roster(settings, _trust),
         trust=_trust,
         clock=SystemClock(),

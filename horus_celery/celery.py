@@ -18,6 +18,7 @@ from celery.signals import celeryd_init
 
 from horus_celery import screening
 from horus_celery.errors import ConfigurationError, HorusError
+from horus_celery.news import News
 from horus_celery.settings import Settings, load_settings
 
 #: Where the top-level modules of this distribution lie.
@@ -54,7 +55,7 @@ def make_app() -> Celery:
         ConfigurationError: if it, or a setting, is not as it must be.
     """
     configuration = own_module("celeryconfig")
-    made = Celery("horus", fixups=[])
+    made = Celery("horus", fixups=[], events=News)
     made.config_from_object(configuration)
     return made
 

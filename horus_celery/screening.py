@@ -24,6 +24,8 @@ import redis
 import structlog
 from celery import Celery
 from celery.worker.consumer import Consumer
+from celery.worker.state import maybe_shutdown
+from kombu.connection import Connection
 from kombu.transport import TRANSPORT_ALIASES
 from redis.backoff import NoBackoff
 from redis.retry import Retry
@@ -44,6 +46,8 @@ _POPS: Final = frozenset({"BRPOP", "RPOP"})
 _LISTS: Final = frozenset({b"list", b"none"})
 #: How soon another look is taken at what was no list.
 _LOOK_AGAIN: Final = timedelta(seconds=1)
+#: How soon a broker that is away is tried again.
+_TRY_AGAIN: Final = timedelta(seconds=1)
 #: How long what happened waits for more of it.
 _EVENTS: Final = timedelta(milliseconds=200)
 _EMBED: Final = {"callbacks": None, "errbacks": None, "chain": None, "chord": None}
@@ -204,6 +208,30 @@ class LockedConsumer(Consumer):  # type: ignore[misc]  # Celery is untyped
         if self.hub is not None and now >= self._flush_at:
             self._flush_at = now + _EVENTS.total_seconds()
             self.hub.call_later(_EVENTS.total_seconds(), self._flush_events)
+
+    def ensure_connected(self, conn: Connection) -> Connection:
+        """Connect, however long that takes, a second after the broker can be reached.
+
+        By itself Celery waits longer after each attempt, up to half a minute.
+        """
+        is_said = False
+
+        def say_so(error: Exception, _: float) -> None:
+            nonlocal is_said
+            if not is_said:
+                _logger.warning("broker not reached", error=type(error).__name__)
+            is_said = True
+
+        seconds = _TRY_AGAIN.total_seconds()
+        conn.ensure_connection(  # type: ignore[no-untyped-call]  # so is kombu
+            say_so,
+            interval_start=seconds,
+            interval_step=0,
+            interval_max=seconds,
+            callback=maybe_shutdown,
+        )
+        super().ensure_connected(conn)
+        return conn
 
     def __init__(self, *args: object, **kwargs: object) -> None:
         # A step that others name as required cannot be left out, only turned off.

@@ -395,8 +395,6 @@ _keepers: Final[list[Keeper]] = []
 def _take_up(instance: Any, options: dict[str, Any], **_: object) -> None:  # noqa: ANN401 - Celery's worker
     """Become a runner before anything is connected or forked, or say why not."""
     diary.through_logging()
-    # It advises on acknowledgements, each time that Redis was away; we have none.
-    warnings.simplefilter("ignore", CPendingDeprecationWarning)
     excluded = options.get("exclude_queues") or ()
     try:
         _require_prefork(options)
@@ -425,6 +423,9 @@ def _take_up(instance: Any, options: dict[str, Any], **_: object) -> None:  # no
 @signals.celeryd_after_setup.connect(weak=False)
 def _set_up(instance: Any, **_: object) -> None:  # noqa: ANN401 - Celery's worker
     """Take bells from the runner's own queues, and let it be seen that it starts."""
+    # It advises on acknowledgements, each time that Redis was away; we have none. What
+    # was said of warnings before, Celery has undone.
+    warnings.simplefilter("ignore", CPendingDeprecationWarning)
     count = instance.max_concurrency or instance.concurrency
     try:
         _Child.slots = _Child.runner.make_slots(count=count)

@@ -136,7 +136,7 @@ def _kill(top: int, *, within: timedelta, but: frozenset[int]) -> int:
         # than they are listed are never caught. What they leave behind is next.
         left = _others(_adopted(top), but) or _others(_lookup()(top), but)
         signal_all(left, signal.SIGKILL)
-        reap()
+        _reap()
         # Twice empty, because the list is a snapshot.
         if not left and before == left:
             return 0
@@ -197,14 +197,10 @@ def kill_told_of(folder: Path) -> int:
     return len(found)
 
 
-def reap(*, but: int | None = None) -> None:
-    """Take away children that have ended, up to the one that is somebody else's."""
+def _reap() -> None:
     with suppress(ChildProcessError):
-        while True:
-            ended = os.waitid(os.P_ALL, 0, os.WEXITED | os.WNOHANG | os.WNOWAIT)
-            if ended is None or ended.si_pid == but:
-                return
-            os.waitpid(ended.si_pid, 0)
+        while os.waitpid(-1, os.WNOHANG)[0]:
+            pass
 
 
 def _pids() -> list[int]:

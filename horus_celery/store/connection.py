@@ -11,6 +11,7 @@ from dataclasses import asdict, dataclass
 from types import MappingProxyType
 from typing import Any, Final
 from urllib.parse import quote
+from weakref import WeakKeyDictionary
 
 import redis
 from redis.backoff import NoBackoff
@@ -41,7 +42,10 @@ _MASTER_TIMEOUT: Final = 0.5
 #: Seconds for which the sentinels are not asked again when they did not know.
 _SENTINELS_PAUSE: Final = 0.2
 #: Seconds after which a broker's answer no longer comes; Celery then connects again.
-_BROKER_TIMEOUT: Final = 5.0
+_BROKER_TIMEOUT: Final = 2.0
+#: Seconds after which an idle connection may have been cut off without a word: a new
+#: one is cheaper than to wait for an answer that never comes.
+_IDLE: Final = 5.0
 #: One connection for each thread that talks to Redis at the same time.
 _MAX_CONNECTIONS: Final = 1024
 #: Without a greeting a new connection costs no round trip.
@@ -243,7 +247,7 @@ def _client(redis_url: str, *, retry: Retry) -> redis.Redis:
     if address.service is not None:
         return redis.Redis.from_pool(_master_pool(address, arguments))
     arguments |= {**_place(address), "socket_connect_timeout": _ANSWER_TIMEOUT}
-    return redis.Redis.from_pool(redis.ConnectionPool(**arguments))
+    return redis.Redis.from_pool(_Pool(**arguments))
 
 
 def _place(address: Address) -> dict[str, Any]:
@@ -256,6 +260,31 @@ def _place(address: Address) -> dict[str, Any]:
         **asdict(address.places[0]),
         **_tls_arguments(address.tls),
     }
+
+
+class _Pool(redis.ConnectionPool):
+    """Gives nobody a connection that was idle for long."""
+
+    def __init__(self, **arguments: Any) -> None:  # noqa: ANN401 - redis-py's
+        super().__init__(**arguments)
+        #: By the monotonic clock.
+        self._idle_since: WeakKeyDictionary[object, float] = WeakKeyDictionary()
+
+    def get_connection(self, *args: Any, **options: Any) -> Any:  # noqa: ANN401 - redis-py's
+        connection: Any = super().get_connection(*args, **options)
+        now = time.monotonic()
+        if now - self._idle_since.get(connection, now) > _IDLE:
+            try:
+                connection.disconnect()
+                connection.connect()
+            except BaseException:
+                self.release(connection)
+                raise
+        return connection
+
+    def release(self, connection: Any) -> None:  # noqa: ANN401 - redis-py's
+        self._idle_since[connection] = time.monotonic()
+        super().release(connection)
 
 
 class _Sentinels(Sentinel):
@@ -351,13 +380,17 @@ class _MasterTlsConnection(_MasterConnection, redis.SSLConnection):
     pass
 
 
+class _MasterPool(_Pool, SentinelConnectionPool):
+    pass
+
+
 def _master_pool(
     address: Address, arguments: Mapping[str, Any]
 ) -> SentinelConnectionPool:
     is_plain = address.tls is None
-    return SentinelConnectionPool(  # type: ignore[no-untyped-call]  # so is redis-py
-        address.service,
-        _Sentinels(address.places, _sentinel_arguments(address)),
+    return _MasterPool(
+        service_name=address.service,
+        sentinel_manager=_Sentinels(address.places, _sentinel_arguments(address)),
         connection_class=_MasterConnection if is_plain else _MasterTlsConnection,
         socket_connect_timeout=_MASTER_TIMEOUT,
         **_tls_arguments(address.tls),

@@ -19,17 +19,19 @@ __all__ = ["api_of", "deployment"]
 
 
 @contextmanager
-def _folder() -> Iterator[Path]:
-    # The path of a unix socket in it has to be short.
+def short_folder() -> Iterator[Path]:
+    """Make a folder whose path is short enough for a unix socket in it."""
     folder = Path(tempfile.mkdtemp(prefix="horus-"))
-    yield folder
-    shutil.rmtree(folder)
+    try:
+        yield folder
+    finally:
+        shutil.rmtree(folder)
 
 
 @pytest.fixture(scope="module")
 def server():
     """A Redis of the module's own, which its tests may stop, kill and pause."""
-    with _folder() as folder:
+    with short_folder() as folder:
         made = RedisServer(folder)
         made.start()
         yield made
@@ -39,7 +41,7 @@ def server():
 @pytest.fixture(scope="module")
 def town(server):
     """A deployment on it."""
-    with _folder() as folder:
+    with short_folder() as folder:
         made = Deployment(server.url, folder)
         yield made
         made.close()

@@ -18,6 +18,7 @@ class Proxy:
         self._lock = threading.Lock()
         self._lines: list[_Line] = []
         self._threads: list[threading.Thread] = []
+        self._swallows = False
         self._begin(self._accept)
 
     @property
@@ -41,6 +42,15 @@ class Proxy:
         with self._lock:
             self._lines += lines
         return len(lines)
+
+    def swallow(self) -> None:
+        """Take in all that comes and answer nothing, also over new connections."""
+        self._swallows = True
+        self.forget()
+
+    def pass_on_again(self) -> None:
+        """Let new connections be fine; those from before are never answered."""
+        self._swallows = False
 
     def close(self) -> None:
         # A listener that is only closed would keep who accepts waiting.
@@ -69,6 +79,8 @@ class Proxy:
                 far.close()
                 continue
             line = _Line(near, far)
+            if self._swallows:
+                line.is_forgotten.set()
             with self._lock:
                 self._lines.append(line)
             self._begin(line.pass_on, near, far)

@@ -3,18 +3,20 @@
 from __future__ import annotations
 
 import os
-import shutil
 import subprocess
-import tempfile
 import threading
 import time
-from contextlib import contextmanager, suppress
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
+import redis
 
 from horus_celery.errors import UnavailableError
 from horus_celery.lifecycle import Status
+from horus_celery.store import connection
+from horus_celery.store.connection import connect
+from tests.faults.conftest import short_folder
 from tests.faults.invariants import Callers, require
 from tests.faults.proxy import Proxy
 from tests.faults.witness import Witness, mark_of
@@ -34,16 +36,6 @@ def within(seconds, holds):
     while not holds():
         assert time.monotonic() - began < seconds
         ticks.wait(0.02)
-
-
-@contextmanager
-def short_folder():
-    # The path of a unix socket in it has to be short.
-    folder = Path(tempfile.mkdtemp(prefix="horus-"))
-    try:
-        yield folder
-    finally:
-        shutil.rmtree(folder)
 
 
 class SmallDisk:
@@ -140,6 +132,18 @@ def far_town(proxy):
         made.close()
 
 
+def test_a_connection_that_was_idle_for_long_is_not_waited_for(proxy, monkeypatch):
+    with connect(proxy.url) as client:
+        assert client.ping()
+        proxy.forget()
+        with pytest.raises(redis.TimeoutError):
+            client.ping()
+        assert client.ping()
+        proxy.forget()
+        monkeypatch.setattr(connection, "_IDLE", 0.0)
+        assert client.ping()
+
+
 def has_answered(ask):
     """Ask over connections of ours, which broke as well."""
     with suppress(UnavailableError):
@@ -177,3 +181,5 @@ def test_connections_that_break_double_and_lose_nothing(far_town, proxy, how, tm
     require(callers.look())
     assert {len(callers.runs_of(record)) for record in held} == {1}
     assert worker.poll() is None
+    # Celery's advice on what we do not do is no line for whoever looks for the reason.
+    assert "Deprecation" not in far_town.log_of(worker)

@@ -16,7 +16,6 @@ import pytest
 from horus_celery.dispatch import message
 from horus_celery.errors import UnavailableError
 from horus_celery.lifecycle import Status
-from horus_celery.record import LEASE
 from horus_celery.store.keys import STEPS, queue
 from tests.faults.invariants import Callers, require
 from tests.faults.witness import Witness, mark_of
@@ -29,9 +28,6 @@ REDRIVEN = 30
 BACK = 5
 #: When the runner itself is there to see that its process died.
 REDRIVEN_HERE = 10
-#: Longer than a lease: so every lease ends while nobody can renew it, which is what a
-#: longer pause would show as well.
-PAUSE = LEASE + timedelta(seconds=1)
 
 
 @pytest.fixture
@@ -97,11 +93,6 @@ def running(callers, records):
         if runs and runs[-1].ended is None:
             found.append(record)
     return found
-
-
-def is_ready(api):
-    """Whether it says that jobs would be taken and run."""
-    return api.http.get(f"{api.url}/readyz").status_code == 200
 
 
 def child_of(town, service):
@@ -191,38 +182,6 @@ def test_a_redis_that_is_killed_and_comes_back_loses_nothing(
     at_rest(callers)
     assert {len(callers.runs_of(record)) for record in records} == {1}
     assert service.worker.poll() is None
-
-
-def test_a_redis_that_hangs_longer_than_a_lease_doubles_nothing(
-    town, server, callers, service, api_of
-):
-    api = api_of(town)
-    within(BACK, lambda: is_ready(api))
-    held = [callers.submit(seconds=2.0, attempts=3) for _ in range(2)]
-    within(REDRIVEN, lambda: len(running(callers, held)) == 2)
-    waiting = [callers.submit(attempts=3) for _ in range(4)]
-    payload = callers.witness.payload()
-    envelope = town.envelope(payload, attempts=3)
-    server.pause()
-    until = time.monotonic() + PAUSE.total_seconds()
-    try:
-        while time.monotonic() < until:
-            began = time.monotonic()
-            error = api.call("create_job", job=envelope)["error"]
-            assert (error["code"], error["data"]["retryable"]) == (-32020, True)
-            assert time.monotonic() - began < 2
-        assert not is_ready(api)
-        assert not running(callers, held)
-        assert callers.undelivered() == 2
-    finally:
-        server.resume()
-    within(BACK, lambda: is_ready(api) and town.beat_of(service.worker))
-    # What was answered with "try again" may have been taken by Redis when it went on.
-    (sent,) = town.store.named(api.ask("create_job", job=envelope))
-    callers.note(payload, sent.summary.digest, attempts=3)
-    at_rest(callers, seconds=10)
-    everything = (*held, *waiting, sent)
-    assert {len(callers.runs_of(record)) for record in everything} == {1}
 
 
 def test_a_bell_that_comes_a_hundred_times_starts_one_run(town, callers, service):

@@ -3,6 +3,7 @@
 import json
 import time
 from datetime import UTC, datetime, timedelta
+from http import HTTPStatus
 
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
@@ -10,11 +11,14 @@ from prometheus_client.parser import text_string_to_metric_families
 from horus_celery.statements import dsse
 from horus_celery.statements.job import make_job
 from horus_celery.statements.keys import KeyPair
+from horus_celery.store.connection import damaged
+from horus_celery.store.keys import queue
 
 pytestmark = pytest.mark.integration
 
 #: What an answer may take while Redis is silent, in seconds; some for a busy machine.
 IN_TIME = 2.5
+UNUSABLE = "queue cannot be used"
 MARK = "planted-0123456789abcdef"
 
 
@@ -200,6 +204,20 @@ def test_a_silent_redis_is_told_in_time(private_deployment, private_redis, api_o
         private_redis.start()
     private_deployment.until(lambda: Scrape(api).of("horus_store_up") == 1)
     private_deployment.until(lambda: ready(api) == (503, {"runners"}))
+
+
+def test_what_stands_in_the_place_of_a_queue_is_named(private_deployment, api_of):
+    api = api_of(private_deployment)
+    private_deployment.start_worker("-Q", "python", "-c", "1")
+    private_deployment.until(lambda: ready(api)[0] == HTTPStatus.OK)
+    redis = private_deployment.redis
+    for key in ("python", queue("python.at.python_runner_1", 9)):
+        redis.set(key, "something else")
+        private_deployment.until(lambda: ready(api) == (503, {"queues"}))
+        said = [one for one in events(api.log()) if one["event"] == UNUSABLE]
+        assert said[-1]["detail"] == damaged(key).detail
+        redis.delete(key)
+        private_deployment.until(lambda: ready(api)[0] == HTTPStatus.OK)
 
 
 def test_a_bundle_that_is_not_to_be_believed_is_named(private_deployment, api_of):

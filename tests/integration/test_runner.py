@@ -14,6 +14,7 @@ import pytest
 from horus_celery import wiring
 from horus_celery.journal import Journal
 from horus_celery.lifecycle import TERMINAL, Status
+from horus_celery.news import PatientDispatcher
 from horus_celery.record import LEASE
 from horus_celery.registry import PATIENCE
 from horus_celery.statements import canonical, dsse
@@ -234,6 +235,11 @@ def test_flower_listens_beyond_loopback_only_behind_a_password(deployment):
     assert told_by(deployment, code, **beyond) == "127.0.0.1"
     login = {"HORUS_FLOWER_BASIC_AUTH": "user:password"}
     assert told_by(deployment, code, **beyond, **login) == EVERYWHERE
+
+
+def test_what_a_runner_tells_flower_never_holds_it_up(deployment):
+    code = "print(app.events.Dispatcher.__mro__[1].__name__)"
+    assert told_by(deployment, code) == PatientDispatcher.__name__
 
 
 def test_a_runner_has_one_task(deployment):

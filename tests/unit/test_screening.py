@@ -1,4 +1,5 @@
 import base64
+import itertools
 import json
 from datetime import UTC, datetime
 from uuid import uuid4
@@ -7,7 +8,10 @@ import pytest
 from celery import Celery
 from hypothesis import given
 from hypothesis import strategies as st
+from kombu.connection import Connection
 from kombu.transport.virtual import Message
+from kombu.utils import functional
+from structlog.testing import capture_logs
 
 from horus_celery.dispatch import TASK, message
 from horus_celery.screening import (
@@ -246,3 +250,27 @@ def test_nothing_that_listens_to_others_is_a_step_of_the_consumer():
     steps = " ".join(LockedConsumer.Blueprint.default_steps)
     for step in ("control", "gossip", "mingle", "agent", "delayed"):
         assert step not in steps
+
+
+def test_a_broker_that_is_away_is_tried_every_second_and_that_is_said_once(
+    monkeypatch,
+):
+    slept: list[float] = []
+    monkeypatch.setattr(functional, "sleep", slept.append)
+    consumer = LockedConsumer.__new__(LockedConsumer)
+    consumer.app = Celery(set_as_current=False)
+    consumer.first_connection_attempt = True
+    tries = itertools.count()
+
+    def connect():
+        if next(tries) < 30:
+            raise OSError
+        return object()
+
+    connection = Connection("redis://")
+    monkeypatch.setattr(connection, "_connection_factory", connect)
+    with capture_logs() as lines:
+        assert consumer.ensure_connected(connection) is connection
+    assert sum(slept) == 30
+    assert max(slept) == 1
+    assert [line["event"] for line in lines] == ["broker not reached"]

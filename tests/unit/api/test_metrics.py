@@ -5,11 +5,13 @@ import re
 from datetime import timedelta
 from itertools import product
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import structlog
 from prometheus_client.parser import text_string_to_metric_families
 
+from api import readiness
 from api.calls import write_down
 from api.codes import Code
 from api.metrics import MAX_LABEL, MAX_SERIES, RUNNER_STATUSES, Facts, Metrics
@@ -21,6 +23,7 @@ from horus_celery.fleet import RunnerView
 from horus_celery.lifecycle import Status
 from horus_celery.mismatches import Mismatches, Place
 from horus_celery.registry import Roster
+from horus_celery.routing import all_queues
 from horus_celery.store.base import BUCKETS, Histogram, Tally
 from horus_celery.supervisor import Info
 
@@ -396,14 +399,15 @@ def show(tell, world, make_client):
     """Serve the pages to a caller on this machine, or on another."""
 
     def serve(*, is_local=True):
-        readiness = Readiness(
+        ready = Readiness(
             store=world.store,
+            dispatcher=world.dispatcher,
             roster=Roster(world.registry, world.trust),
             trust=world.trust,
             clock=world.clock,
         )
         insight = Insight(
-            readiness=readiness, metrics=tell().metrics, is_local=lambda _: is_local
+            readiness=ready, metrics=tell().metrics, is_local=lambda _: is_local
         )
         return make_client(world, insight=insight).http
 
@@ -507,6 +511,73 @@ def test_every_part_that_is_missing_is_named(show, world):
     world.store.counts = fail
     world.trust.error = ConfigurationError("x")
     assert missing(show().get("/readyz")) == {"redis", "trust"}
+
+
+@pytest.fixture
+def looked_at(world, monkeypatch):
+    """The queues of each look; a test may have the dispatcher raise something."""
+    looks = []
+    answers = world.dispatcher.queue_lengths
+
+    def look(queues):
+        looks.append(list(queues))
+        if looked.error is not None:
+            raise looked.error
+        return answers(queues)
+
+    looked = SimpleNamespace(looks=looks, error=None)
+    monkeypatch.setattr(world.dispatcher, "queue_lengths", look)
+    return looked
+
+
+def test_with_something_else_in_a_queues_place_it_is_not(show, world, looked_at):
+    looked_at.error = DamagedError("the key python.ctx.billing: `DEL` it")
+    world.beat()
+    with structlog.testing.capture_logs() as lines:
+        response = show().get("/readyz")
+    assert missing(response) == {"queues"}
+    assert "remove the key" in response.get_json()["missing"]["queues"]
+    assert "billing" not in response.get_data(as_text=True)
+    (line,) = lines
+    assert (line["log_level"], line["detail"]) == ("error", looked_at.error.detail)
+
+
+def test_what_is_wrong_with_a_queue_is_logged_once(show, world, looked_at, monkeypatch):
+    monkeypatch.setattr(readiness, "LIFETIME", timedelta(0))
+    looked_at.error = DamagedError("the key python")
+    world.beat()
+    page = show()
+    with structlog.testing.capture_logs() as lines:
+        for _ in range(3):
+            page.get("/readyz")
+        looked_at.error = None
+        assert page.get("/readyz").status_code == 200
+        looked_at.error = DamagedError("the key python")
+        page.get("/readyz")
+    assert [line["detail"] for line in lines] == ["the key python"] * 2
+
+
+def test_without_redis_nobody_knows_whether_queues_can_be_used(show, world, looked_at):
+    looked_at.error = UnavailableError("gone")
+    world.beat()
+    assert missing(show().get("/readyz")) == {"queues"}
+
+
+def test_the_queues_that_live_runners_serve_are_looked_at(show, world, looked_at):
+    world.beat(executors=("python",))
+    show().get("/readyz")
+    (queues,) = looked_at.looks
+    assert set(queues) == set(all_queues(["python"], world.trust.current()))
+    assert queues[0] == "python"
+
+
+def test_of_very_many_queues_only_some_are_looked_at(
+    show, world, looked_at, monkeypatch
+):
+    monkeypatch.setattr(readiness, "MAX_QUEUES", 1)
+    world.beat()
+    show().get("/readyz")
+    assert looked_at.looks == [["python"]]
 
 
 def test_whoever_asks_often_gets_the_same_answer(show, world):

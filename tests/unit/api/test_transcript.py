@@ -400,7 +400,7 @@ def test_who_is_sent_away_because_too_many_wait_asks_again(
 def test_who_hears_nothing_for_a_while_is_called_once(
     world, connected, monkeypatch, follow
 ):
-    monkeypatch.setattr("horus_celery.client.QUIET", timedelta(milliseconds=20))
+    monkeypatch.setattr("horus_celery.client.quiet.QUIET", timedelta(milliseconds=20))
     client, _ = connected(world)
     with client:
         script = Script(world, client)
@@ -418,7 +418,7 @@ def test_who_hears_nothing_for_a_while_is_called_once(
 
 
 def test_who_hears_lines_is_not_called(world, connected, monkeypatch):
-    monkeypatch.setattr("horus_celery.client.QUIET", timedelta(0))
+    monkeypatch.setattr("horus_celery.client.quiet.QUIET", timedelta(0))
     client, _ = connected(world)
     with client:
         script = Script(world, client)
