@@ -83,6 +83,7 @@ def claim(record: Record, node: Node) -> Assignment | None:
     secrets = _secrets_of(admitted, node)
     try:
         inputs = _take(admitted, gate, node)
+        lease_until = node.lease_clock.now() + LEASE
         now = node.clock.now()
         start = node.journal.claim(
             digest=admitted.digest,
@@ -106,7 +107,7 @@ def claim(record: Record, node: Node) -> Assignment | None:
         at=now,
         attempt=attempt,
         ran_on=node.name,
-        lease_until=now + LEASE,
+        lease_until=lease_until,
     )
     try:
         node.store.note(admitted.digest, change)

@@ -124,6 +124,8 @@ class Node:
     logs: LogStore
     wakes: Wakes
     clock: Clock
+    #: By which leases are given: the one of those who judge them.
+    lease_clock: Clock
     #: Where the private directories of jobs are made.
     rooms: Path
     #: What scripts may be given that only this node has.

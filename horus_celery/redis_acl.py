@@ -69,7 +69,7 @@ CHANNEL: Final = "wakes"
 _CONNECTING: Final = frozenset({"auth", "hello", "ping", "role", "select"})
 #: What the scripts of the store and the sweep do.
 _SCRIPTS: Final = frozenset(
-    {"eval", "evalsha", "del", "exists", "publish", "type"}
+    {"eval", "evalsha", "del", "exists", "publish", "time", "type"}
     | {"hdel", "hexists", "hget", "hgetall", "hincrby", "hkeys", "hlen", "hmget"}
     | {"hset", "hvals", "lindex", "llen", "lrange", "rpush"}
     | {"sadd", "smembers", "srem"}

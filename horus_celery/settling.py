@@ -77,8 +77,8 @@ def _give_up_own(assignment: Assignment, node: Node) -> None:
 
 
 def _keep_lease(assignment: Assignment, node: Node) -> None:
-    until = node.clock.now() + LEASE
     with suppress(UnavailableError, NotFoundError, IllegalTransition):
+        until = node.lease_clock.now() + LEASE
         node.store.renew(
             assignment.digest, attempt=assignment.attempt, lease_until=until
         )

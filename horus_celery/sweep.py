@@ -78,6 +78,7 @@ class Sweep:
         dispatcher: Dispatcher,
         clock: Clock,
         *,
+        lease_clock: Clock | None = None,
         route: Callable[[Bell], str] = attrgetter("queue"),
         keep: timedelta | None = None,
     ) -> None:
@@ -87,12 +88,14 @@ class Sweep:
             store: Where the records are.
             dispatcher: What rings for them.
             clock: Tells the time.
+            lease_clock: The one by which leases are given; the same by default.
             route: Says which queue is a bell's now; it stays where it stood by default.
             keep: How long records are kept after their end; for ever by default.
         """
         self._store = store
         self._dispatcher = dispatcher
         self._clock = clock
+        self._lease_clock = lease_clock or clock
         self._route = route
         self._keep = keep
         #: Since when the store has answered every sweep.
@@ -109,18 +112,22 @@ class Sweep:
         Raises:
             UnavailableError: if the store does not answer; the next sweep goes on.
         """
-        now = self._clock.now()
         try:
-            report = self._sweep(now)
+            turn = _Turn(
+                now=self._clock.now(),
+                lease_now=self._lease_clock.now(),
+                known_troubles=self._troubles,
+            )
+            report = self._sweep(turn)
         except UnavailableError:
             self._steady_since = None
             raise
-        self._latest = now
+        self._latest = turn.lease_now
         return report
 
-    def _sweep(self, now: datetime) -> SweepReport:
-        turn = _Turn(now=now, known_troubles=self._troubles)
-        bury = self._bury if self._is_steady(now) else self._look_at_leases
+    def _sweep(self, turn: _Turn) -> SweepReport:
+        is_steady = self._is_steady(turn.lease_now)
+        bury = self._bury if is_steady else self._look_at_leases
         if not turn.may("bury", partial(bury, turn)):
             # While nobody can read the leases, nobody can renew them.
             self._steady_since = None
@@ -147,7 +154,7 @@ class Sweep:
         return now - self._steady_since >= LEASE
 
     def _look_at_leases(self, turn: _Turn) -> None:
-        self._store.abandoned(at=turn.now, limit=1)
+        self._store.abandoned(at=turn.lease_now, limit=1)
 
     def _bury(self, turn: _Turn) -> None:
         def give_up(digest: str) -> None:
@@ -158,7 +165,7 @@ class Sweep:
             if after.status is Status.QUEUED:
                 self._ring(bell_of(after, rung_at=after.queued_at), turn.now)
 
-        read = partial(self._store.abandoned, at=turn.now)
+        read = partial(self._store.abandoned, at=turn.lease_now)
         turn.each("bury one", lambda limit: read(limit=limit), give_up)
 
     def _give_up(self, digest: str, now: datetime) -> Record | None:
@@ -259,6 +266,8 @@ class _Turn:
     """One sweep: what it did, and what went wrong without stopping the rest."""
 
     now: datetime
+    #: The present by the clock of leases.
+    lease_now: datetime
     known_troubles: Collection[tuple[str, str]]
     done: Counter[str] = field(default_factory=Counter)
     troubles: set[tuple[str, str]] = field(default_factory=set)

@@ -29,6 +29,7 @@ from horus_celery.statements.keys import read_key_file
 from horus_celery.store.base import Bell, RecordStore
 from horus_celery.store.connection import connect, connect_blocking
 from horus_celery.store.redis import RedisStore
+from horus_celery.store.redis_clock import RedisClock
 from horus_celery.store.redis_logs import RedisLogs
 from horus_celery.store.redis_wakes import RedisWakes
 from horus_celery.supervisor import Limits, Supervisor
@@ -141,6 +142,7 @@ def make_sweep(settings: Settings, clock: Clock | None = None) -> Sweep:
         make_store(settings),
         make_dispatcher(settings, clock),
         clock or SystemClock(),
+        lease_clock=clock or RedisClock(connect(redis_url(settings))),
         route=route,
         keep=timedelta(seconds=settings.result_ttl),
     )
@@ -250,6 +252,7 @@ def make_node(
         logs=RedisLogs(client, settings.namespace),
         wakes=RedisWakes(connect_blocking(url), settings.namespace),
         clock=clock or SystemClock(),
+        lease_clock=RedisClock(client),
         rooms=state.rooms,
         secrets=NodeSecrets(
             files={name: one.file for name, one in settings.node_secrets.items()}

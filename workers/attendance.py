@@ -98,8 +98,8 @@ class Attendance:
         os.close(self.stop)
 
     def _renew(self) -> None:
-        until = self._node.clock.now() + LEASE
         try:
+            until = self._node.lease_clock.now() + LEASE
             status = self._node.store.renew(
                 self._digest, attempt=self._attempt, lease_until=until
             )

@@ -162,8 +162,8 @@ def ask(client: redis.Redis, *command: str | int | bytes) -> Any:  # noqa: ANN40
         UnavailableError: if there is none.
         DamagedError: if a key does not hold what the command is for.
     """
-    is_script = command[0] in {"EVAL", "EVALSHA"}
-    with answering(None if is_script else str(command[1])):
+    has_no_key = command[0] in {"EVAL", "EVALSHA", "TIME"}
+    with answering(None if has_no_key else str(command[1])):
         return client.execute_command(*command)  # type: ignore[no-untyped-call] # redis-py types the commands only
 
 

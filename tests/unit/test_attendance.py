@@ -42,7 +42,11 @@ def attend(log, chunks, clock, *, begins=True):
     )
     wakes = MemoryWakes()
     node: Any = SimpleNamespace(
-        logs=log, store=MemoryStore(wakes=wakes), wakes=wakes, clock=clock
+        logs=log,
+        store=MemoryStore(wakes=wakes),
+        wakes=wakes,
+        clock=clock,
+        lease_clock=clock,
     )
     with attendance(assignment, node) as attending:
         if begins:

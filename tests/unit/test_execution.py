@@ -128,6 +128,7 @@ class World:
             logs=logs,
             wakes=wakes,
             clock=clock,
+            lease_clock=clock,
             rooms=Path("/nowhere"),
             software="test",
         )

@@ -106,6 +106,7 @@ def node(clock, store):
         logs=MemoryLogs(wakes),
         wakes=wakes,
         clock=clock,
+        lease_clock=clock,
         rooms=Path("/nowhere"),
         software="test",
     )
