@@ -31,7 +31,7 @@ from horus_celery.lifecycle import Event, Status
 from horus_celery.node import Assignment, Node
 from horus_celery.record import LEASE, Change, Record
 from horus_celery.statements import dsse
-from horus_celery.statements.trust import RunnerEntry, Trust, is_listed
+from horus_celery.statements.trust import ALL, RunnerEntry, Trust, is_listed
 from horus_celery.upstream import Found, Given, take
 
 
@@ -129,6 +129,7 @@ def claim(record: Record, node: Node) -> Assignment | None:
         start=start,
         attempt=attempt,
         at=now,
+        is_bound=ALL not in _entry(gate.trust, node).contexts,
         inputs=inputs,
         secrets=secrets,
     )

@@ -39,6 +39,9 @@ class Assignment:
     attempt: int
     #: When it was claimed.
     at: datetime
+    #: Whether the runner is bound to contexts: what runs in one has nothing in common
+    #: with what runs in another.
+    is_bound: bool = False
     #: What the script is given as data, and the receipt names.
     inputs: tuple[Given, ...] = ()
     #: The values of the secrets that it names.

@@ -40,7 +40,6 @@ from horus_celery.registry import BEAT, Phase, Registry, RunnerBeat, write_beat
 from horus_celery.routing import queues_of
 from horus_celery.settings import Settings, load_settings
 from horus_celery.statedir import StateDirectory
-from horus_celery.statements.trust import ALL
 from horus_celery.stops import Stops
 from horus_celery.sweep import SweepThread
 from workers import python, system
@@ -133,9 +132,7 @@ class Runner:
                 f"{name!r} is no name for a runner: choose another with -n NAME@%h"
             )
         settings = load_settings()
-        nursery = Nursery(
-            choose(settings), has_one_each=_is_bound_to_contexts(settings, name)
-        )
+        nursery = Nursery(choose(settings))
         known = make_executors(nursery, settings)
         return cls(
             name=name,
@@ -466,15 +463,6 @@ def _prepare_child(**_: object) -> None:
     tree.become_subreaper()
     tree.become_unreadable()
     _Child.runner.nursery.prepare()
-
-
-def _is_bound_to_contexts(settings: Settings, name: str) -> bool:
-    """Whether the scripts of a runner's contexts are to have nothing in common."""
-    try:
-        entry = wiring.make_trust(settings).current().runner(name)
-    except ConfigurationError:
-        return False  # said where the runner is checked
-    return entry is not None and ALL not in entry.contexts
 
 
 def _select(app: Celery, names: Sequence[str]) -> None:

@@ -39,7 +39,8 @@ class Command:
     room: Room
     limits: Limits
     has_network: bool
-    context_id: str
+    #: None if it may have things in common with scripts of every context.
+    context_id: str | None
 
 
 class Process(Metered, Protocol):

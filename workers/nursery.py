@@ -54,10 +54,8 @@ _MS: Final = timedelta(milliseconds=1)
 class Nursery:
     """Starts scripts at one level of containment, from zygotes that it keeps."""
 
-    def __init__(self, containment: Containment, *, has_one_each: bool = False) -> None:
-        """Keep one zygote, or (`has_one_each`) one for each context."""
+    def __init__(self, containment: Containment) -> None:
         self._containment = containment
-        self._has_one_each = has_one_each
         self._zygotes: OrderedDict[_Key, Zygote] = OrderedDict()
 
     @property
@@ -96,8 +94,7 @@ class Nursery:
 
     def prepare(self) -> None:
         """Have a zygote before the first script needs it."""
-        if not self._has_one_each:
-            self._zygote(self._key(context_id="", has_network=False))
+        self._zygote(self._key(context_id=None, has_network=False))
 
     def start(self, command: Command) -> Born:
         key = self._key(context_id=command.context_id, has_network=command.has_network)
@@ -110,11 +107,9 @@ class Nursery:
         while self._zygotes:
             self._zygotes.popitem()[1].close()
 
-    def _key(self, *, context_id: str, has_network: bool) -> _Key:
-        return _Key(
-            context_id=context_id if self._has_one_each else None,
-            has_network=has_network or not self.cuts_network,
-        )
+    def _key(self, *, context_id: str | None, has_network: bool) -> _Key:
+        is_open = has_network or not self.cuts_network
+        return _Key(context_id=context_id, has_network=is_open)
 
     def _zygote(self, key: _Key) -> Zygote:
         zygote = self._zygotes.pop(key, None)

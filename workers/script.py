@@ -105,7 +105,7 @@ class ScriptExecutor:
         try:
             with (
                 its_own as room,
-                closing(self.launcher.start(self._command(job, room))) as process,
+                self._start(assignment, room) as process,
             ):
                 meter = Meter(process, job.limits)
                 watcher = Watcher(
@@ -130,9 +130,10 @@ class ScriptExecutor:
             _say(console, f"the script could not be started: {error.strerror}")
             return _outcome(Event.FAILED, reason, None, console)
 
-    def _command(self, job: Job, room: Room) -> Command:
+    def _start(self, assignment: Assignment, room: Room) -> closing[Process]:
+        job = assignment.job
         places = self.launcher.places(room)
-        return Command(
+        command = Command(
             interpreter=self.interpreter,
             places=places,
             args=tuple(job.args),
@@ -140,8 +141,9 @@ class ScriptExecutor:
             room=room,
             limits=job.limits,
             has_network=job.net == "host",
-            context_id=job.context_id,
+            context_id=job.context_id if assignment.is_bound else None,
         )
+        return closing(self.launcher.start(command))
 
 
 @dataclass(frozen=True, slots=True)

@@ -70,7 +70,7 @@ def fault_of(level: Containment, state_dir: Path) -> str | None:
                 room=room,
                 limits=_LIMITS,
                 has_network=False,
-                context_id="",
+                context_id=None,
             )
             with closing(nursery.start(command)) as process:
                 is_over = process.has_ended(within=_PATIENCE)

@@ -194,17 +194,30 @@ def test_a_bound_runner_gets_no_bell_of_other_contexts(deployment, tmp_path):
     assert {deployment.over(one).ran_on for one in others} == {"x"}
 
 
+def zygote_of(deployment, context_id, *, runner):
+    payload = "import os\nprint('the zygote is', os.getppid())"
+    return deployment.run(payload, runner=runner, context_id=context_id).result
+
+
 def test_scripts_of_bound_contexts_are_born_from_a_zygote_each(deployment):
     start(deployment, "twice", "x")
-    payload = "import os\nprint('the zygote is', os.getppid())"
-
-    def told(runner, context):
-        return deployment.run(payload, runner=runner, context_id=context).result
-
-    of_a, of_c = told("twice", "a"), told("twice", "c")
+    of_a, of_c = (zygote_of(deployment, each, runner="twice") for each in "ac")
     assert of_a != of_c
-    assert (told("twice", "a"), told("twice", "c")) == (of_a, of_c)
-    assert told("x", "a") == told("x", "b")
+    assert zygote_of(deployment, "a", runner="twice") == of_a
+    assert zygote_of(deployment, "c", runner="twice") == of_c
+    of_a, of_b = (zygote_of(deployment, each, runner="x") for each in "ab")
+    assert of_a == of_b
+
+
+def test_so_are_those_of_a_runner_that_is_bound_while_it_runs(deployment):
+    start(deployment, "x")
+    before = zygote_of(deployment, "a", runner="x")
+    bind(deployment, "x", ["a", "b"])
+    try:
+        of_a, of_b = (zygote_of(deployment, each, runner="x") for each in "ab")
+        assert len({before, of_a, of_b}) == 3
+    finally:
+        bind(deployment, "x", ["*"])
 
 
 def test_a_job_of_a_bound_context_is_also_taken_by_a_free_unbound_runner(
