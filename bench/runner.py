@@ -33,6 +33,7 @@ from horus_celery.settings import Settings, load_settings
 from horus_celery.wiring import make_dispatcher, make_node, make_store
 
 RUNNER: Final = "python_runner_1"
+OUTPUT: Final = 1_000_000_000
 ONE_LINE: Final = "print(1)"
 SLOTS: Final = 2
 LEVELS: Final = {"plain": "plain", "sandboxed": "auto"}
@@ -181,6 +182,25 @@ def claims(running: Deployment, *, jobs: int) -> float:
     return statistics.median(took) * 1e3
 
 
+def output(running: Deployment, *, size: int) -> float:
+    """A script that prints so many bytes, most of which are not kept: MB a second."""
+    script = f"head -c {size} /dev/zero"
+    job = running.envelope(script, executor="system")
+    start = time.perf_counter()
+    running.call("job.run", job=job, wait=60)
+    return size / (time.perf_counter() - start) / 1e6
+
+
+def output_bare(*, size: int) -> float:
+    """The same into a pipe that is read and forgotten: MB a second."""
+    words = ["/usr/bin/head", "-c", str(size), "/dev/zero"]
+    start = time.perf_counter()
+    with subprocess.Popen(words, stdout=subprocess.PIPE) as process:  # noqa: S603 - our own words
+        while os.read(process.stdout.fileno(), 64 * 1024):  # type: ignore[union-attr] # it is a pipe
+            pass
+    return size / (time.perf_counter() - start) / 1e6
+
+
 def settings_of(running: Deployment) -> Settings:
     """Return the settings of whoever works beside a deployment."""
     server = f"unix://{running.directory / 'run' / 'redis.sock'}"
@@ -260,6 +280,9 @@ def main() -> None:
             what = f"{chosen.jobs:,} queued one-line jobs, {name} (RQ)"
             table.add(what, goal, ours, rq, "/s")
     with deployment() as running:
+        ours = median(lambda: output(running, size=OUTPUT))
+        bare_pipe = median(lambda: output_bare(size=OUTPUT))
+        table.add("1 GB of output (a pipe)", "≥ 200 MB/s", ours, bare_pipe, "MB/s")
         ours = median(lambda: claims(running, jobs=100))
         table.add("verify and claim, p50", "≤ 1 ms", ours, None, "ms")
         ours = median(lambda: bells(running, count=5000))
