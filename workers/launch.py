@@ -97,6 +97,11 @@ class Launcher(Protocol):
         """The user that a script's files have to belong to; None is the runner's."""
         ...
 
+    @property
+    def company(self) -> int:
+        """How many processes below a script's keeper are none of the script's."""
+        ...
+
     def places(self, room: Room) -> Places:
         """Return how a script sees its room."""
         ...

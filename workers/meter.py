@@ -53,11 +53,12 @@ class Usage:
 class Meter:
     """Watches what stands below one process."""
 
-    def __init__(self, keeper: int, limits: Limits) -> None:
+    def __init__(self, keeper: int, limits: Limits, *, company: int = 0) -> None:
+        """Watch; so many of those processes (`company`) are none of the job's."""
         self._keeper = keeper
         self._memory = limits.memory_mb * _MB
         self._cpu = timedelta(seconds=limits.cpu_s)
-        self._count = limits.procs
+        self._count = limits.procs + company
         #: When to look next, by the monotonic clock.
         self.due = time.monotonic() + self._pause(0, timedelta(0)).total_seconds()
 

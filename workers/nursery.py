@@ -24,9 +24,9 @@ from typing import Any, Final
 import structlog
 
 from horus_celery.processes import tree
+from workers import bubblewrap, sandbox
 from workers import order as orders
-from workers import sandbox
-from workers.containment import Containment
+from workers.containment import NAMESPACES, Containment
 from workers.launch import Command, Places
 from workers.order import Ceilings, Order, Shelter
 from workers.room import Room
@@ -67,6 +67,10 @@ class Nursery:
     def owner(self) -> int | None:
         return self._containment.user
 
+    @property
+    def company(self) -> int:
+        return self._containment.company
+
     def places(self, room: Room) -> Places:
         if self._containment.is_apart:
             given = sandbox.GIVEN
@@ -93,11 +97,16 @@ class Nursery:
     def start(self, command: Command) -> Born:
         key = _Key(
             context_id=command.context_id if self._has_one_each else None,
-            has_network=command.has_network or not self.cuts_network,
+            has_network=command.has_network or self._containment.level != NAMESPACES,
         )
         zygote = self._zygote(key)
         ours = frozenset(one.pid for one in self._zygotes.values())
-        return zygote.bear(_order(command, self._containment), command.room, ours=ours)
+        return zygote.bear(
+            _order(command, self._containment),
+            command.room,
+            ours=ours,
+            company=self.company,
+        )
 
     def close(self) -> None:
         """End all zygotes, and whatever stands below them."""
@@ -160,13 +169,16 @@ class Zygote:
         """Whether it can bear another script."""
         return self._process.poll() is None
 
-    def bear(self, order: Order, room: Room, *, ours: frozenset[int]) -> Born:
+    def bear(
+        self, order: Order, room: Room, *, ours: frozenset[int], company: int
+    ) -> Born:
         """Have a script run.
 
         Args:
             order: What to run.
             room: Its directory.
             ours: The children of this process that are none of a script's.
+            company: How many of those below its keeper are none of them, either.
 
         Raises:
             OSError: if it cannot be started.
@@ -177,7 +189,7 @@ class Zygote:
         outs = os.pipe2(os.O_CLOEXEC)
         errs = os.pipe2(os.O_CLOEXEC)
         reports, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
-        born = Born(self, outs[0], errs[0], reports, ours=ours)
+        born = Born(self, outs[0], errs[0], reports, ours=ours, company=company)
         try:
             with theirs:
                 orders.send(self._channel, order, [outs[1], errs[1], theirs.fileno()])
@@ -229,10 +241,12 @@ class Born:
         reports: socket.socket,
         *,
         ours: frozenset[int],
+        company: int,
     ) -> None:
         self._zygote = zygote
         self._reports = reports
         self._ours = ours
+        self._company = company
         self._said: dict[str, Any] = {}
         self._own_out: int | None = None
         self.stdout = stdout
@@ -258,7 +272,9 @@ class Born:
         self.out = room.out if self._own_out is None else self._own_out
 
     def terminate(self) -> None:
-        tree.signal_all(tree.descendants(self.keeper), signal.SIGTERM)
+        # Parents come first: who keeps the script apart is not to end before it.
+        below = tree.descendants(self.keeper)[self._company :]
+        tree.signal_all(below, signal.SIGTERM)
 
     def kill(self) -> None:
         if self._zygote.is_apart:
@@ -336,7 +352,7 @@ def _require_no_error(said: Mapping[str, Any]) -> None:
 def _order(command: Command, containment: Containment) -> Order:
     limits = command.limits
     space = limits.memory_mb * _MB
-    return Order(
+    order = Order(
         interpreter=command.interpreter,
         script=command.places.script,
         args=command.args,
@@ -350,3 +366,6 @@ def _order(command: Command, containment: Containment) -> Order:
             processes=limits.procs if containment.is_apart else None,
         ),
     )
+    if containment.program is None:
+        return order
+    return bubblewrap.boxed(order, containment.program, has_network=command.has_network)

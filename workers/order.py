@@ -41,6 +41,16 @@ class Shelter:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Box:
+    """What the program bubblewrap is told, where it keeps the script apart."""
+
+    program: str
+    options: tuple[str, ...]
+    #: The text of files that the script sees and the node does not have, by place.
+    files: Mapping[str, str]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Order:
     """One script to run."""
 
@@ -58,6 +68,8 @@ class Order:
     #: Bytes that its files may take, where it has a file system of its own.
     space: int
     ceilings: Ceilings
+    #: What the script is put into; None is what its zygote has made, or nothing.
+    box: Box | None = None
 
 
 def send_shelter(channel: socket.socket, shelter: Shelter | None) -> None:
@@ -120,4 +132,9 @@ def _from_wire(wire: dict[str, Any]) -> Order:
         room=wire["room"],
         space=wire["space"],
         ceilings=Ceilings(**wire["ceilings"]),
+        box=None if wire["box"] is None else _box_from_wire(wire["box"]),
     )
+
+
+def _box_from_wire(wire: dict[str, Any]) -> Box:
+    return Box(**{**wire, "options": tuple(wire["options"])})

@@ -97,7 +97,7 @@ class ScriptExecutor:
                 its_own as room,
                 closing(self.launcher.start(self._command(job, room))) as process,
             ):
-                meter = Meter(process.keeper, job.limits)
+                meter = Meter(process.keeper, job.limits, company=self.launcher.company)
                 watcher = Watcher(
                     stop=attending.stop,
                     timeout=job.timeout,

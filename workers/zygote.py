@@ -27,8 +27,8 @@ from collections.abc import Mapping, Sequence
 from typing import Any, Final, NoReturn
 
 from horus_celery import kernel
+from workers import handover, sandbox
 from workers import order as orders
-from workers import sandbox
 from workers.order import Order, Shelter
 
 #: Descriptors that come with an order: standard output, standard error, the report.
@@ -135,7 +135,7 @@ def _keep(
         try:
             _prepare_script(order)
             if order.interpreter is not None:
-                _execute([*order.interpreter, order.script, *order.args], order.env)
+                _execute(handover.command_line(order), order.env)
             code = _run_python(order)
         except OSError as error:
             os.write(_TELL, f"{error.errno}".encode())

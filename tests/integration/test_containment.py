@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import socket
+import subprocess
 import textwrap
 import threading
 import time
@@ -19,12 +21,12 @@ from horus_celery.lifecycle import Status
 from horus_celery.statements import canonical, dsse
 from horus_celery.statements.job import Limits
 from horus_celery.statements.receipt import Receipt
-from workers.containment import NAMESPACES, PLAIN
+from workers.containment import BWRAP, NAMESPACES, PLAIN
 
 #: How a runner is started that is a plain user's: in a namespace of users where it is.
 AS_USER = ("unshare", "--user", "--map-user=1000", "--map-group=1000", "--")
-LEVELS = ("namespaces", "namespaces of a plain user", "plain")
-APART = LEVELS[:2]
+LEVELS = ("namespaces", "namespaces of a plain user", "bwrap", "plain")
+APART = LEVELS[:3]
 #: Until everything of a job is gone after its end.
 GONE = 2.0  # seconds
 
@@ -36,10 +38,9 @@ def runners(make_deployment):
 
     def at(level):
         if level not in started:
-            sandbox = "plain" if level == "plain" else "auto"
-            deployment = make_deployment(sandbox=sandbox)
-            before = AS_USER if "user" in level else ()
-            deployment.start_worker("-Q", "python,system", "-c2", before=before)
+            deployment = at_level(make_deployment, level)
+            words = ("-Q", "python,system", "-c2")
+            deployment.start_worker(*words, before=deployment.before)
             started[level] = deployment
         return started[level]
 
@@ -55,8 +56,19 @@ def runner(request, runners):
 def apart(request, runners):
     deployment = runners(request.param)
     assert deployment.run("pass").reason is None
-    if receipt_of(deployment.run("pass")).sandbox != NAMESPACES:
+    expected = BWRAP if request.param == "bwrap" else NAMESPACES
+    if receipt_of(deployment.run("pass")).sandbox != expected:
         pytest.skip("this machine has no namespaces for this user")
+    return deployment
+
+
+def at_level(make_deployment, level):
+    """Make a deployment whose runners, started as it says (`before`), have a level."""
+    if level == "bwrap" and shutil.which("bwrap") is None:
+        pytest.skip("bubblewrap is not installed")
+    sandbox = level if level in {"bwrap", "plain"} else "auto"
+    deployment = make_deployment(sandbox=sandbox)
+    deployment.before = AS_USER if "user" in level or level == "bwrap" else ()
     return deployment
 
 
@@ -95,6 +107,7 @@ def test_the_level_stands_in_the_receipt(runners):
     level = receipt_of(runners("plain").run("pass")).sandbox
     assert level == PLAIN
     assert receipt_of(runners("namespaces").run("pass")).sandbox == NAMESPACES
+    assert receipt_of(runners("bwrap").run("pass")).sandbox == BWRAP
 
 
 def test_a_script_is_what_python_would_run(runner):
@@ -106,7 +119,7 @@ def test_a_script_is_what_python_would_run(runner):
             "argv": sys.argv[1:], "name": __name__, "main": __main__.__file__,
             "isolated": sys.flags.isolated, "stdin": sys.stdin.read(),
             "file": sys.argv[0] == __file__, "umask": os.umask(0),
-            "leader": os.getsid(0) == os.getpid(), "cwd": os.getcwd(),
+            "session": os.getsid(0) in (os.getpid(), 1), "cwd": os.getcwd(),
             "home": os.environ["HOME"], "tmp": os.environ["TMPDIR"],
             "ours": [one for one in sys.modules if one[:5] in ("worke", "horus")],
             "fds": sorted(map(int, os.listdir("/proc/self/fd")))[:3],
@@ -124,7 +137,7 @@ def test_a_script_is_what_python_would_run(runner):
         "stdin": "",
         "file": True,
         "umask": 0o077,
-        "leader": True,
+        "session": True,
         "home": said["home"],
         "tmp": said["tmp"],
         "ours": [],
@@ -351,6 +364,18 @@ def test_a_script_that_kills_its_zygote_ends_alone_and_the_next_one_runs(runners
     assert_nothing_is_left(plain)
 
 
+def test_a_script_that_is_stopped_is_asked_first(runner):
+    record = runner.submit(
+        "trap 'echo asked; exit 3' TERM; echo on; sleep 300 & wait", executor="system"
+    )
+    runner.until_it_says(record, "on")
+    runner.supervisor.stop(record.summary.digest)
+    over = runner.over(record)
+    assert (over.status, over.exit_code) == (Status.STOPPED, 3)
+    assert runner.lines(over)[-1].text.strip() == "asked"
+    assert_nothing_is_left(runner)
+
+
 # --- what it sees of the node ------------------------------------------------------
 
 
@@ -408,12 +433,18 @@ def test_its_own_directories_can_be_written_up_to_a_limit(apart):
         " while True: file.write(os.urandom(1 << 20))",
         limits=limits(memory_mb=32),
     )
-    assert (record.status, record.reason) == (Status.FAILED, "no_space")
+    # With bubblewrap the full file system is gone before the runner could look.
+    is_gone = receipt_of(record).sandbox == BWRAP
+    reason = "exit_code" if is_gone else "no_space"
+    assert (record.status, record.reason) == (Status.FAILED, reason)
+    assert "No space left" in apart.lines(record)[-1].text
 
 
-def test_files_are_limited_in_number(apart):
+@pytest.mark.parametrize("level", [one for one in APART if one != "bwrap"])
+def test_files_are_limited_in_number(runners, level):
+    # bubblewrap has no option for it.
     said = told(
-        apart,
+        runners(level),
         """
         import json
         count = 0
@@ -531,12 +562,13 @@ print(json.dumps({
     "device": tried(lambda: os.mknod("/job/work/null", 0o20666, os.makedev(1, 3))),
     "root": tried(lambda: os.setuid(0)),
     "host name": tried(lambda: call("sethostname", b"x", 1)),
-    "ptrace": tried(lambda: call("ptrace", 16, 1, 0, 0)),
+    "ptrace": tried(lambda: call("ptrace", 0x4206, 1, 0, 0)),
     "signal": tried(lambda: os.kill(1, 9) or os.path.exists("/proc/1/stat")),
     "capabilities": sets,
 }))
         """,
     )
+    level = receipt_of(apart.run("pass")).sandbox
     assert said == {
         "user namespace": "OSError",
         "mount namespace": "PermissionError",
@@ -544,7 +576,7 @@ print(json.dumps({
         "device": "PermissionError",
         "root": "OSError",
         "host name": "PermissionError",
-        "ptrace": "PermissionError",
+        "ptrace": "0" if level == BWRAP else "PermissionError",
         "signal": "True",
         "capabilities": ["", "", ""],
     }
@@ -609,13 +641,35 @@ def test_where_the_network_cannot_be_cut_a_job_may_be_refused(make_deployment):
     assert strict.run("print(1)", net="host").status is Status.COMPLETED
 
 
+@pytest.mark.parametrize(
+    ("before", "remedy"),
+    [
+        ((), "run the runner as a plain user"),
+        (AS_USER, "apt-get install bubblewrap"),
+    ],
+)
+def test_where_bubblewrap_does_not_work_no_runner_that_is_to_have_it_starts(
+    make_deployment, before, remedy
+):
+    if not before and os.geteuid() != 0:
+        pytest.skip("only root may be refused as root")
+    path = "/usr/bin:/bin" if not before else "/nowhere"
+    deployment = make_deployment(sandbox="bwrap", PATH=path)
+    words = [shutil.which(before[0]), *before[1:]] if before else ()
+    worker = deployment.celery("worker", before=words, stderr=subprocess.PIPE)
+    _, said = worker.communicate(timeout=20)
+    assert worker.returncode == 1
+    assert b'sandbox = "bwrap" does not work here' in said
+    assert remedy in said.decode()
+
+
 # --- afterwards --------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("sandbox", ["auto", "plain"])
+@pytest.mark.parametrize("sandbox", ["auto", "bwrap", "plain"])
 def test_killing_a_runner_and_its_pool_ends_their_scripts(make_deployment, sandbox):
-    deployment = make_deployment(sandbox=sandbox)
-    worker = deployment.start_worker("-Q", "system", "-c1")
+    deployment = at_level(make_deployment, sandbox)
+    worker = deployment.start_worker("-Q", "system", "-c1", before=deployment.before)
     payload = "sleep 321 & sleep 321 & echo on; wait"
     record = deployment.submit(payload, executor="system")
     deployment.until_it_says(record, "on")
@@ -628,11 +682,11 @@ def test_killing_a_runner_and_its_pool_ends_their_scripts(make_deployment, sandb
     for one in (main, *pool):
         one.kill()
     worker.wait(5)
-    if sandbox == "auto":
+    if sandbox != "plain":
         _, left = psutil.wait_procs(below, timeout=GONE)
         assert not left
     # On the plain machine the next runner finds what a script has left running.
-    deployment.start_worker("-Q", "system", "-c1")
+    deployment.start_worker("-Q", "system", "-c1", before=deployment.before)
     assert_nothing_is_left(deployment)
     assert not [one for one in psutil.process_iter() if _sleeps(one, "321")]
 

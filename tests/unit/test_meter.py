@@ -89,6 +89,10 @@ def test_a_limit_that_is_passed_is_said(tree, chosen, excess):
     assert Meter(tree, limits(**chosen)).look() is excess
 
 
+def test_processes_that_are_none_of_the_jobs_do_not_count(tree):
+    assert Meter(tree, limits(procs=1), company=1).look() is None
+
+
 def test_the_nearer_a_limit_the_sooner_is_the_next_look(tree):
     far = Meter(tree, limits(memory_mb=1_000_000))
     near = Meter(tree, limits(memory_mb=64))

@@ -9,8 +9,9 @@ import threading
 import pytest
 
 from workers import order as orders
-from workers.order import Ceilings, Order, Shelter
+from workers.order import Box, Ceilings, Order, Shelter
 
+BOX = Box(program="/b", options=("--a", "é"), files={"/etc/x": "y\n"})
 SHELTER = Shelter(shown=("/usr", "/é"), hidden=("/x",), has_network=False, user=7)
 
 
@@ -35,10 +36,13 @@ def order(**facts):
     return Order(**{**usual, **facts})
 
 
-@pytest.mark.parametrize("interpreter", [None, ("/usr/bin/perl", "-w")])
-def test_an_order_arrives_with_its_descriptors(ends, interpreter):
+@pytest.mark.parametrize(
+    "facts",
+    [{}, {"interpreter": None}, {"interpreter": ("/usr/bin/perl", "-w"), "box": BOX}],
+)
+def test_an_order_arrives_with_its_descriptors(ends, facts):
     ours, theirs = ends
-    sent = order(interpreter=interpreter)
+    sent = order(**facts)
     reading, writing = os.pipe()
     orders.send(ours, sent, [writing])
     os.close(writing)
