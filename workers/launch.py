@@ -39,6 +39,8 @@ class Command:
     limits: Limits
     has_network: bool
     context_id: str
+    #: A descriptor by which its processes move into a cgroup; None is no cgroup.
+    group: int | None = None
 
 
 class Process(Protocol):

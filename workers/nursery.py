@@ -106,6 +106,7 @@ class Nursery:
             command.room,
             ours=ours,
             company=self.company,
+            group=command.group,
         )
 
     def close(self) -> None:
@@ -170,7 +171,13 @@ class Zygote:
         return self._process.poll() is None
 
     def bear(
-        self, order: Order, room: Room, *, ours: frozenset[int], company: int
+        self,
+        order: Order,
+        room: Room,
+        *,
+        ours: frozenset[int],
+        company: int,
+        group: int | None,
     ) -> Born:
         """Have a script run.
 
@@ -179,6 +186,7 @@ class Zygote:
             room: Its directory.
             ours: The children of this process that are none of a script's.
             company: How many of those below its keeper are none of them, either.
+            group: A descriptor by which they move into a cgroup.
 
         Raises:
             OSError: if it cannot be started.
@@ -192,7 +200,9 @@ class Zygote:
         born = Born(self, outs[0], errs[0], reports, ours=ours, company=company)
         try:
             with theirs:
-                orders.send(self._channel, order, [outs[1], errs[1], theirs.fileno()])
+                door = [] if group is None else [group]
+                passed = [outs[1], errs[1], theirs.fileno(), *door]
+                orders.send(self._channel, order, passed)
         except OSError:
             born.close()
             raise

@@ -6,7 +6,7 @@ import errno
 import os
 import signal
 from collections.abc import Mapping
-from contextlib import closing
+from contextlib import AbstractContextManager, closing, nullcontext
 from dataclasses import dataclass, replace
 from datetime import timedelta
 from types import MappingProxyType
@@ -19,6 +19,7 @@ from horus_celery.statements.job import Job
 from horus_celery.store.base import Stream
 from workers.attendance import Attendance, attendance
 from workers.capture import STOP_GRACE, Console, End, Watcher, follow
+from workers.cgroup import Group, Groups
 from workers.launch import SYSTEM_PATH, Command, Launcher, Places, Process
 from workers.masking import mask_of
 from workers.meter import Excess, Meter
@@ -54,6 +55,8 @@ class ScriptExecutor:
     #: follow; None is the Python that runs the runner.
     interpreter: tuple[str, ...] | None
     launcher: Launcher
+    #: What makes cgroups for jobs, where there can be any.
+    groups: Groups | None = None
     #: Whether a job that is to have no network must not run where it would have one.
     requires_apart: bool = False
     #: Between asking a script to stop and ending it.
@@ -70,7 +73,9 @@ class ScriptExecutor:
     def run(self, assignment: Assignment, node: Node) -> Outcome:
         with attendance(assignment, node) as attending:
             outcome = self._run(assignment, node, attending)
-        return replace(outcome, sandbox=self.launcher.level, unsent=attending.unsent)
+        level = self.launcher.level
+        level = level if self.groups is None else f"{level}+cgroup"
+        return replace(outcome, sandbox=level, unsent=attending.unsent)
 
     def _run(
         self, assignment: Assignment, node: Node, attending: Attendance
@@ -95,7 +100,8 @@ class ScriptExecutor:
         try:
             with (
                 its_own as room,
-                closing(self.launcher.start(self._command(job, room))) as process,
+                self._group(job, room) as group,
+                self._start(job, room, group) as process,
             ):
                 meter = Meter(process.keeper, job.limits, company=self.launcher.company)
                 watcher = Watcher(
@@ -109,16 +115,21 @@ class ScriptExecutor:
                 if end is End.STOPPED and attending.is_lost:
                     code = process.exit_code()
                     return _outcome(Event.FAILED, GIVEN_UP, code, console)
-                outcome = _conclude(end, _Ran(job, room, process, console, limit))
-                return replace(outcome, ended_at=ended_at)
+                ran = _Ran(job, room, group, process, console, limit)
+                return replace(_conclude(end, ran), ended_at=ended_at)
         except OSError as error:
             reason = "no_space" if error.errno in _NO_SPACE else "executor"
             _say(console, f"the script could not be started: {error.strerror}")
             return _outcome(Event.FAILED, reason, None, console)
 
-    def _command(self, job: Job, room: Room) -> Command:
+    def _group(self, job: Job, room: Room) -> AbstractContextManager[Group | None]:
+        if self.groups is None:
+            return nullcontext()
+        return self.groups.of_job(room.path.name, job.limits)
+
+    def _start(self, job: Job, room: Room, group: Group | None) -> closing[Process]:
         places = self.launcher.places(room)
-        return Command(
+        command = Command(
             interpreter=self.interpreter,
             places=places,
             args=tuple(job.args),
@@ -127,7 +138,9 @@ class ScriptExecutor:
             limits=job.limits,
             has_network=job.net == "host",
             context_id=job.context_id,
+            group=None if group is None else group.door,
         )
+        return closing(self.launcher.start(command))
 
 
 @dataclass(frozen=True, slots=True)
@@ -136,6 +149,7 @@ class _Ran:
 
     job: Job
     room: Room
+    group: Group | None
     process: Process
     console: Console
     #: The most bytes of a result.
@@ -176,7 +190,7 @@ def _reason_why(code: int, ran: _Ran) -> str:
     cpu = timedelta(seconds=ran.job.limits.cpu_s)
     if code in _BY_CPU and ran.process.cpu_time() >= cpu - _LAG:
         return "cpu"
-    if ran.process.had_no_memory():
+    if ran.process.had_no_memory() or (ran.group and ran.group.had_no_memory()):
         return "memory"
     if _is_full(ran.process.out):
         return "no_space"

@@ -20,7 +20,7 @@ import structlog
 from horus_celery.errors import ConfigurationError
 from horus_celery.settings import Settings, load_settings
 from horus_celery.statements.job import Limits
-from workers import containment, sandbox
+from workers import cgroup, containment, sandbox
 from workers.containment import BWRAP, NAMESPACES, PLAIN, Containment
 from workers.launch import Command
 from workers.nursery import Nursery
@@ -159,7 +159,12 @@ def main() -> None:
             level = wanted
             break
         faults.append(found)
-    said = {"level": level, "works": works, "faults": [asdict(one) for one in faults]}
+    said = {
+        "level": level,
+        "works": works,
+        "faults": [asdict(one) for one in faults],
+        "cgroup": cgroup.fault_of(cgroup.own_group()),
+    }
     sys.stdout.write(json.dumps(said) + "\n")
 
 

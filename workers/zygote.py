@@ -31,8 +31,9 @@ from workers import handover, sandbox
 from workers import order as orders
 from workers.order import Order, Shelter
 
-#: Descriptors that come with an order: standard output, standard error, the report.
-DESCRIPTORS: Final = 3
+#: Descriptors that come with an order: standard output, standard error, the report,
+#: and perhaps the way into a cgroup.
+DESCRIPTORS: Final = 4
 #: What the script's own process says to its keeper before its end: that it is ready,
 #: and that it had no more memory.
 _READY: Final = b"r"
@@ -83,7 +84,7 @@ def main() -> None:
 
 
 def _serve(order: Order, shelter: Shelter | None, descriptors: list[int]) -> NoReturn:
-    stdout, stderr, report = descriptors
+    stdout, stderr, report, *group = descriptors
     signal.signal(signal.SIGCHLD, signal.SIG_DFL)
     kernel.die_with_parent(signal.SIGKILL)
     reports = socket.socket(fileno=report)
@@ -92,7 +93,7 @@ def _serve(order: Order, shelter: Shelter | None, descriptors: list[int]) -> NoR
             _say(reports, keeper=os.getpid())
             kernel.become_subreaper()
             kernel.give_up_new_privileges()
-            _keep(order, stdout, stderr, reports)
+            _keep(order, stdout, stderr, reports, group)
         sandbox.leave()
         usher_lives, held = os.pipe()
         keeper = os.fork()
@@ -105,7 +106,7 @@ def _serve(order: Order, shelter: Shelter | None, descriptors: list[int]) -> NoR
                 os._exit(0)  # too late to be told
             os.close(usher_lives)
             out = os.open(sandbox.OUT, os.O_RDONLY | os.O_DIRECTORY)
-            _keep(order, stdout, stderr, reports, out)
+            _keep(order, stdout, stderr, reports, group, out)
         _say(reports, keeper=keeper)
         os.close(stdout)
         os.close(stderr)
@@ -120,6 +121,7 @@ def _keep(
     stdout: int,
     stderr: int,
     reports: socket.socket,
+    group: Sequence[int],
     out: int | None = None,
 ) -> NoReturn:
     """Have the script run by a child, and tell how it ended.
@@ -131,6 +133,8 @@ def _keep(
     told, tell = os.pipe()
     script = os.fork()
     if script == 0:
+        for door in group:
+            os.write(door, b"0")
         _take_over(stdout, stderr, tell)
         try:
             _prepare_script(order)

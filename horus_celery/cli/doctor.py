@@ -338,6 +338,11 @@ def _containment(patient: Patient) -> Iterator[_Said]:
     for fault in said["faults"]:
         detail = f"{fault['level']} does not work here: {fault['detail']}"
         yield verdict, detail, fault["remedy"]
+    if said["cgroup"] is None:
+        yield Verdict.OK, "a runner started here gives each job a cgroup", ""
+    else:
+        detail = f"a runner started here gives no job a cgroup: {said['cgroup']}"
+        yield Verdict.OK, detail, ""
 
 
 def _setpriv(_: Patient) -> Iterator[_Said]:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-import shutil
 import socket
 import subprocess
 import textwrap
@@ -23,8 +22,6 @@ from horus_celery.statements.job import Limits
 from horus_celery.statements.receipt import Receipt
 from workers.containment import BWRAP, NAMESPACES, PLAIN
 
-#: How a runner is started that is a plain user's: in a namespace of users where it is.
-AS_USER = ("unshare", "--user", "--map-user=1000", "--map-group=1000", "--")
 LEVELS = ("namespaces", "namespaces of a plain user", "bwrap", "plain")
 APART = LEVELS[:3]
 #: Until everything of a job is gone after its end.
@@ -32,13 +29,13 @@ GONE = 2.0  # seconds
 
 
 @pytest.fixture(scope="module")
-def runners(make_deployment):
+def runners(deployment_at):
     """A runner at each level, started when it is first asked for."""
     started = {}
 
     def at(level):
         if level not in started:
-            deployment = at_level(make_deployment, level)
+            deployment = deployment_at(level)
             words = ("-Q", "python,system", "-c2")
             deployment.start_worker(*words, before=deployment.before)
             started[level] = deployment
@@ -59,16 +56,6 @@ def apart(request, runners):
     expected = BWRAP if request.param == "bwrap" else NAMESPACES
     if receipt_of(deployment.run("pass")).sandbox != expected:
         pytest.skip("this machine has no namespaces for this user")
-    return deployment
-
-
-def at_level(make_deployment, level):
-    """Make a deployment whose runners, started as it says (`before`), have a level."""
-    if level == "bwrap" and shutil.which("bwrap") is None:
-        pytest.skip("bubblewrap is not installed")
-    sandbox = level if level in {"bwrap", "plain"} else "auto"
-    deployment = make_deployment(sandbox=sandbox)
-    deployment.before = AS_USER if "user" in level or level == "bwrap" else ()
     return deployment
 
 
@@ -641,34 +628,37 @@ def test_where_the_network_cannot_be_cut_a_job_may_be_refused(make_deployment):
     assert strict.run("print(1)", net="host").status is Status.COMPLETED
 
 
-@pytest.mark.parametrize(
-    ("before", "remedy"),
-    [
-        ((), "run the runner as a plain user"),
-        (AS_USER, "apt-get install bubblewrap"),
-    ],
-)
-def test_where_bubblewrap_does_not_work_no_runner_that_is_to_have_it_starts(
-    make_deployment, before, remedy
+def test_where_bubblewrap_is_missing_no_runner_that_is_to_have_it_starts(
+    deployment_at,
 ):
-    if not before and os.geteuid() != 0:
-        pytest.skip("only root may be refused as root")
-    path = "/usr/bin:/bin" if not before else "/nowhere"
-    deployment = make_deployment(sandbox="bwrap", PATH=path)
-    words = [shutil.which(before[0]), *before[1:]] if before else ()
-    worker = deployment.celery("worker", before=words, stderr=subprocess.PIPE)
+    deployment = deployment_at("bwrap", PATH="/nowhere")
+    assert "apt-get install bubblewrap" in refusal_of(deployment)
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root is refused as root")
+def test_root_gets_no_runner_with_bubblewrap(make_deployment):
+    deployment = make_deployment(sandbox="bwrap")
+    deployment.before = ()
+    assert "run the runner as a plain user" in refusal_of(deployment)
+
+
+def refusal_of(deployment):
+    """Start a worker that does not come up, and return what it says."""
+    worker = deployment.celery(
+        "worker", before=deployment.before, stderr=subprocess.PIPE
+    )
     _, said = worker.communicate(timeout=20)
     assert worker.returncode == 1
     assert b'sandbox = "bwrap" does not work here' in said
-    assert remedy in said.decode()
+    return said.decode()
 
 
 # --- afterwards --------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("sandbox", ["auto", "bwrap", "plain"])
-def test_killing_a_runner_and_its_pool_ends_their_scripts(make_deployment, sandbox):
-    deployment = at_level(make_deployment, sandbox)
+def test_killing_a_runner_and_its_pool_ends_their_scripts(deployment_at, sandbox):
+    deployment = deployment_at(sandbox)
     worker = deployment.start_worker("-Q", "system", "-c1", before=deployment.before)
     payload = "sleep 321 & sleep 321 & echo on; wait"
     record = deployment.submit(payload, executor="system")
