@@ -93,6 +93,7 @@ def boxed(order: Order, by: Bubblewrap, *, has_network: bool) -> Order:
         order,
         interpreter=(*limiter, "--", *(order.interpreter or _PYTHON)),
         env={},
+        filter=None,
         cwd="/",
         ceilings=replace(
             order.ceilings, cpu=order.ceilings.cpu + _LATER, processes=None
@@ -101,6 +102,8 @@ def boxed(order: Order, by: Bubblewrap, *, has_network: bool) -> Order:
             program=by.program,
             options=options,
             files=sandbox.introduction(os.geteuid(), os.getegid()),
+            # Loaded by bubblewrap itself, which mounts before.
+            filter=order.filter,
         ),
     )
 

@@ -15,7 +15,7 @@ from typing import Final
 from workers import bubblewrap
 from workers.bubblewrap import Bubblewrap
 from workers.launch import SYSTEM_PATH
-from workers.order import Shelter
+from workers.order import Shelter, Start
 
 NAMESPACES: Final = "namespaces"
 BWRAP: Final = "bwrap"
@@ -35,6 +35,8 @@ class Containment:
     hidden: tuple[str, ...] = ()
     #: The user that it becomes; None is the runner's.
     user: int | None = None
+    #: The filter of its system calls, in base64; None is none.
+    filter: str | None = None
     #: What does it for each script, where that is not its zygote.
     program: Bubblewrap | None = None
 
@@ -48,15 +50,24 @@ class Containment:
         """How many processes below its keeper are none of a script's."""
         return 0 if self.program is None else bubblewrap.COMPANY
 
-    def shelter(self, *, has_network: bool) -> Shelter | None:
-        """Return what a zygote has to make for its scripts; None is nothing."""
-        if self.level != NAMESPACES:
-            return None
-        return Shelter(
-            shown=self.shown,
-            hidden=self.hidden,
-            has_network=has_network,
-            user=self.user,
+    @property
+    def late_filter(self) -> str | None:
+        """The filter, where a zygote has to do for each script what it forbids."""
+        return self.filter if self.is_apart else None
+
+    def start(self, *, has_network: bool) -> Start:
+        """Return what a zygote is that bears such scripts."""
+        if self.level == PLAIN:
+            return Start(shelter=None, filter=self.filter)
+        if self.level == BWRAP:
+            return Start(shelter=None)
+        return Start(
+            shelter=Shelter(
+                shown=self.shown,
+                hidden=self.hidden,
+                has_network=has_network,
+                user=self.user,
+            )
         )
 
 

@@ -6,6 +6,7 @@ and the environment of the process that stands above it.
 
 from __future__ import annotations
 
+import binascii
 import os
 
 from workers.order import Order
@@ -26,6 +27,9 @@ def command_line(order: Order) -> list[str]:
     for place, text in order.box.files.items():
         data = _descriptor(text.encode())
         options += ["--perms", "0444", "--ro-bind-data", str(data), place]
+    if order.box.filter is not None:
+        program = _descriptor(binascii.a2b_base64(order.box.filter))
+        options += ["--seccomp", str(program)]
     # The files come first: the root is locked by one of the others.
     told = b"\0".join(map(os.fsencode, [*options, *order.box.options]))
     return [order.box.program, "--args", str(_descriptor(told)), "--", *words]

@@ -28,7 +28,7 @@ from workers import bubblewrap, sandbox
 from workers import order as orders
 from workers.containment import NAMESPACES, Containment
 from workers.launch import Command, Places
-from workers.order import Ceilings, Order, Shelter
+from workers.order import Ceilings, Order, Start
 from workers.room import Room
 
 _logger: Final = structlog.get_logger(__name__)
@@ -119,7 +119,7 @@ class Nursery:
         if zygote is None or not zygote.is_alive():
             if zygote is not None:
                 zygote.close()
-            zygote = Zygote(self._containment.shelter(has_network=key.has_network))
+            zygote = Zygote(self._containment.start(has_network=key.has_network))
         self._zygotes[key] = zygote
         while len(self._zygotes) > _MOST:
             self._zygotes.popitem(last=False)[1].close()
@@ -138,10 +138,10 @@ class _Key:
 class Zygote:
     """The process of `workers.zygote`, and the socket to it."""
 
-    def __init__(self, shelter: Shelter | None) -> None:
+    def __init__(self, start: Start) -> None:
         """Start one; it says by itself when it is ready."""
         #: Whether its scripts have namespaces of their own.
-        self.is_apart = shelter is not None
+        self.is_apart = start.shelter is not None
         self._is_ready = False
         ours, theirs = socket.socketpair()
         with theirs:
@@ -159,7 +159,7 @@ class Zygote:
                 start_new_session=True,
             )
         self._channel = ours
-        orders.send_shelter(ours, shelter)
+        orders.send_start(ours, start)
 
     @property
     def pid(self) -> int:
@@ -375,6 +375,7 @@ def _order(command: Command, containment: Containment) -> Order:
             cpu=limits.cpu_s,
             processes=limits.procs if containment.is_apart else None,
         ),
+        filter=containment.late_filter,
     )
     if containment.program is None:
         return order

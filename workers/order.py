@@ -41,6 +41,16 @@ class Shelter:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Start:
+    """What a zygote is for as long as it is there."""
+
+    #: What it makes for its scripts; None is nothing.
+    shelter: Shelter | None
+    #: The filter of its own and all their system calls, in base64; None is none.
+    filter: str | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Box:
     """What the program bubblewrap is told, where it keeps the script apart."""
 
@@ -48,6 +58,8 @@ class Box:
     options: tuple[str, ...]
     #: The text of files that the script sees and the node does not have, by place.
     files: Mapping[str, str]
+    #: The filter of its system calls, in base64; None is none.
+    filter: str | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -68,22 +80,28 @@ class Order:
     #: Bytes that its files may take, where it has a file system of its own.
     space: int
     ceilings: Ceilings
+    #: The filter of its system calls, in base64; None is none, or another's to load.
+    filter: str | None = None
     #: What the script is put into; None is what its zygote has made, or nothing.
     box: Box | None = None
 
 
-def send_shelter(channel: socket.socket, shelter: Shelter | None) -> None:
-    """Send what a zygote is to make for its scripts; None is nothing."""
-    _send_text(channel, json.dumps(None if shelter is None else asdict(shelter)))
+def send_start(channel: socket.socket, start: Start) -> None:
+    """Send what a zygote is to be before its first order."""
+    _send_text(channel, json.dumps(asdict(start)))
 
 
-def receive_shelter(channel: socket.socket) -> Shelter | None:
-    """Return what `send_shelter` sent."""
-    wire = json.loads(_receive_text(channel, channel.recv(_LENGTH.size)) or "null")
-    if wire is None:
+def receive_start(channel: socket.socket) -> Start | None:
+    """Return what `send_start` sent; None if the other end is gone."""
+    text = _receive_text(channel, channel.recv(_LENGTH.size))
+    if text is None:
         return None
-    lists = {name: tuple(wire[name]) for name in ("shown", "hidden")}
-    return Shelter(**{**wire, **lists})
+    wire = json.loads(text)
+    shelter = wire["shelter"]
+    if shelter is not None:
+        lists = {name: tuple(shelter[name]) for name in ("shown", "hidden")}
+        shelter = Shelter(**{**shelter, **lists})
+    return Start(shelter=shelter, filter=wire["filter"])
 
 
 def send(channel: socket.socket, order: Order, descriptors: Sequence[int]) -> None:
@@ -132,6 +150,7 @@ def _from_wire(wire: dict[str, Any]) -> Order:
         room=wire["room"],
         space=wire["space"],
         ceilings=Ceilings(**wire["ceilings"]),
+        filter=wire["filter"],
         box=None if wire["box"] is None else _box_from_wire(wire["box"]),
     )
 

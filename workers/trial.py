@@ -9,7 +9,7 @@ import shutil
 import sys
 import tempfile
 from contextlib import closing, suppress
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from datetime import timedelta
 from pathlib import Path
 from types import MappingProxyType
@@ -20,7 +20,7 @@ import structlog
 from horus_celery.errors import ConfigurationError
 from horus_celery.settings import Settings, load_settings
 from horus_celery.statements.job import Limits
-from workers import cgroup, containment, sandbox
+from workers import cgroup, containment, sandbox, seccomp
 from workers.containment import BWRAP, NAMESPACES, PLAIN, Containment
 from workers.launch import Command
 from workers.nursery import Nursery
@@ -63,6 +63,8 @@ def choose(settings: Settings) -> Containment:
     Raises:
         ConfigurationError: if the settings ask for bubblewrap, which does not work.
     """
+    if fault := seccomp.own().fault:
+        _logger.warning("scripts get every system call", detail=fault)
     faults: list[Fault] = []
     for level in _wanted(settings):
         tried = try_out(level, settings)
@@ -77,7 +79,7 @@ def choose(settings: Settings) -> Containment:
     if faults:
         detail = "; ".join(f"{one.level}: {one.detail}" for one in faults)
         _logger.warning("scripts are not kept apart", detail=detail)
-    return containment.plain()
+    return replace(containment.plain(), filter=seccomp.own().program)
 
 
 def try_out(level: str, settings: Settings) -> Containment | Fault:
@@ -97,6 +99,7 @@ def try_out(level: str, settings: Settings) -> Containment | Fault:
             made = containment.boxed(shown=shown, hidden=hidden)
         except FileNotFoundError as error:
             return Fault(level=level, detail=str(error), remedy=_REMEDIES[level])
+    made = replace(made, filter=seccomp.own().program)
     detail = fault_of(made)
     if detail is None:
         return made
@@ -164,6 +167,7 @@ def main() -> None:
         "works": works,
         "faults": [asdict(one) for one in faults],
         "cgroup": cgroup.fault_of(cgroup.own_group()),
+        "filter": seccomp.own().fault,
     }
     sys.stdout.write(json.dumps(said) + "\n")
 

@@ -338,6 +338,8 @@ def _containment(patient: Patient) -> Iterator[_Said]:
     for fault in said["faults"]:
         detail = f"{fault['level']} does not work here: {fault['detail']}"
         yield verdict, detail, fault["remedy"]
+    if said["filter"] is not None:
+        yield Verdict.NOTE, f"scripts get every system call: {said['filter']}", ""
     if said["cgroup"] is None:
         yield Verdict.OK, "a runner started here gives each job a cgroup", ""
     else:

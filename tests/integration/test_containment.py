@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import json
 import os
+import shlex
 import socket
 import subprocess
+import sys
 import textwrap
 import threading
 import time
@@ -20,6 +22,7 @@ from horus_celery.lifecycle import Status
 from horus_celery.statements import canonical, dsse
 from horus_celery.statements.job import Limits
 from horus_celery.statements.receipt import Receipt
+from workers import seccomp
 from workers.containment import BWRAP, NAMESPACES, PLAIN
 
 LEVELS = ("namespaces", "namespaces of a plain user", "bwrap", "plain")
@@ -555,7 +558,6 @@ print(json.dumps({
 }))
         """,
     )
-    level = receipt_of(apart.run("pass")).sandbox
     assert said == {
         "user namespace": "OSError",
         "mount namespace": "PermissionError",
@@ -563,10 +565,66 @@ print(json.dumps({
         "device": "PermissionError",
         "root": "OSError",
         "host name": "PermissionError",
-        "ptrace": "0" if level == BWRAP else "PermissionError",
+        "ptrace": "PermissionError",
         "signal": "True",
         "capabilities": ["", "", ""],
     }
+
+
+@pytest.fixture(scope="module")
+def filtering():
+    """Return pyseccomp, where scripts get a filter of their system calls."""
+    if seccomp.own().program is None:
+        pytest.skip(str(seccomp.own().fault))
+    return pytest.importorskip("pyseccomp")
+
+
+@pytest.mark.parametrize("executor", ["python", "system"])
+def test_calls_that_no_script_needs_are_denied_whoever_it_is(
+    runner, filtering, executor
+):
+    # At the plain level of root the kernel would do most of them.
+    numbers = {
+        name: number
+        for name in seccomp.DENIED
+        if (number := filtering.resolve_syscall(filtering.Arch.NATIVE, name)) >= 0
+    }
+    code = f"""
+import ctypes, errno, json
+libc = ctypes.CDLL(None, use_errno=True)
+def answer(*words):
+    result = libc.syscall(*[ctypes.c_long(word) for word in words])
+    return errno.errorcode[ctypes.get_errno()] if result == -1 else result
+said = {{name: answer(number, 0, 0, 0, 0, 0) for name, number in {numbers}.items()}}
+said["TIOCSTI"] = answer({filtering.resolve_syscall(filtering.Arch.NATIVE, "ioctl")},
+                         0, 0x5412, 0)
+status = dict(line.split(":", 1) for line in open("/proc/self/status"))
+said["filters"] = status["Seccomp"].strip()
+print(json.dumps(said))
+"""
+    if executor == "system":
+        code = f"exec {sys.executable} -I -c {shlex.quote(code)}"
+    record = runner.run(code, executor=executor)
+    assert record.status is Status.COMPLETED, runner.lines(record)
+    said = json.loads(record.result)
+    assert said.pop("filters") == "2", "what the kernel calls filtered"
+    assert {name: one for name, one in said.items() if one != "EPERM"} == {}
+
+
+def test_programs_of_every_day_run(runner):
+    record = runner.run(
+        "set -e; umask 022; export HOME=$PWD\n"
+        "mkdir d; seq 1000 | sort -r | gzip > d/x; zcat d/x | wc -l\n"
+        "tar cf - d | tar tf - | tail -1\n"
+        "if command -v git > /dev/null; then git init -q r; cd r; touch x; git add x\n"
+        "git -c user.name=a -c user.email=b commit -qm x; git log --format=%s; cd ..\n"
+        "else echo x; fi\n"
+        f"{sys.executable} -I -c 'import subprocess, threading, ssl, asyncio, sqlite3\n"
+        'async def main(): return (await asyncio.create_subprocess_exec("true")).pid\n'
+        "print(asyncio.run(main()) > 0)'",
+        executor="system",
+    )
+    assert record.result == "1000\nd/x\nx\nTrue\n", runner.lines(record)
 
 
 # --- results -----------------------------------------------------------------------

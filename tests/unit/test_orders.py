@@ -9,7 +9,7 @@ import threading
 import pytest
 
 from workers import order as orders
-from workers.order import Box, Ceilings, Order, Shelter
+from workers.order import Box, Ceilings, Order, Shelter, Start
 
 BOX = Box(program="/b", options=("--a", "é"), files={"/etc/x": "y\n"})
 SHELTER = Shelter(shown=("/usr", "/é"), hidden=("/x",), has_network=False, user=7)
@@ -66,11 +66,13 @@ def test_a_large_order_arrives_whole(ends):
     assert received == (sent, [])
 
 
+@pytest.mark.parametrize("filter_", [None, "AAAA"])
 @pytest.mark.parametrize("shelter", [None, SHELTER])
-def test_a_shelter_arrives(ends, shelter):
+def test_what_a_zygote_is_to_be_arrives(ends, shelter, filter_):
     ours, theirs = ends
-    orders.send_shelter(ours, shelter)
-    assert orders.receive_shelter(theirs) == shelter
+    start = Start(shelter=shelter, filter=filter_)
+    orders.send_start(ours, start)
+    assert orders.receive_start(theirs) == start
 
 
 def test_after_the_other_end_is_gone_there_is_no_order(ends):
