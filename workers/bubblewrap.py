@@ -115,7 +115,7 @@ def _found(name: str, path: str) -> str:
     return found
 
 
-def _walls(shown: Iterable[str]) -> Iterator[str]:
+def _walls(shown: tuple[str, ...]) -> Iterator[str]:
     for path in shown:
         if path.startswith("/etc/"):
             # A link may lead to where nothing is shown.
@@ -126,7 +126,7 @@ def _walls(shown: Iterable[str]) -> Iterator[str]:
             yield from ("--ro-bind", path, path)
     for device in sandbox.DEVICES:
         yield from ("--dev-bind-try", device, device)
-    for link, target in sandbox.LINKS.items():
+    for link, target in sandbox.links_besides(shown).items():
         yield from ("--symlink", target, link)
 
 

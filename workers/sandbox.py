@@ -10,7 +10,7 @@ from __future__ import annotations
 import errno
 import os
 import sys
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Final
 
@@ -71,6 +71,20 @@ def shown_paths(further: tuple[str, ...] = ()) -> tuple[str, ...]:
     return tuple(folders)
 
 
+def links_besides(shown: Iterable[str]) -> Mapping[str, str]:
+    """Return the links that there can be besides what is shown.
+
+    Where something below /tmp is shown, such as this Python, that is no link to the
+    job's own: programs that do not ask `$TMPDIR` cannot write there.
+    """
+    paths = [Path(path) for path in shown]
+    return {
+        link: target
+        for link, target in LINKS.items()
+        if not any(path.is_relative_to(link) for path in paths)
+    }
+
+
 def introduction(user: int, group: int) -> Mapping[str, str]:
     """Return the files by which a job's user has a name, by their places."""
     return {
@@ -104,7 +118,7 @@ def make_root(shelter: Shelter) -> None:
         _show(path)
     for path in shelter.hidden:
         _cover(path)
-    for link, target in LINKS.items():
+    for link, target in links_besides(shelter.shown).items():
         Path(_ROOT + link).symlink_to(target)
     _introduce(user, group)
     for place in ("/proc", JOB):

@@ -475,6 +475,17 @@ print(json.dumps([tried(one) for one in usual]))
     assert said == ["'job'", "'42\\n'", "'shared'", "True", "6"]
 
 
+@pytest.mark.parametrize("level", ["namespaces", "bwrap"])
+def test_a_further_path_may_lie_below_tmp(deployment_at, level, tmp_path):
+    (tmp_path / "tool").write_text("found")
+    tmp_path.chmod(0o755)
+    deployment = deployment_at(level, HORUS_SANDBOX_PATHS=str(tmp_path))
+    deployment.start_worker("-Q", "python", "-c1", before=deployment.before)
+    record = deployment.run(f"print(open({str(tmp_path / 'tool')!r}).read())")
+    assert record.result == "found\n", deployment.lines(record)
+    assert receipt_of(record).sandbox == level
+
+
 # --- the network -------------------------------------------------------------------
 
 
