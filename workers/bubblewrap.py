@@ -24,9 +24,9 @@ COMPANY: Final = 2
 _INSIDE: Final = 1
 #: What the `python` executor is where no zygote can become the script.
 _PYTHON: Final = (sys.executable, "-I", "-u", "-X", "utf8")
-#: Seconds. bubblewrap's account of processor time is lost with it, so that who has too
-#: much of it is to be found by the runner and not by the kernel.
-_LATER: Final = 1
+#: bubblewrap's account of processor time is lost with it, so that who has too much of
+#: it is to be found by the runner: the kernel, which counts generously, comes later.
+_LATER: Final = 2
 _KEPT_APART: Final = (
     *("--unshare-all", "--unshare-user", "--disable-userns", "--cap-drop", "ALL"),
     *("--die-with-parent", "--new-session"),
@@ -96,7 +96,7 @@ def boxed(order: Order, by: Bubblewrap, *, has_network: bool) -> Order:
         filter=None,
         cwd="/",
         ceilings=replace(
-            order.ceilings, cpu=order.ceilings.cpu + _LATER, processes=None
+            order.ceilings, cpu=order.ceilings.cpu * _LATER, processes=None
         ),
         box=Box(
             program=by.program,

@@ -34,8 +34,9 @@ _NO_SPACE: Final = frozenset({errno.ENOSPC, errno.EDQUOT})
 _NOTHING_LEFT: Final = 64 * _KB
 #: By these a process ends that used up its processor time.
 _BY_CPU: Final = frozenset({128 + signal.SIGXCPU, 128 + signal.SIGKILL})
-#: The kernel's account of processor time may lag so far behind.
-_LAG: Final = timedelta(milliseconds=100)
+#: The kernel's limit counts whole ticks of its clock, its account what was really had:
+#: on a busy machine a process is ended that by the account had so much of its time.
+_HAD: Final = 0.6
 #: Too many processes have no reason of their own; the job's log says it.
 _REASONS: Final[Mapping[End | Excess, str]] = MappingProxyType(
     {
@@ -187,11 +188,11 @@ def _conclude(end: End | Excess, ran: _Ran) -> Outcome:
 
 def _reason_why(code: int, ran: _Ran) -> str:
     """Return why a script ended badly by itself: a limit it met, or its own doing."""
-    cpu = timedelta(seconds=ran.job.limits.cpu_s)
-    if code in _BY_CPU and ran.process.cpu_time() >= cpu - _LAG:
-        return "cpu"
     if ran.process.had_no_memory() or (ran.group and ran.group.had_no_memory()):
         return "memory"
+    cpu = timedelta(seconds=ran.job.limits.cpu_s)
+    if code in _BY_CPU and ran.process.cpu_time() >= cpu * _HAD:
+        return "cpu"
     if _is_full(ran.process.out):
         return "no_space"
     return "exit_code"

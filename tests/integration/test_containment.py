@@ -277,6 +277,21 @@ while True:
     assert (record.status, record.reason) == (Status.FAILED, "cpu")
 
 
+@pytest.mark.parametrize("level", ["namespaces", "plain"])
+@pytest.mark.parametrize(("used", "reason"), [(0.7, "cpu"), (0.0, "exit_code")])
+def test_what_the_kernel_ended_is_told_from_what_a_script_did(
+    runners, level, used, reason
+):
+    # On a busy machine its limit comes before a whole second by its account.
+    record = runners(level).run(
+        "import os, signal, time\n"
+        f"while time.process_time() < {used}: pass\n"
+        "os.kill(os.getpid(), signal.SIGXCPU)",
+        limits=limits(cpu_s=1),
+    )
+    assert (record.reason, record.exit_code) == (reason, 128 + 24)
+
+
 def test_there_are_no_more_processes_than_the_job_may_have(runners):
     # As a user of root's making: root's own processes the kernel never counts.
     said = told(
