@@ -37,9 +37,13 @@ _AT_RECURSIVE: Final = 0x8000
 _SYS_MOUNT_SETATTR: Final = 442
 _PR_SET_PDEATHSIG: Final = 1
 _PR_SET_DUMPABLE: Final = 4
+_PR_SET_SECCOMP: Final = 22
 _PR_CAPBSET_DROP: Final = 24
 _PR_SET_CHILD_SUBREAPER: Final = 36
 _PR_SET_NO_NEW_PRIVS: Final = 38
+_SECCOMP_MODE_FILTER: Final = 2
+#: Bytes of an instruction of a filter.
+_INSTRUCTION: Final = 8
 #: Bits that a set of capabilities may have in this form.
 _CAPABILITIES: Final = 64
 _CAPABILITY_VERSION_3: Final = 0x2008_0522
@@ -67,6 +71,10 @@ class _MountAttributes(ctypes.Structure):
         ("propagation", ctypes.c_uint64),
         ("userns", ctypes.c_uint64),
     )
+
+
+class _Filter(ctypes.Structure):
+    _fields_ = (("length", ctypes.c_ushort), ("program", ctypes.c_void_p))
 
 
 def unshare(flags: int) -> None:
@@ -131,6 +139,21 @@ def drop_capabilities() -> None:
 def give_up_new_privileges() -> None:
     """Let no program that is executed from here on gain any privilege."""
     _prctl(_PR_SET_NO_NEW_PRIVS, 1)
+
+
+def filter_calls(program: bytes) -> None:
+    """Have each system call of this process pass a filter, and of all it becomes.
+
+    New privileges were given up before.
+    """
+    instructions = ctypes.create_string_buffer(program)
+    filtering = _Filter(
+        length=len(program) // _INSTRUCTION, program=ctypes.addressof(instructions)
+    )
+    result = _libc.prctl(
+        _PR_SET_SECCOMP, _SECCOMP_MODE_FILTER, ctypes.byref(filtering), 0, 0
+    )
+    _require(result, "prctl PR_SET_SECCOMP")
 
 
 def die_with_parent(number: int) -> None:

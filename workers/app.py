@@ -42,7 +42,8 @@ from horus_celery.settings import Settings, load_settings
 from horus_celery.statedir import StateDirectory
 from horus_celery.stops import Stops
 from horus_celery.sweep import SweepThread
-from workers import python, system
+from workers import cgroup, python, system
+from workers.cgroup import Groups
 from workers.nursery import Nursery
 from workers.room import remove_abandoned
 from workers.script import ScriptExecutor
@@ -70,13 +71,16 @@ _INTERPRETERS: Final = MappingProxyType(
 )
 
 
-def make_executors(nursery: Nursery, settings: Settings) -> Mapping[str, Executor]:
+def make_executors(
+    nursery: Nursery, groups: Groups | None, settings: Settings
+) -> Mapping[str, Executor]:
     """Return every executor that there is, by name."""
     return MappingProxyType(
         {
             name: ScriptExecutor(
                 interpreter=interpreter,
                 launcher=nursery,
+                groups=groups,
                 requires_apart=settings.sandbox_required,
                 stop_grace=timedelta(seconds=settings.stop_grace),
             )
@@ -132,8 +136,12 @@ class Runner:
                 f"{name!r} is no name for a runner: choose another with -n NAME@%h"
             )
         settings = load_settings()
-        nursery = Nursery(choose(settings))
-        known = make_executors(nursery, settings)
+        # Before there are processes of ours that would have to move as well.
+        base = cgroup.take()
+        level = choose(settings)
+        groups = None if base is None else Groups(base=base, containment=level)
+        nursery = Nursery(level)
+        known = make_executors(nursery, groups, settings)
         return cls(
             name=name,
             settings=settings,

@@ -41,6 +41,8 @@ class Command:
     has_network: bool
     #: None if it may have things in common with scripts of every context.
     context_id: str | None
+    #: A descriptor by which its processes move into a cgroup; None is no cgroup.
+    group: int | None = None
 
 
 class Process(Metered, Protocol):

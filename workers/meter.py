@@ -57,6 +57,8 @@ class Metered(Protocol):
     keeper: int
     #: What that had used before, of those that it has taken away.
     used_before: timedelta
+    #: How many processes below the keeper are none of the script's.
+    company: int
 
     def wake(self) -> None:
         """Let who reports the end go on, should the script have stopped it."""
@@ -70,7 +72,7 @@ class Meter:
         self._process = process
         self._memory = limits.memory_mb * _MB
         self._cpu = timedelta(seconds=limits.cpu_s)
-        self._count = limits.procs
+        self._count = limits.procs + process.company
         #: When to look next, by the monotonic clock.
         self.due = time.monotonic() + self._pause(0, timedelta(0)).total_seconds()
 

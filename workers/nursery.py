@@ -25,11 +25,11 @@ from typing import Any, Final
 import structlog
 
 from horus_celery.processes import tree
+from workers import bubblewrap, sandbox
 from workers import order as orders
-from workers import sandbox
-from workers.containment import Containment
+from workers.containment import NAMESPACES, Containment
 from workers.launch import Command, Places
-from workers.order import Ceilings, Order, Shelter
+from workers.order import Ceilings, Order, Start
 from workers.room import Room
 
 _logger: Final = structlog.get_logger(__name__)
@@ -72,7 +72,7 @@ class Nursery:
 
     @property
     def has_own_files(self) -> bool:
-        return self._containment.is_apart
+        return self._containment.level == NAMESPACES
 
     def places(self, room: Room) -> Places:
         if self._containment.is_apart:
@@ -100,7 +100,9 @@ class Nursery:
         key = self._key(context_id=command.context_id, has_network=command.has_network)
         zygote = self._zygote(key)
         others = frozenset(one.pid for one in self._zygotes.values() if one != zygote)
-        return zygote.bear(_order(command, self._containment), command.room, others)
+        order = _order(command, self._containment)
+        company = self._containment.company
+        return zygote.bear(order, command, others, company=company)
 
     def close(self) -> None:
         """End all zygotes, and whatever stands below them."""
@@ -108,7 +110,8 @@ class Nursery:
             self._zygotes.popitem()[1].close()
 
     def _key(self, *, context_id: str | None, has_network: bool) -> _Key:
-        is_open = has_network or not self.cuts_network
+        # Elsewhere it is nothing of the zygote's.
+        is_open = has_network or self._containment.level != NAMESPACES
         return _Key(context_id=context_id, has_network=is_open)
 
     def _zygote(self, key: _Key) -> Zygote:
@@ -116,7 +119,7 @@ class Nursery:
         if zygote is None or not zygote.is_alive():
             if zygote is not None:
                 zygote.close()
-            zygote = Zygote(self._containment.shelter(has_network=key.has_network))
+            zygote = Zygote(self._containment.start(has_network=key.has_network))
         self._zygotes[key] = zygote
         while len(self._zygotes) > _MOST:
             self._zygotes.popitem(last=False)[1].close()
@@ -135,10 +138,10 @@ class _Key:
 class Zygote:
     """The process of `workers.zygote`, and the socket to it."""
 
-    def __init__(self, shelter: Shelter | None) -> None:
+    def __init__(self, start: Start) -> None:
         """Start one; it says by itself when it is ready."""
-        #: Whether its scripts have namespaces of their own.
-        self.is_apart = shelter is not None
+        #: Whether its scripts stand in namespaces of its own.
+        self.is_apart = start.shelter is not None
         #: The process that all of its scripts stand below.
         self.keeper = 0
         #: Processor time of what that has taken away so far.
@@ -160,7 +163,7 @@ class Zygote:
                 start_new_session=True,
             )
         self._channel = ours
-        orders.send_shelter(ours, shelter)
+        orders.send_start(ours, start)
 
     @property
     def pid(self) -> int:
@@ -171,13 +174,16 @@ class Zygote:
         """Whether it can bear another script."""
         return self._process.poll() is None
 
-    def bear(self, order: Order, room: Room, others: frozenset[int]) -> Born:
+    def bear(
+        self, order: Order, command: Command, others: frozenset[int], *, company: int
+    ) -> Born:
         """Have a script run.
 
         Args:
             order: What to run.
-            room: Its directory.
+            command: What that was made of.
             others: Children of this process that have nothing to do with the script.
+            company: How many processes below the keeper are none of the script's.
 
         Raises:
             OSError: if the zygote does not take the order.
@@ -186,10 +192,13 @@ class Zygote:
         outs = os.pipe2(os.O_CLOEXEC)
         errs = os.pipe2(os.O_CLOEXEC)
         reports, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
-        born = Born(self, room, (outs[0], errs[0]), reports, others)
+        streams = (outs[0], errs[0])
+        born = Born(self, command.room, streams, reports, others, company=company)
         try:
             with theirs:
-                orders.send(self._channel, order, [outs[1], errs[1], theirs.fileno()])
+                door = [] if command.group is None else [command.group]
+                passed = [outs[1], errs[1], theirs.fileno(), *door]
+                orders.send(self._channel, order, passed)
         except OSError:
             born.close()
             raise
@@ -241,6 +250,8 @@ class Born:
         streams: tuple[int, int],
         reports: socket.socket,
         others: frozenset[int],
+        *,
+        company: int,
     ) -> None:
         self._zygote = zygote
         self._room = room
@@ -253,6 +264,7 @@ class Born:
         self._own_out: int | None = None
         self.keeper = zygote.keeper
         self.used_before = zygote.reaped
+        self.company = company
         self.stdout, self.stderr = streams
         self.reports = reports.fileno()
         for stream in streams:
@@ -273,7 +285,9 @@ class Born:
         tree.wake(self.keeper)
 
     def terminate(self) -> None:
-        tree.signal_all(tree.descendants(self.keeper), signal.SIGTERM)
+        # Parents come first: who keeps the script apart is not to end before it.
+        below = tree.descendants(self.keeper)[self.company :]
+        tree.signal_all(below, signal.SIGTERM)
 
     def kill(self) -> None:
         self._is_killed = not self.has_ended()
@@ -356,7 +370,7 @@ def _fault_in(said: Mapping[str, Any]) -> OSError | None:
 def _order(command: Command, containment: Containment) -> Order:
     limits = command.limits
     space = limits.memory_mb * _MB
-    return Order(
+    order = Order(
         interpreter=command.interpreter,
         script=command.places.script,
         args=command.args,
@@ -369,4 +383,13 @@ def _order(command: Command, containment: Containment) -> Order:
             cpu=limits.cpu_s,
             processes=limits.procs if containment.is_apart else None,
         ),
+    )
+    program = containment.program
+    if program is None:
+        return order
+    return bubblewrap.boxed(
+        order,
+        program,
+        has_network=command.has_network,
+        filtered=containment.filter,
     )

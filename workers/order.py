@@ -41,6 +41,26 @@ class Shelter(NamedTuple):
     user: int | None
 
 
+class Start(NamedTuple):
+    """What a zygote is for as long as it is there."""
+
+    #: What it makes for its scripts; None is nothing.
+    shelter: Shelter | None
+    #: The filter of its own and all their system calls, in base64; None is none.
+    filter: str | None = None
+
+
+class Box(NamedTuple):
+    """What the program bubblewrap is told, where it keeps the script apart."""
+
+    program: str
+    options: tuple[str, ...]
+    #: The text of files that the script sees and the node does not have, by place.
+    files: Mapping[str, str]
+    #: The filter of its system calls, in base64; None is none.
+    filter: str | None
+
+
 class Order(NamedTuple):
     """One script to run."""
 
@@ -58,20 +78,25 @@ class Order(NamedTuple):
     #: Bytes that its files may take, where it has a file system of its own.
     space: int
     ceilings: Ceilings
+    #: What the script is put into; None is what its zygote has made, or nothing.
+    box: Box | None = None
 
 
-def send_shelter(channel: socket.socket, shelter: Shelter | None) -> None:
-    """Send what a zygote is to make for its scripts; None is nothing."""
-    _send_text(channel, json.dumps(shelter))
+def send_start(channel: socket.socket, start: Start) -> None:
+    """Send what a zygote is to be before its first order."""
+    _send_text(channel, json.dumps(start))
 
 
-def receive_shelter(channel: socket.socket) -> Shelter | None:
-    """Return what `send_shelter` sent."""
-    wire = json.loads(_receive_text(channel, channel.recv(_LENGTH.size)) or "null")
-    if wire is None:
+def receive_start(channel: socket.socket) -> Start | None:
+    """Return what `send_start` sent; None if the other end is gone."""
+    text = _receive_text(channel, channel.recv(_LENGTH.size))
+    if text is None:
         return None
-    shown, hidden, *rest = wire
-    return Shelter(tuple(shown), tuple(hidden), *rest)
+    shelter, filtered = json.loads(text)
+    if shelter is not None:
+        shown, hidden, *rest = shelter
+        shelter = Shelter(tuple(shown), tuple(hidden), *rest)
+    return Start(shelter, filtered)
 
 
 def send(channel: socket.socket, order: Order, descriptors: Sequence[int]) -> None:
@@ -114,6 +139,10 @@ def _receive_text(channel: socket.socket, head: bytes) -> bytes | None:
 
 
 def _from_wire(wire: Sequence[Any]) -> Order:
-    interpreter, script, args, env, cwd, room, space, ceilings = wire
+    interpreter, script, args, env, cwd, room, space, ceilings, box = wire
     words = None if interpreter is None else tuple(interpreter)
-    return Order(words, script, tuple(args), env, cwd, room, space, Ceilings(*ceilings))
+    limits = Ceilings(*ceilings)
+    if box is not None:
+        program, options, files, filtered = box
+        box = Box(program, tuple(options), files, filtered)
+    return Order(words, script, tuple(args), env, cwd, room, space, limits, box)

@@ -184,7 +184,7 @@ def remove_abandoned(parent: Path) -> int:
     rooms = os.open(parent, _FOLDER)
     try:
         for name in os.listdir(rooms):  # noqa: PTH208 - of a descriptor
-            if not _has_owner(name):
+            if not has_owner(name):
                 killed += kill_told_of(parent / name)
                 _remove(parent / name, rooms)
     finally:
@@ -192,7 +192,8 @@ def remove_abandoned(parent: Path) -> int:
     return killed
 
 
-def _has_owner(name: str) -> bool:
+def has_owner(name: str) -> bool:
+    """Whether the process is there that a room was made by, as the name tells."""
     pid, _, rest = name.partition("-")
     started = rest.partition("-")[0]
     try:

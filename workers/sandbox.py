@@ -9,6 +9,7 @@ from __future__ import annotations
 import errno
 import os
 import sys
+from collections.abc import Iterable, Mapping
 from typing import Final
 
 from horus_celery import kernel
@@ -21,8 +22,8 @@ WORK: Final = f"{JOB}/work"
 OUT: Final = f"{JOB}/out"
 #: What a job's own user and group are called.
 _NAME: Final = "job"
-_TEMPORARY: Final = f"{JOB}/tmp"  # noqa: S108 - the job's own
-_MEMORY: Final = f"{JOB}/shm"
+TEMPORARY: Final = f"{JOB}/tmp"  # noqa: S108 - the job's own
+MEMORY: Final = f"{JOB}/shm"
 #: Where the new root grows: a directory that is everywhere, and needed by nobody here.
 _ROOT: Final = "/sys"
 _OWN: Final = kernel.MS_NOSUID | kernel.MS_NODEV
@@ -37,16 +38,18 @@ _ETC: Final = (
     *("localtime", "magic", "mime.types", "nsswitch.conf", "os-release", "perl"),
     *("pki", "profile", "protocols", "resolv.conf", "services", "ssl", "timezone"),
 )
-_DEVICES: Final = tuple(
+#: The devices that there are.
+DEVICES: Final = tuple(
     f"/dev/{name}" for name in ("null", "zero", "full", "random", "urandom", "tty")
 )
-_LINKS: Final = {
+#: Links, by their places, to what they lead to.
+LINKS: Final = {
     "/dev/fd": "/proc/self/fd",
     "/dev/stdin": "/proc/self/fd/0",
     "/dev/stdout": "/proc/self/fd/1",
     "/dev/stderr": "/proc/self/fd/2",
-    "/dev/shm": _MEMORY,  # noqa: S108 - the job's own
-    "/tmp": _TEMPORARY,  # noqa: S108 - the job's own
+    "/dev/shm": MEMORY,  # noqa: S108 - the job's own
+    "/tmp": TEMPORARY,  # noqa: S108 - the job's own
 }
 _NO_MORE_USERS: Final = "user/max_user_namespaces"
 #: What the kernel answers where a user may make no namespace of users.
@@ -64,6 +67,27 @@ def shown_paths(further: tuple[str, ...] = ()) -> tuple[str, ...]:
         if is_there and not any(f"{path}/".startswith(f"{one}/") for one in folders):
             folders.append(path)
     return tuple(folders)
+
+
+def links_besides(shown: Iterable[str]) -> Mapping[str, str]:
+    """Return the links that there can be besides what is shown.
+
+    Where something below /tmp is shown, such as this Python, that is no link to the
+    job's own: programs that do not ask `$TMPDIR` cannot write there.
+    """
+    return {
+        link: target
+        for link, target in LINKS.items()
+        if not any(f"{path}/".startswith(f"{link}/") for path in shown)
+    }
+
+
+def introduction(user: int, group: int) -> Mapping[str, str]:
+    """Return the files by which a job's user has a name, by their places."""
+    return {
+        "/etc/passwd": f"{_NAME}:x:{user}:{group}::{WORK}:/bin/sh\n",
+        "/etc/group": f"{_NAME}:x:{group}:\n",
+    }
 
 
 def make_root(shelter: Shelter) -> None:
@@ -94,11 +118,11 @@ def make_root(shelter: Shelter) -> None:
     # What is mounted from here on is seen by nobody else.
     kernel.mount("none", "/", None, kernel.MS_REC | kernel.MS_PRIVATE)
     kernel.mount("root", _ROOT, "tmpfs", _OWN, "size=1m,mode=755")
-    for path in (*shelter.shown, *_DEVICES):
+    for path in (*shelter.shown, *DEVICES):
         _show(path)
     for path in shelter.hidden:
         _cover(path)
-    for link, target in _LINKS.items():
+    for link, target in links_besides(shelter.shown).items():
         os.symlink(target, _ROOT + link)
     _introduce(user, group)
     for place in ("/proc", JOB):
@@ -140,7 +164,7 @@ def move_in(shelter: Shelter, knobs: int, *, room: str, space: int) -> None:
     kernel.unshare(kernel.CLONE_NEWNS | kernel.CLONE_NEWIPC)
     options = f"size={space},nr_inodes={_FILES},mode=755,uid={user},gid={group}"
     kernel.mount("job", _ROOT + JOB, "tmpfs", _OWN, options)
-    for folder in (WORK, OUT, _TEMPORARY, _MEMORY, GIVEN):
+    for folder in (WORK, OUT, TEMPORARY, MEMORY, GIVEN):
         place = _ROOT + folder
         os.mkdir(place, 0o700)
         os.chown(place, user, group)
@@ -223,10 +247,6 @@ def _cover(path: str) -> None:
 
 def _introduce(user: int, group: int) -> None:
     """Let the job's user have a name; those of the node's users are not told."""
-    etc = f"{_ROOT}/etc"
-    os.makedirs(etc, 0o755, exist_ok=True)
-    for name, text in (
-        ("passwd", f"{_NAME}:x:{user}:{group}::{WORK}:/bin/sh\n"),
-        ("group", f"{_NAME}:x:{group}:\n"),
-    ):
-        _set(f"{etc}/{name}", text, flags=os.O_CREAT)
+    os.makedirs(f"{_ROOT}/etc", 0o755, exist_ok=True)
+    for place, text in introduction(user, group).items():
+        _set(_ROOT + place, text, flags=os.O_CREAT)

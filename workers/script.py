@@ -6,7 +6,7 @@ import errno
 import os
 import signal
 from collections.abc import Mapping
-from contextlib import closing, suppress
+from contextlib import AbstractContextManager, closing, nullcontext, suppress
 from dataclasses import dataclass, replace
 from datetime import timedelta
 from types import MappingProxyType
@@ -19,6 +19,7 @@ from horus_celery.statements.job import Job
 from horus_celery.store.base import Stream
 from workers.attendance import Attendance, attendance
 from workers.capture import STOP_GRACE, Console, End, Watcher, follow
+from workers.cgroup import Group, Groups
 from workers.launch import SYSTEM_PATH, Command, Launcher, Places, Process
 from workers.masking import mask_of
 from workers.meter import Excess, Meter
@@ -34,7 +35,7 @@ _NOTHING_LEFT: Final = 64 * _KB
 #: By these a process ends that used up its processor time, with how much of it the
 #: kernel's account shows at least then: it has two, and on a busy machine they differ.
 _BY_CPU: Final[Mapping[int, float]] = MappingProxyType(
-    {128 + signal.SIGXCPU: 0.5, 128 + signal.SIGKILL: 0.9}
+    {128 + signal.SIGXCPU: 0.5, 128 + signal.SIGKILL: 0.6}
 )
 #: Too many processes have no reason of their own; the job's log says it.
 _REASONS: Final[Mapping[End | Excess, str]] = MappingProxyType(
@@ -55,6 +56,8 @@ class ScriptExecutor:
     #: follow; None is the Python that runs the runner.
     interpreter: tuple[str, ...] | None
     launcher: Launcher
+    #: What makes cgroups for jobs, where there can be any.
+    groups: Groups | None = None
     #: Whether a job that is to have no network must not run where it would have one.
     requires_apart: bool = False
     #: Between asking a script to stop and ending it.
@@ -71,9 +74,10 @@ class ScriptExecutor:
     def run(self, assignment: Assignment, node: Node) -> Outcome:
         with attendance(assignment, node) as attending:
             outcome = self._run(assignment, node, attending)
+        level = self.launcher.level
         return replace(
             outcome,
-            sandbox=self.launcher.level,
+            sandbox=level if self.groups is None else f"{level}+cgroup",
             last=attending.last,
             unsent=attending.unsent,
         )
@@ -105,7 +109,8 @@ class ScriptExecutor:
         try:
             with (
                 its_own as room,
-                self._start(assignment, room) as process,
+                self._group(job, room) as group,
+                self._start(assignment, room, group) as process,
             ):
                 meter = Meter(process, job.limits)
                 watcher = Watcher(
@@ -123,14 +128,21 @@ class ScriptExecutor:
                 if is_given_up or process.is_lost():
                     code = process.exit_code()
                     return _outcome(Event.FAILED, GIVEN_UP, code, console)
-                outcome = _conclude(end, _Ran(job, room, process, console, limit))
-                return replace(outcome, ended_at=ended_at)
+                ran = _Ran(job, room, group, process, console, limit)
+                return replace(_conclude(end, ran), ended_at=ended_at)
         except OSError as error:
             reason = "no_space" if error.errno in _NO_SPACE else "executor"
             _say(console, f"the script could not be started: {error.strerror}")
             return _outcome(Event.FAILED, reason, None, console)
 
-    def _start(self, assignment: Assignment, room: Room) -> closing[Process]:
+    def _group(self, job: Job, room: Room) -> AbstractContextManager[Group | None]:
+        if self.groups is None:
+            return nullcontext()
+        return self.groups.of_job(room.path.name, job.limits)
+
+    def _start(
+        self, assignment: Assignment, room: Room, group: Group | None
+    ) -> closing[Process]:
         job = assignment.job
         places = self.launcher.places(room)
         command = Command(
@@ -142,6 +154,7 @@ class ScriptExecutor:
             limits=job.limits,
             has_network=job.net == "host",
             context_id=job.context_id if assignment.is_bound else None,
+            group=None if group is None else group.door,
         )
         return closing(self.launcher.start(command))
 
@@ -152,6 +165,7 @@ class _Ran:
 
     job: Job
     room: Room
+    group: Group | None
     process: Process
     console: Console
     #: The most bytes of a result.
@@ -189,11 +203,11 @@ def _conclude(end: End | Excess, ran: _Ran) -> Outcome:
 
 def _reason_why(code: int, ran: _Ran) -> str:
     """Return why a script ended badly by itself: a limit it met, or its own doing."""
+    if ran.process.had_no_memory() or (ran.group and ran.group.had_no_memory()):
+        return "memory"
     cpu = timedelta(seconds=ran.job.limits.cpu_s)
     if code in _BY_CPU and ran.process.cpu_time() >= cpu * _BY_CPU[code]:
         return "cpu"
-    if ran.process.had_no_memory():
-        return "memory"
     if _is_full(ran.process.out):
         return "no_space"
     return "exit_code"

@@ -3,20 +3,24 @@
 from __future__ import annotations
 
 import json
+import os
 import sys
 import tempfile
-from contextlib import ExitStack, closing
+from contextlib import ExitStack, closing, suppress
+from dataclasses import asdict, dataclass, replace
 from datetime import timedelta
 from pathlib import Path
+from types import MappingProxyType
 from typing import Final
 
 import structlog
 
+from horus_celery.errors import ConfigurationError
 from horus_celery.settings import Settings, load_settings
 from horus_celery.statedir import StateDirectory
 from horus_celery.statements.job import Limits
-from workers import containment, sandbox
-from workers.containment import Containment
+from workers import cgroup, containment, sandbox, seccomp
+from workers.containment import BWRAP, NAMESPACES, PLAIN, Containment
 from workers.launch import Command
 from workers.nursery import Nursery
 from workers.room import Room, private_room
@@ -24,12 +28,32 @@ from workers.room import Room, private_room
 _logger: Final = structlog.get_logger(__name__)
 
 _PATIENCE: Final = timedelta(seconds=10)
-_LIMITS: Final = Limits(memory_mb=256, cpu_s=10, procs=16, output_kb=16)
 _SCRIPT: Final = "print(1)"
-_REMEDY: Final = (
-    "let this user make user namespaces, as `horus doctor` says how, or accept it with"
-    ' sandbox = "plain" and run only scripts of people whom you trust with this user'
+#: The most bytes of what a script that fails has to say.
+_SAID: Final = 1024
+_LIMITS: Final = Limits(memory_mb=256, cpu_s=10, procs=16, output_kb=16)
+#: What a user may have to be allowed for namespaces, by whomever they are made.
+_MEND: Final = (
+    "let this user make user namespaces (sysctl kernel.apparmor_restrict_unprivileged"
+    "_userns=0, user.max_user_namespaces), or give the container CAP_SYS_ADMIN"
 )
+_MEND_BWRAP: Final = (
+    "install bubblewrap 0.8 or newer (apt-get install bubblewrap util-linux), and let"
+    " this user make user namespaces"
+)
+_ACCEPT: Final = (
+    'sandbox = "plain", and run only scripts of people whom you trust with this user'
+)
+_REMEDIES: Final = MappingProxyType({NAMESPACES: _MEND, BWRAP: _MEND_BWRAP})
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Fault:
+    """Why scripts cannot have a level here."""
+
+    level: str
+    detail: str
+    remedy: str
 
 
 def choose(settings: Settings) -> Containment:
@@ -37,18 +61,54 @@ def choose(settings: Settings) -> Containment:
 
     Where they are not kept apart although the settings do not ask for that, a line in
     the log says why, and what to do.
+
+    Raises:
+        ConfigurationError: if the settings ask for bubblewrap, which does not work.
     """
-    if settings.sandbox == containment.PLAIN:
-        return containment.plain()
-    best = containment.apart(
-        shown=sandbox.shown_paths(tuple(map(str, settings.sandbox_paths))),
-        hidden=(str(settings.state_dir),),
-    )
-    fault = fault_of(best, settings.state_dir)
-    if fault is None:
-        return best
-    _logger.warning("scripts are not kept apart", detail=fault, remedy=_REMEDY)
-    return containment.plain()
+    if fault := seccomp.own().fault:
+        _logger.warning("scripts get every system call", detail=fault)
+    faults: list[Fault] = []
+    for level in _wanted(settings):
+        tried = try_out(level, settings)
+        if isinstance(tried, Containment):
+            return tried
+        faults.append(tried)
+    if settings.sandbox == BWRAP:
+        raise ConfigurationError(
+            f'sandbox = "bwrap" does not work here: {faults[0].detail};'
+            f" {faults[0].remedy}"
+        )
+    if faults:
+        _logger.warning(
+            "scripts are not kept apart",
+            detail="; ".join(f"{one.level}: {one.detail}" for one in faults),
+            remedy=f"{faults[0].remedy}; or accept it with {_ACCEPT}",
+        )
+    return replace(containment.plain(), filter=seccomp.own().program)
+
+
+def try_out(level: str, settings: Settings) -> Containment | Fault:
+    """Return a level that keeps scripts apart, or why it does not work here."""
+    shown = sandbox.shown_paths(tuple(map(str, settings.sandbox_paths)))
+    hidden = (str(settings.state_dir),)
+    if level == NAMESPACES:
+        made = containment.apart(shown=shown, hidden=hidden)
+    elif os.geteuid() == 0:
+        return Fault(
+            level=level,
+            detail="under root its scripts would be root's to the kernel",
+            remedy='run the runner as a plain user, or set sandbox = "auto"',
+        )
+    else:
+        try:
+            made = containment.boxed(shown=shown, hidden=hidden)
+        except FileNotFoundError as error:
+            return Fault(level=level, detail=str(error), remedy=_REMEDIES[level])
+    made = replace(made, filter=seccomp.own(mounts=level == NAMESPACES).program)
+    detail = fault_of(made, settings.state_dir)
+    if detail is None:
+        return made
+    return Fault(level=level, detail=detail, remedy=_REMEDIES[level])
 
 
 def fault_of(level: Containment, state_dir: Path) -> str | None:
@@ -78,7 +138,8 @@ def fault_of(level: Containment, state_dir: Path) -> str | None:
                 if (fault := process.fault()) is not None:
                     raise fault
                 if not is_over or process.exit_code() != 0:
-                    return f"a script there ended with {process.exit_code()}"
+                    ended_with = f"a script there ended with {process.exit_code()}"
+                    return _last_line(process.stderr) or ended_with
     except OSError as error:
         where = f" ({error.filename})" if error.filename else ""
         return f"{error.strerror}{where}"
@@ -102,13 +163,47 @@ def _enter_room(kept: ExitStack, state_dir: Path, *, owner: int | None) -> Room:
         return kept.enter_context(private_room(place, _SCRIPT, owner=owner))
 
 
+def _last_line(stderr: int) -> str:
+    """Return the last line of what a script, or who was to start it, has said."""
+    with suppress(BlockingIOError):
+        lines = os.read(stderr, _SAID).decode(errors="replace").split("\n")
+        return next((line for line in reversed(lines) if line.strip()), "")
+    return ""
+
+
 def main() -> None:
     """Print what a runner would choose here, as JSON: for `horus doctor`."""
     settings = load_settings()
-    level = containment.apart(shown=sandbox.shown_paths(), hidden=())
-    fault = fault_of(level, settings.state_dir)
-    chosen = containment.PLAIN if fault or settings.sandbox == "plain" else level.level
-    sys.stdout.write(json.dumps({"level": chosen, "fault": fault}) + "\n")
+    tried = {level: try_out(level, settings) for level in (NAMESPACES, BWRAP)}
+    works = [level for level, one in tried.items() if isinstance(one, Containment)]
+    faults: list[Fault] = []
+    # As `choose` does; it would raise where there is no level.
+    level = None if settings.sandbox == BWRAP else PLAIN
+    for wanted in _wanted(settings):
+        found = tried[wanted]
+        if isinstance(found, Containment):
+            level = wanted
+            break
+        faults.append(found)
+    said = {
+        "level": level,
+        "works": works,
+        "faults": [asdict(one) for one in faults],
+        "cgroup": cgroup.fault_of(cgroup.own_group()),
+        "filter": seccomp.own().fault,
+    }
+    sys.stdout.write(json.dumps(said) + "\n")
+
+
+def _wanted(settings: Settings) -> tuple[str, ...]:
+    """Return the levels that the settings would have, the best first."""
+    match settings.sandbox:
+        case containment.PLAIN:
+            return ()
+        case containment.BWRAP:
+            return (BWRAP,)
+        case _:
+            return (NAMESPACES, BWRAP)
 
 
 if __name__ == "__main__":

@@ -7,11 +7,13 @@ end. With namespaces a child of it does that for all jobs, as the first process 
 
     zygote ── keeper (the first process of the namespaces) ── script
     zygote ── script                                     (on the plain machine)
+    zygote ── bwrap ── bwrap ── script                       (with bubblewrap)
 """
 
 from __future__ import annotations
 
 import atexit
+import binascii
 import builtins
 import errno
 import gc
@@ -29,12 +31,13 @@ from contextlib import suppress
 from typing import Any, Final, NoReturn
 
 from horus_celery import kernel
+from workers import handover, sandbox
 from workers import order as orders
-from workers import sandbox
 from workers.order import Ceilings, Order, Shelter
 
-#: Descriptors that come with an order: standard output, standard error, the report.
-DESCRIPTORS: Final = 3
+#: Descriptors that come with an order: standard output, standard error, the report,
+#: and perhaps the way into a cgroup.
+DESCRIPTORS: Final = 4
 #: What the script's own process says to who waits for it: that the script's own words
 #: begin, and that it had no more memory. Before them stands the number of an error.
 _READY: Final = b"r"
@@ -61,11 +64,17 @@ def main() -> None:
     channel = socket.socket(fileno=int(sys.argv[1]))
     kernel.die_with_parent(signal.SIGKILL)
     # Not on the command line, which scripts see.
-    shelter = orders.receive_shelter(channel)
+    start = orders.receive_start(channel)
+    if start is None:
+        return
+    shelter = start.shelter
     try:
-        if shelter is None:
-            kernel.give_up_new_privileges()
-        else:
+        # Programs that a script executes gain nothing, whatever they are marked with.
+        kernel.give_up_new_privileges()
+        if start.filter is not None:
+            # Here it costs nothing; for each script it costs a quarter millisecond.
+            kernel.filter_calls(binascii.a2b_base64(start.filter))
+        if shelter is not None:
             sandbox.make_root(shelter)
     except OSError as error:
         _say(channel, _broken(error))
@@ -130,15 +139,15 @@ class _Keeper:
         gc.collect()
         gc.freeze()
         while (received := orders.receive(self._channel, DESCRIPTORS)) is not None:
-            order, (stdout, stderr, report) = received
+            order, (stdout, stderr, report, *door) = received
             with socket.socket(fileno=report) as reports:
-                self._bear(order, (stdout, stderr), reports)
+                self._bear(order, (stdout, stderr, *door), reports)
 
     def _bear(
-        self, order: Order, streams: tuple[int, int], reports: socket.socket
+        self, order: Order, passed: tuple[int, ...], reports: socket.socket
     ) -> None:
         try:
-            end = self._keep(order, streams, reports)
+            end = self._keep(order, passed, reports)
         except OSError as error:
             end = _broken(error)
         if self._shelter is not None:
@@ -152,9 +161,11 @@ class _Keeper:
         _say(reports, {**end, "over": True, "reaped_ms": _used_by_children()})
 
     def _keep(
-        self, order: Order, streams: tuple[int, int], reports: socket.socket
+        self, order: Order, passed: tuple[int, ...], reports: socket.socket
     ) -> dict[str, Any]:
         """Have the script run by a child, and return how it ended.
+
+        `passed` are its streams, and perhaps the way into a cgroup.
 
         Raises:
             OSError: if there can be no further process.
@@ -164,9 +175,9 @@ class _Keeper:
         try:
             script = os.fork()
             if script == 0:
-                self._become_script(order, streams, tell, reports)
+                self._become_script(order, passed, tell, reports)
         finally:
-            for descriptor in (tell, *streams):
+            for descriptor in (tell, *passed):
                 os.close(descriptor)
         code = _end_of(script)
         said = _said_at_its_end(told)
@@ -189,7 +200,7 @@ class _Keeper:
     def _become_script(
         self,
         order: Order,
-        streams: tuple[int, int],
+        passed: tuple[int, ...],
         tell: int,
         reports: socket.socket,
     ) -> NoReturn:
@@ -198,12 +209,15 @@ class _Keeper:
             signal.signal(orders.KILL, signal.SIG_DFL)
             signal.signal(signal.SIGINT, signal.default_int_handler)
             os.setsid()
+            stdout, stderr, *door = passed
+            for way in door:
+                os.write(way, b"0")
             if self._shelter is not None:
                 self._move_in(self._shelter, order, reports)
-            _take_over(streams, tell)
+            _take_over((stdout, stderr), tell)
             _prepare_script(order)
             if order.interpreter is not None:
-                _execute([*order.interpreter, order.script, *order.args], order.env)
+                _execute(handover.command_line(order), order.env)
             code = _run_python(order)
         except OSError as error:
             os.write(_TELL, f"{error.errno}".encode())

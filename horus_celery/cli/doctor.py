@@ -46,10 +46,6 @@ _PACKAGES: Final = {
     "supervisor": "4.3.",
     "gunicorn": "",
 }
-_MEND_NAMESPACES: Final = (
-    "let this user make user namespaces (sysctl kernel.apparmor_restrict_unprivileged"
-    "_userns=0, user.max_user_namespaces), or give the container CAP_SYS_ADMIN"
-)
 #: No machine's clock is right that shows a time before this was written.
 _EARLIEST: Final = datetime(2025, 1, 1, tzinfo=UTC)
 
@@ -330,13 +326,25 @@ def _containment(patient: Patient) -> Iterator[_Said]:
         detail = "a script cannot be started here"
         yield Verdict.WRONG, detail, "install Horus again"
         return
-    told = f"scripts run at the level {said['level']}"
-    if said["fault"] is None:
-        yield Verdict.OK, f"{told}; namespaces work here", ""
-        return
-    verdict = Verdict.WRONG if patient.settings.sandbox_required else Verdict.NOTE
-    detail = f"{told}, because namespaces do not work here: {said['fault']}"
-    yield verdict, detail, _MEND_NAMESPACES
+    works = f"works here: {', '.join([*said['works'], 'plain'])}"
+    if said["level"] is None:
+        yield Verdict.WRONG, f"no runner starts; {works}", 'set sandbox = "auto"'
+    else:
+        yield Verdict.OK, f"scripts run at the level {said['level']} ({works})", ""
+    is_demanded = said["level"] is None or (
+        said["level"] == "plain" and patient.settings.sandbox_required
+    )
+    verdict = Verdict.WRONG if is_demanded else Verdict.NOTE
+    for fault in said["faults"]:
+        detail = f"{fault['level']} does not work here: {fault['detail']}"
+        yield verdict, detail, fault["remedy"]
+    if said["filter"] is not None:
+        yield Verdict.NOTE, f"scripts get every system call: {said['filter']}", ""
+    if said["cgroup"] is None:
+        yield Verdict.OK, "a runner started here gives each job a cgroup", ""
+    else:
+        detail = f"a runner started here gives no job a cgroup: {said['cgroup']}"
+        yield Verdict.OK, detail, ""
 
 
 def _setpriv(_: Patient) -> Iterator[_Said]:

@@ -186,11 +186,11 @@ class Settings(BaseModel):
         BeforeValidator(kinds.parts),
         Field(description="tables under [[actors]]"),
     ] = ()
-    #: How far scripts are kept apart: as far as it works here, or (plain) not.
+    #: How far scripts are kept apart: as far as it works here, by bubblewrap, or not.
     sandbox: Annotated[
         str,
-        StringConstraints(pattern="^(auto|plain)$"),
-        Field(description='"auto" or "plain"'),
+        StringConstraints(pattern="^(auto|bwrap|plain)$"),
+        Field(description='"auto", "bwrap" or "plain"'),
     ] = "auto"
     #: Whether a job that is to have no network is refused where it would have one.
     sandbox_required: Switch = False

@@ -39,7 +39,7 @@ def main() -> None:
     clock = SetClock(
         by=timedelta(seconds=float(by)), after=timedelta(seconds=float(after))
     )
-    executors = make_executors(nursery, settings)
+    executors = make_executors(nursery, None, settings)
     execute(job_id, wiring.make_node(settings, name, executors, clock=clock))
     nursery.close()
 

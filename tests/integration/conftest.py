@@ -39,6 +39,11 @@ _API = ("-c", "python:api.server", "api.wsgi:app")
 EXECUTORS = ("python", "system")
 SOON = timedelta(seconds=20)
 _ZYGOTE = "workers.zygote"
+#: How a runner is started that is a plain user's: in a namespace of users where it is.
+_AS_USER = (
+    *(shutil.which("unshare") or "unshare", "--user"),
+    *("--map-user=1000", "--map-group=1000", "--"),
+)
 
 
 class Deployment:
@@ -296,6 +301,21 @@ def make_deployment(redis_server):
             return made.enter_context(block)
 
         yield make
+
+
+@pytest.fixture(scope="module")
+def deployment_at(make_deployment):
+    """Make deployments whose runners, started as they say (`before`), have a level."""
+
+    def make(level, **chosen):
+        if level == "bwrap" and shutil.which("bwrap") is None:
+            pytest.skip("bubblewrap is not installed")
+        sandbox = level if level in {"bwrap", "plain"} else "auto"
+        made = make_deployment(sandbox=sandbox, **chosen)
+        made.before = _AS_USER if level == "bwrap" or "user" in level else ()
+        return made
+
+    return make
 
 
 @pytest.fixture

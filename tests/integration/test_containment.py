@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import json
 import os
+import shlex
 import signal
 import socket
+import subprocess
+import sys
 import textwrap
 import threading
 import time
@@ -20,27 +23,25 @@ from horus_celery.lifecycle import Status
 from horus_celery.statements import canonical, dsse
 from horus_celery.statements.job import Limits
 from horus_celery.statements.receipt import Receipt
-from workers.containment import NAMESPACES, PLAIN
+from workers import seccomp
+from workers.containment import BWRAP, NAMESPACES, PLAIN
 
-#: How a runner is started that is a plain user's: in a namespace of users where it is.
-AS_USER = ("unshare", "--user", "--map-user=1000", "--map-group=1000", "--")
-LEVELS = ("namespaces", "namespaces of a plain user", "plain")
-APART = LEVELS[:2]
+LEVELS = ("namespaces", "namespaces of a plain user", "bwrap", "plain")
+APART = LEVELS[:3]
 #: Until everything of a job is gone after its end.
 GONE = 2.0  # seconds
 
 
 @pytest.fixture(scope="module")
-def runners(make_deployment):
+def runners(deployment_at):
     """A runner at each level, started when it is first asked for."""
     started = {}
 
     def at(level):
         if level not in started:
-            sandbox = "plain" if level == "plain" else "auto"
-            deployment = make_deployment(sandbox=sandbox)
-            before = AS_USER if "user" in level else ()
-            deployment.start_worker("-Q", "python,system", "-c2", before=before)
+            deployment = deployment_at(level)
+            words = ("-Q", "python,system", "-c2")
+            deployment.start_worker(*words, before=deployment.before)
             started[level] = deployment
         return started[level]
 
@@ -56,7 +57,8 @@ def runner(request, runners):
 def apart(request, runners):
     deployment = runners(request.param)
     assert deployment.run("pass").reason is None
-    if receipt_of(deployment.run("pass")).sandbox != NAMESPACES:
+    expected = BWRAP if request.param == "bwrap" else NAMESPACES
+    if receipt_of(deployment.run("pass")).sandbox != expected:
         pytest.skip("this machine has no namespaces for this user")
     return deployment
 
@@ -96,6 +98,7 @@ def test_the_level_stands_in_the_receipt(runners):
     level = receipt_of(runners("plain").run("pass")).sandbox
     assert level == PLAIN
     assert receipt_of(runners("namespaces").run("pass")).sandbox == NAMESPACES
+    assert receipt_of(runners("bwrap").run("pass")).sandbox == BWRAP
 
 
 def test_a_script_is_what_python_would_run(runner):
@@ -107,7 +110,7 @@ def test_a_script_is_what_python_would_run(runner):
             "argv": sys.argv[1:], "name": __name__, "main": __main__.__file__,
             "isolated": sys.flags.isolated, "stdin": sys.stdin.read(),
             "file": sys.argv[0] == __file__, "umask": os.umask(0),
-            "leader": os.getsid(0) == os.getpid(), "cwd": os.getcwd(),
+            "session": os.getsid(0) in (os.getpid(), 1), "cwd": os.getcwd(),
             "home": os.environ["HOME"], "tmp": os.environ["TMPDIR"],
             "ours": [one for one in sys.modules if one[:5] in ("worke", "horus")],
             "fds": sorted(map(int, os.listdir("/proc/self/fd")))[:3],
@@ -125,7 +128,7 @@ def test_a_script_is_what_python_would_run(runner):
         "stdin": "",
         "file": True,
         "umask": 0o077,
-        "leader": True,
+        "session": True,
         "home": said["home"],
         "tmp": said["tmp"],
         "ours": [],
@@ -275,6 +278,21 @@ while True:
     assert (record.status, record.reason) == (Status.FAILED, "cpu")
 
 
+@pytest.mark.parametrize("level", ["namespaces", "plain"])
+@pytest.mark.parametrize(("used", "reason"), [(0.7, "cpu"), (0.0, "exit_code")])
+def test_what_the_kernel_ended_is_told_from_what_a_script_did(
+    runners, level, used, reason
+):
+    # On a busy machine its limit comes before a whole second by its account.
+    record = runners(level).run(
+        "import os, signal, time\n"
+        f"while time.process_time() < {used}: pass\n"
+        "os.kill(os.getpid(), signal.SIGXCPU)",
+        limits=limits(cpu_s=1),
+    )
+    assert (record.reason, record.exit_code) == (reason, 128 + 24)
+
+
 def test_there_are_no_more_processes_than_the_job_may_have(runners):
     # As a user of root's making: root's own processes the kernel never counts.
     said = told(
@@ -364,6 +382,18 @@ def test_a_job_whose_zygote_is_killed_starts_again_within_its_attempts(runner):
     assert_nothing_is_left(runner)
 
 
+def test_a_script_that_is_stopped_is_asked_first(runner):
+    record = runner.submit(
+        "trap 'echo asked; exit 3' TERM; echo on; sleep 300 & wait", executor="system"
+    )
+    runner.until_it_says(record, "on")
+    runner.supervisor.stop(record.summary.digest)
+    over = runner.over(record)
+    assert (over.status, over.exit_code) == (Status.STOPPED, 3)
+    assert runner.lines(over)[-1].text.strip() == "asked"
+    assert_nothing_is_left(runner)
+
+
 # --- what it sees of the node ------------------------------------------------------
 
 
@@ -421,12 +451,18 @@ def test_its_own_directories_can_be_written_up_to_a_limit(apart):
         " while True: file.write(os.urandom(1 << 20))",
         limits=limits(memory_mb=32),
     )
-    assert (record.status, record.reason) == (Status.FAILED, "no_space")
+    # With bubblewrap the full file system is gone before the runner could look.
+    is_gone = receipt_of(record).sandbox == BWRAP
+    reason = "exit_code" if is_gone else "no_space"
+    assert (record.status, record.reason) == (Status.FAILED, reason)
+    assert "No space left" in apart.lines(record)[-1].text
 
 
-def test_files_are_limited_in_number(apart):
+@pytest.mark.parametrize("level", [one for one in APART if one != "bwrap"])
+def test_files_are_limited_in_number(runners, level):
+    # bubblewrap has no option for it.
     said = told(
-        apart,
+        runners(level),
         """
         import json
         count = 0
@@ -465,6 +501,17 @@ print(json.dumps([tried(one) for one in usual]))
         """,
     )
     assert said == ["'job'", "'42\\n'", "'shared'", "True", "6"]
+
+
+@pytest.mark.parametrize("level", ["namespaces", "bwrap"])
+def test_a_further_path_may_lie_below_tmp(deployment_at, level, tmp_path):
+    (tmp_path / "tool").write_text("found")
+    tmp_path.chmod(0o755)
+    deployment = deployment_at(level, HORUS_SANDBOX_PATHS=str(tmp_path))
+    deployment.start_worker("-Q", "python", "-c1", before=deployment.before)
+    record = deployment.run(f"print(open({str(tmp_path / 'tool')!r}).read())")
+    assert record.result == "found\n", deployment.lines(record)
+    assert receipt_of(record).sandbox == level
 
 
 # --- the network -------------------------------------------------------------------
@@ -544,7 +591,7 @@ print(json.dumps({
     "device": tried(lambda: os.mknod("/job/work/null", 0o20666, os.makedev(1, 3))),
     "root": tried(lambda: os.setuid(0)),
     "host name": tried(lambda: call("sethostname", b"x", 1)),
-    "ptrace": tried(lambda: call("ptrace", 16, 1, 0, 0)),
+    "ptrace": tried(lambda: call("ptrace", 0x4206, 1, 0, 0)),
     "signals": [tried(lambda: os.kill(1, n)) for n in (9, 19, 15, 2)],
     "first process": os.path.exists("/proc/1/stat"),
     "capabilities": sets,
@@ -564,6 +611,62 @@ print(json.dumps({
         "first process": True,
         "capabilities": ["", "", ""],
     }
+
+
+@pytest.fixture(scope="module")
+def filtering():
+    """Return pyseccomp, where scripts get a filter of their system calls."""
+    if seccomp.own().program is None:
+        pytest.skip(str(seccomp.own().fault))
+    return pytest.importorskip("pyseccomp")
+
+
+@pytest.mark.parametrize("executor", ["python", "system"])
+def test_calls_that_no_script_needs_are_denied_whoever_it_is(
+    runner, filtering, executor
+):
+    # At the plain level of root the kernel would do most of them.
+    numbers = {
+        name: number
+        for name in seccomp.DENIED
+        if (number := filtering.resolve_syscall(filtering.Arch.NATIVE, name)) >= 0
+    }
+    code = f"""
+import ctypes, errno, json
+libc = ctypes.CDLL(None, use_errno=True)
+def answer(*words):
+    result = libc.syscall(*[ctypes.c_long(word) for word in words])
+    return errno.errorcode[ctypes.get_errno()] if result == -1 else result
+said = {{name: answer(number, 0, 0, 0, 0, 0) for name, number in {numbers}.items()}}
+said["TIOCSTI"] = answer({filtering.resolve_syscall(filtering.Arch.NATIVE, "ioctl")},
+                         0, 0x5412, 0)
+status = dict(line.split(":", 1) for line in open("/proc/self/status"))
+said["filters"] = status["Seccomp"].strip()
+print(json.dumps(said))
+"""
+    if executor == "system":
+        code = f"exec {sys.executable} -I -c {shlex.quote(code)}"
+    record = runner.run(code, executor=executor)
+    assert record.status is Status.COMPLETED, runner.lines(record)
+    said = json.loads(record.result)
+    assert said.pop("filters") == "2", "what the kernel calls filtered"
+    assert {name: one for name, one in said.items() if one != "EPERM"} == {}
+
+
+def test_programs_of_every_day_run(runner):
+    record = runner.run(
+        "set -e; umask 022; export HOME=$PWD\n"
+        "mkdir d; seq 1000 | sort -r | gzip > d/x; zcat d/x | wc -l\n"
+        "tar cf - d | tar tf - | tail -1\n"
+        "if command -v git > /dev/null; then git init -q r; cd r; touch x; git add x\n"
+        "git -c user.name=a -c user.email=b commit -qm x; git log --format=%s; cd ..\n"
+        "else echo x; fi\n"
+        f"{sys.executable} -I -c 'import subprocess, threading, ssl, asyncio, sqlite3\n"
+        'async def main(): return (await asyncio.create_subprocess_exec("true")).pid\n'
+        "print(asyncio.run(main()) > 0)'",
+        executor="system",
+    )
+    assert record.result == "1000\nd/x\nx\nTrue\n", runner.lines(record)
 
 
 # --- results -----------------------------------------------------------------------
@@ -625,13 +728,38 @@ def test_where_the_network_cannot_be_cut_a_job_may_be_refused(make_deployment):
     assert strict.run("print(1)", net="host").status is Status.COMPLETED
 
 
+def test_where_bubblewrap_is_missing_no_runner_that_is_to_have_it_starts(
+    deployment_at,
+):
+    deployment = deployment_at("bwrap", PATH="/nowhere")
+    assert "apt-get install bubblewrap" in refusal_of(deployment)
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root is refused as root")
+def test_root_gets_no_runner_with_bubblewrap(make_deployment):
+    deployment = make_deployment(sandbox="bwrap")
+    deployment.before = ()
+    assert "run the runner as a plain user" in refusal_of(deployment)
+
+
+def refusal_of(deployment):
+    """Start a worker that does not come up, and return what it says."""
+    worker = deployment.celery(
+        "worker", before=deployment.before, stderr=subprocess.PIPE
+    )
+    _, said = worker.communicate(timeout=20)
+    assert worker.returncode == 1
+    assert b'sandbox = "bwrap" does not work here' in said
+    return said.decode()
+
+
 # --- afterwards --------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("sandbox", ["auto", "plain"])
-def test_killing_a_runner_and_its_pool_ends_their_scripts(make_deployment, sandbox):
-    deployment = make_deployment(sandbox=sandbox)
-    worker = deployment.start_worker("-Q", "system", "-c1")
+@pytest.mark.parametrize("sandbox", ["auto", "bwrap", "plain"])
+def test_killing_a_runner_and_its_pool_ends_their_scripts(deployment_at, sandbox):
+    deployment = deployment_at(sandbox)
+    worker = deployment.start_worker("-Q", "system", "-c1", before=deployment.before)
     payload = "sleep 321 & sleep 321 & echo on; wait"
     record = deployment.submit(payload, executor="system")
     deployment.until_it_says(record, "on")
@@ -644,11 +772,11 @@ def test_killing_a_runner_and_its_pool_ends_their_scripts(make_deployment, sandb
     for one in (main, *pool):
         one.kill()
     worker.wait(5)
-    if sandbox == "auto":
+    if sandbox != "plain":
         _, left = psutil.wait_procs(below, timeout=GONE)
         assert not left
     # On the plain machine the next runner finds what a script has left running.
-    deployment.start_worker("-Q", "system", "-c1")
+    deployment.start_worker("-Q", "system", "-c1", before=deployment.before)
     assert_nothing_is_left(deployment)
     assert not [one for one in psutil.process_iter() if _sleeps(one, "321")]
 

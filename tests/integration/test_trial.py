@@ -97,17 +97,16 @@ def test_what_keeps_scripts_from_being_apart_is_said_with_the_remedy(
 
     monkeypatch.setattr(trial, "fault_of", fault_of)
     with capture_logs() as logs:
-        assert trial.choose(settings_of(state)) == containment.plain()
+        assert trial.choose(settings_of(state)).level == containment.PLAIN
     (said,) = logs
     assert said["log_level"] == "warning"
-    assert said["detail"] == "Operation not permitted"
+    assert said["detail"].startswith("namespaces: Operation not permitted; bwrap: ")
     assert "make user namespaces" in said["remedy"]
-    assert "horus doctor" in said["remedy"]
     assert 'sandbox = "plain"' in said["remedy"]
 
 
 def test_who_accepts_it_is_not_told_that_scripts_are_not_kept_apart(state):
     with capture_logs() as logs:
         level = trial.choose(settings_of(state, sandbox="plain"))
-    assert level == containment.plain()
+    assert level.level == containment.PLAIN
     assert logs == []

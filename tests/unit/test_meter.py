@@ -36,8 +36,9 @@ time.sleep(60)
 class Kept:
     """A script's process as far as a meter knows it."""
 
-    def __init__(self, keeper, used_before=0.0):
+    def __init__(self, keeper, used_before=0.0, company=0):
         self.keeper = keeper
+        self.company = company
         self.used_before = timedelta(seconds=used_before)
         self.woken = 0
 
@@ -142,6 +143,10 @@ def test_nothing_is_used_below_a_process_that_is_gone():
 )
 def test_a_limit_that_is_passed_is_said(tree, chosen, excess):
     assert Meter(Kept(tree), limits(**chosen)).look() is excess
+
+
+def test_processes_that_are_none_of_the_jobs_do_not_count(tree):
+    assert Meter(Kept(tree, company=1), limits(procs=1)).look() is None
 
 
 def test_the_nearer_a_limit_the_sooner_is_the_next_look(tree):

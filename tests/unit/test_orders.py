@@ -9,8 +9,9 @@ import threading
 import pytest
 
 from workers import order as orders
-from workers.order import Ceilings, Order, Shelter
+from workers.order import Box, Ceilings, Order, Shelter, Start
 
+BOX = Box(program="/b", options=("--a", "é"), files={"/etc/x": "y\n"}, filter="AA==")
 SHELTER = Shelter(shown=("/usr", "/é"), hidden=("/x",), has_network=False, user=7)
 
 
@@ -35,10 +36,13 @@ def order(**facts):
     return Order(**{**usual, **facts})
 
 
-@pytest.mark.parametrize("interpreter", [None, ("/usr/bin/perl", "-w")])
-def test_an_order_arrives_with_its_descriptors(ends, interpreter):
+@pytest.mark.parametrize(
+    "facts",
+    [{}, {"interpreter": None}, {"interpreter": ("/usr/bin/perl", "-w"), "box": BOX}],
+)
+def test_an_order_arrives_with_its_descriptors(ends, facts):
     ours, theirs = ends
-    sent = order(interpreter=interpreter)
+    sent = order(**facts)
     reading, writing = os.pipe()
     orders.send(ours, sent, [writing])
     os.close(writing)
@@ -62,11 +66,13 @@ def test_a_large_order_arrives_whole(ends):
     assert received == (sent, [])
 
 
+@pytest.mark.parametrize("filter_", [None, "AAAA"])
 @pytest.mark.parametrize("shelter", [None, SHELTER])
-def test_a_shelter_arrives(ends, shelter):
+def test_what_a_zygote_is_to_be_arrives(ends, shelter, filter_):
     ours, theirs = ends
-    orders.send_shelter(ours, shelter)
-    assert orders.receive_shelter(theirs) == shelter
+    start = Start(shelter=shelter, filter=filter_)
+    orders.send_start(ours, start)
+    assert orders.receive_start(theirs) == start
 
 
 def test_after_the_other_end_is_gone_there_is_no_order(ends):

@@ -1,0 +1,156 @@
+"""What the filter of system calls decides, also on machines that are not this one."""
+
+from __future__ import annotations
+
+import ctypes.util
+import struct
+import sys
+
+import pytest
+
+from horus_celery.errors import ConfigurationError
+from workers import seccomp
+
+try:
+    import pyseccomp
+except RuntimeError:
+    pytest.skip("there is no libseccomp", allow_module_level=True)
+
+ALLOWED = 0x7FFF0000
+DENIED = 0x00050001  # with EPERM
+#: Calls that programs make all the time.
+USUAL = ("read", "write", "openat", "execve", "clone", "wait4", "exit_group", "unshare")
+_ARCH = pyseccomp.Arch
+MACHINES = [
+    ("x86_64", _ARCH.X86_64),
+    ("x86_64", _ARCH.X86),
+    ("x86_64", _ARCH.X32),
+    ("aarch64", _ARCH.AARCH64),
+    ("aarch64", _ARCH.ARM),
+]
+_X32_BIT = 0x4000_0000
+_AUDIT_X86_64 = _ARCH.X86_64
+
+
+def answer(program, arch, number, *words):
+    """Return what the kernel would do, by the few instructions that a filter has."""
+    if arch == _ARCH.X32:
+        # The kernel tells them by their numbers.
+        arch = _AUDIT_X86_64
+        assert number & _X32_BIT
+    padded = [*words, *[0] * (6 - len(words))]
+    data = struct.pack("<iIQ6Q", number, arch, 0, *padded)
+    register = at = 0
+    while True:
+        code, yes, no, k = struct.unpack_from("<HBBI", program, at * 8)
+        at += 1
+        match code:
+            case 0x20:  # load a word
+                (register,) = struct.unpack_from("<I", data, k)
+            case 0x54:  # and
+                register &= k
+            case 0x05:  # jump
+                at += k
+            case 0x15 | 0x25 | 0x35 | 0x45:
+                holds = {
+                    0x15: register == k,
+                    0x25: register > k,
+                    0x35: register >= k,
+                    0x45: bool(register & k),
+                }[code]
+                at += yes if holds else no
+            case 0x06:  # return
+                return k
+            case _:
+                pytest.fail(f"an instruction that is not known: {code:#x}")
+
+
+def number_of(arch, call):
+    """Return the number of a call; None where the architecture has none."""
+    number = pyseccomp.resolve_syscall(arch, call)
+    return None if number < 0 else number
+
+
+@pytest.mark.parametrize(("machine", "arch"), MACHINES)
+def test_each_call_that_is_denied_is_denied(machine, arch):
+    program = seccomp.compiled(machine)
+    calls = (*seccomp.DENIED, *seccomp.MOUNTS)
+    numbers = [number_of(arch, call) for call in calls]
+    there = [number for number in numbers if number is not None]
+    assert len(there) > 30
+    assert {answer(program, arch, number) for number in there} == {DENIED}
+
+
+@pytest.mark.parametrize(("machine", "arch"), MACHINES)
+def test_who_has_to_mount_may_do_that_and_nothing_more(machine, arch):
+    program = seccomp.compiled(machine, mounts=True)
+    for calls, expected in ((seccomp.MOUNTS, ALLOWED), (seccomp.DENIED, DENIED)):
+        numbers = [number_of(arch, call) for call in calls]
+        there = [number for number in numbers if number is not None]
+        assert {answer(program, arch, number) for number in there} == {expected}
+
+
+@pytest.mark.parametrize(("machine", "arch"), MACHINES)
+def test_what_programs_need_is_allowed(machine, arch):
+    program = seccomp.compiled(machine)
+    for call in USUAL:
+        assert answer(program, arch, number_of(arch, call)) == ALLOWED, call
+
+
+@pytest.mark.parametrize(("machine", "arch"), MACHINES)
+@pytest.mark.parametrize(
+    ("request_", "expected"),
+    [
+        (0x5412, DENIED),
+        (0x541C, DENIED),
+        (0xFFFF_FFFF_0000_5412, DENIED),  # of which the kernel takes the lower half
+        (0x5401, ALLOWED),
+    ],
+)
+def test_nobody_types_into_a_terminal(machine, arch, request_, expected):
+    program = seccomp.compiled(machine)
+    number = number_of(arch, "ioctl")
+    assert answer(program, arch, number, 0, request_) == expected
+
+
+def test_another_kind_of_machine_has_none():
+    with pytest.raises(ConfigurationError, match="riscv64"):
+        seccomp.compiled("riscv64")
+
+
+@pytest.fixture
+def fresh(monkeypatch):
+    seccomp.own.cache_clear()
+    yield monkeypatch
+    seccomp.own.cache_clear()
+
+
+def test_without_the_library_there_is_none_and_the_remedy_is_said(fresh):
+    fresh.delitem(sys.modules, "pyseccomp")
+    fresh.setattr(ctypes.util, "find_library", lambda name: None)
+    own = seccomp.own()
+    assert own.program is None
+    assert own.fault is not None
+    assert "apt-get install libseccomp2" in own.fault
+
+
+def test_a_library_that_is_too_old_is_named(fresh):
+    def unknown(_, name):
+        if name == "mount_setattr":
+            raise OSError
+        return 1
+
+    fresh.setattr(pyseccomp, "resolve_syscall", unknown)
+    own = seccomp.own()
+    assert own.program is None
+    assert own.fault is not None
+    assert "does not know mount_setattr" in own.fault
+
+
+@pytest.mark.parametrize("text", [None, "kill_process allow\n"])
+def test_a_kernel_without_filters_gets_none(fresh, tmp_path, text):
+    available = tmp_path / "actions_avail"
+    if text is not None:
+        available.write_text(text)
+    fresh.setattr(seccomp, "_AVAILABLE", available)
+    assert seccomp.own().fault == "the kernel has no filters"

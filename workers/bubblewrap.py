@@ -1,0 +1,143 @@
+"""What the program bubblewrap is told, where it keeps scripts apart in our place.
+
+A script is put into a box of its own by a program that is started for it, so a Python
+script costs the start of an interpreter as well.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import sys
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+from workers import sandbox
+from workers.order import Box, Order
+
+#: Processes of bubblewrap's own that stand above the script: the one that was started,
+#: and the first of the job's namespace.
+COMPANY: Final = 2
+#: Those of them that the kernel counts with the script's.
+_INSIDE: Final = 1
+#: What the `python` executor is where no zygote can become the script.
+_PYTHON: Final = (sys.executable, "-I", "-u", "-X", "utf8")
+#: bubblewrap's account of processor time is lost with it, so that who has too much of
+#: it is to be found by the runner: the kernel, which counts generously, comes later.
+_LATER: Final = 2
+_KEPT_APART: Final = (
+    *("--unshare-all", "--unshare-user", "--disable-userns", "--cap-drop", "ALL"),
+    *("--die-with-parent", "--new-session"),
+)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Bubblewrap:
+    """What bubblewrap does for every script of this machine."""
+
+    program: str
+    #: What sets a limit within the box and then becomes the script.
+    limiter: str
+    #: What of the machine is shown, and what of that is covered, as its options.
+    walls: tuple[str, ...]
+
+
+def prepared(
+    *, shown: tuple[str, ...], hidden: tuple[str, ...], path: str
+) -> Bubblewrap:
+    """Return what bubblewrap would do here.
+
+    Args:
+        shown: Paths of the machine that scripts see.
+        hidden: Paths below those that are covered.
+        path: Where scripts look up commands.
+
+    Raises:
+        FileNotFoundError: if a program for it is not there; names it.
+    """
+    return Bubblewrap(
+        program=_found("bwrap", os.environ.get("PATH", os.defpath)),
+        limiter=_found("prlimit", path),
+        walls=(*_walls(shown), *_covers(shown, hidden)),
+    )
+
+
+def boxed(
+    order: Order, by: Bubblewrap, *, has_network: bool, filtered: str | None
+) -> Order:
+    """Return how the same script is run by bubblewrap.
+
+    Limits that count processes would count bubblewrap's own in the wrong namespace, so
+    they are set inside.
+    """
+    room = Path(order.room)
+    options = (
+        *by.walls,
+        # What it sets is for root to write, of whose processes this may still be one.
+        *("--proc", "/proc", "--ro-bind", "/proc/sys", "/proc/sys"),
+        *("--perms", "0755", "--size", str(order.space), "--tmpfs", sandbox.JOB),
+        *_folders(),
+        *("--ro-bind", order.room, sandbox.GIVEN),
+        *("--bind", str(room / Path(sandbox.OUT).name), sandbox.OUT),
+        *("--remount-ro", "/"),
+        *_KEPT_APART,
+        *(["--share-net"] if has_network else []),
+        *("--chdir", order.cwd),
+        *(word for pair in order.env.items() for word in ("--setenv", *pair)),
+    )
+    limiter = [by.limiter]
+    if order.ceilings.processes is not None:
+        count = order.ceilings.processes + _INSIDE
+        limiter.append(f"--nproc={count}:{count}")
+    return order._replace(
+        interpreter=(*limiter, "--", *(order.interpreter or _PYTHON)),
+        env={},
+        cwd="/",
+        ceilings=order.ceilings._replace(
+            cpu=order.ceilings.cpu * _LATER, processes=None
+        ),
+        box=Box(
+            program=by.program,
+            options=options,
+            files=sandbox.introduction(os.geteuid(), os.getegid()),
+            # Loaded by bubblewrap itself, which mounts before.
+            filter=filtered,
+        ),
+    )
+
+
+def _found(name: str, path: str) -> str:
+    found = shutil.which(name, path=path)
+    if found is None:
+        raise FileNotFoundError(f"there is no program {name}")
+    return found
+
+
+def _walls(shown: tuple[str, ...]) -> Iterator[str]:
+    for path in shown:
+        if path.startswith("/etc/"):
+            # A link may lead to where nothing is shown.
+            yield from ("--ro-bind-try", str(Path(path).resolve()), path)
+        elif Path(path).is_symlink():
+            yield from ("--symlink", os.readlink(path), path)  # noqa: PTH115 - as it stands there
+        else:
+            yield from ("--ro-bind", path, path)
+    for device in sandbox.DEVICES:
+        yield from ("--dev-bind-try", device, device)
+    for link, target in sandbox.links_besides(shown).items():
+        yield from ("--symlink", target, link)
+
+
+def _covers(shown: tuple[str, ...], hidden: Iterable[str]) -> Iterator[str]:
+    for path in map(Path, hidden):
+        if path.is_dir() and any(path.is_relative_to(one) for one in shown):
+            yield from ("--size", "4096", "--tmpfs", str(path))
+            yield from ("--remount-ro", str(path))
+
+
+def _folders() -> Iterator[str]:
+    folders = (sandbox.WORK, sandbox.TEMPORARY, sandbox.MEMORY)
+    for folder in folders:
+        yield from ("--perms", "0700", "--dir", folder)

@@ -1,0 +1,131 @@
+"""Which system calls no script gets, at whatever level.
+
+A script has no use for them, and the kernel had many of its faults there. The runner
+compiles that once to a program of the kernel's own; the process that scripts are born
+from loads it, or bubblewrap.
+"""
+
+from __future__ import annotations
+
+import base64
+import os
+import platform
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+from types import MappingProxyType
+from typing import TYPE_CHECKING, Final
+
+from horus_celery.errors import ConfigurationError
+
+if TYPE_CHECKING:
+    from pyseccomp import SyscallFilter
+
+#: Each is answered with EPERM.
+DENIED: Final = (
+    # The kernel's store of keys knows no namespaces.
+    *("add_key", "keyctl", "request_key"),
+    # Programs and rings that run in the kernel, and views into it.
+    *("bpf", "io_uring_enter", "io_uring_register", "io_uring_setup"),
+    *("perf_event_open", "userfaultfd"),
+    # Other processes.
+    *("kcmp", "pidfd_getfd", "process_vm_readv", "process_vm_writev", "ptrace"),
+    # What is mounted, and ways around it.
+    *("fsconfig", "fsmount", "fsopen", "fspick", "move_mount", "open_by_handle_at"),
+    "open_tree",
+    # The machine itself.
+    *("acct", "delete_module", "finit_module", "init_module", "ioperm", "iopl"),
+    *("kexec_file_load", "kexec_load", "quotactl", "reboot", "swapoff", "swapon"),
+    # Its clock.
+    *("adjtimex", "clock_adjtime", "clock_adjtime64", "clock_settime"),
+    *("clock_settime64", "settimeofday", "stime"),
+)
+#: So are these, but where namespaces are made by who loads the filter: there the kernel
+#: gives them to nobody who has no privileges, which is every script.
+MOUNTS: Final = ("mount", "mount_setattr", "pivot_root", "umount", "umount2")
+#: Requests of ioctl that put words into a terminal's input: TIOCSTI and TIOCLINUX.
+DENIED_REQUESTS: Final = (0x5412, 0x541C)
+_EPERM: Final = 1
+_REQUEST: Final = 0xFFFF_FFFF
+#: A tree of comparisons, rather than one for each call.
+_AS_TREE: Final = 2
+#: What programs a machine may run, by the name of the machine.
+_ARCHITECTURES: Final = MappingProxyType(
+    {"x86_64": ("X86_64", "X86", "X32"), "aarch64": ("AARCH64", "ARM")}
+)
+_AVAILABLE: Final = Path("/proc/sys/kernel/seccomp/actions_avail")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Filter:
+    """What a script's process loads."""
+
+    #: In base64; None where there is none.
+    program: str | None
+    #: Why there is none.
+    fault: str | None = None
+
+
+@cache
+def own(*, mounts: bool = False) -> Filter:
+    """Return the filter of this machine, or why there is none.
+
+    Args:
+        mounts: Whether who loads it has to mount.
+    """
+    try:
+        if "errno" not in _AVAILABLE.read_text().split():
+            return Filter(program=None, fault="the kernel has no filters")
+        program = compiled(platform.machine(), mounts=mounts)
+    except FileNotFoundError:
+        return Filter(program=None, fault="the kernel has no filters")
+    except ConfigurationError as error:
+        return Filter(program=None, fault=error.detail)
+    return Filter(program=base64.b64encode(program).decode())
+
+
+def compiled(machine: str, *, mounts: bool = False) -> bytes:
+    """Return the program for a kind of machine, which may let calls of `MOUNTS` pass.
+
+    Raises:
+        ConfigurationError: if there can be none; names what is missing.
+    """
+    try:
+        # It looks for the library when it is imported.
+        import pyseccomp  # noqa: PLC0415
+    except RuntimeError:
+        raise ConfigurationError(
+            "there is no libseccomp: apt-get install libseccomp2"
+        ) from None
+    if machine not in _ARCHITECTURES:
+        raise ConfigurationError(f"there is none for machines of the kind {machine}")
+    made = pyseccomp.SyscallFilter(pyseccomp.ALLOW)
+    made.remove_arch(pyseccomp.Arch.NATIVE)
+    for name in _ARCHITECTURES[machine]:
+        made.add_arch(getattr(pyseccomp.Arch, name))
+    for name in DENIED if mounts else (*DENIED, *MOUNTS):
+        _deny(made, name)
+    for request in DENIED_REQUESTS:
+        same = pyseccomp.Arg(1, pyseccomp.MASKED_EQ, _REQUEST, request)
+        _deny(made, "ioctl", same)
+    made.set_attr(pyseccomp.Attr.CTL_OPTIMIZE, _AS_TREE)
+    return _exported(made)
+
+
+def _deny(made: SyscallFilter, call: str, *words: object) -> None:
+    import pyseccomp  # noqa: PLC0415 - as above
+
+    try:
+        made.add_rule(pyseccomp.ERRNO(_EPERM), call, *words)
+    except OSError:
+        raise ConfigurationError(
+            f"libseccomp does not know {call}: it has to be 2.5.2 or newer"
+        ) from None
+
+
+def _exported(made: SyscallFilter) -> bytes:
+    descriptor = os.memfd_create("filter")
+    with os.fdopen(descriptor, "w+b") as file:
+        made.export_bpf(file)
+        file.seek(0)
+        return file.read()
