@@ -42,6 +42,8 @@ class Bubblewrap:
     limiter: str
     #: What of the machine is shown, and what of that is covered, as its options.
     walls: tuple[str, ...]
+    #: Directories of the job's own that have something of that below them.
+    below: tuple[str, ...] = ()
 
 
 def prepared(
@@ -61,6 +63,7 @@ def prepared(
         program=_found("bwrap", os.environ.get("PATH", os.defpath)),
         limiter=_found("prlimit", path),
         walls=(*_walls(shown), *_covers(shown, hidden)),
+        below=tuple(one for one in sandbox.LINKS if sandbox.shown_below(one, shown)),
     )
 
 
@@ -71,11 +74,13 @@ def boxed(order: Order, by: Bubblewrap, *, has_network: bool) -> Order:
     they are set inside.
     """
     room = Path(order.room)
+    space = str(order.space)
     options = (
+        *(word for one in by.below for word in _own_files(one, space)),
         *by.walls,
         # What it sets is for root to write, of whose processes this may still be one.
         *("--proc", "/proc", "--ro-bind", "/proc/sys", "/proc/sys"),
-        *("--perms", "0755", "--size", str(order.space), "--tmpfs", sandbox.JOB),
+        *_own_files(sandbox.JOB, space),
         *_folders(),
         *("--ro-bind", order.room, sandbox.GIVEN),
         *("--bind", str(room / Path(sandbox.OUT).name), sandbox.OUT),
@@ -126,8 +131,9 @@ def _walls(shown: tuple[str, ...]) -> Iterator[str]:
             yield from ("--ro-bind", path, path)
     for device in sandbox.DEVICES:
         yield from ("--dev-bind-try", device, device)
-    for link, target in sandbox.links_besides(shown).items():
-        yield from ("--symlink", target, link)
+    for link, target in sandbox.LINKS.items():
+        if not sandbox.shown_below(link, shown):
+            yield from ("--symlink", target, link)
 
 
 def _covers(shown: tuple[str, ...], hidden: Iterable[str]) -> Iterator[str]:
@@ -135,6 +141,10 @@ def _covers(shown: tuple[str, ...], hidden: Iterable[str]) -> Iterator[str]:
         if path.is_dir() and any(path.is_relative_to(one) for one in shown):
             yield from ("--size", "4096", "--tmpfs", str(path))
             yield from ("--remount-ro", str(path))
+
+
+def _own_files(place: str, space: str) -> tuple[str, ...]:
+    return ("--perms", "0755", "--size", space, "--tmpfs", place)
 
 
 def _folders() -> Iterator[str]:

@@ -71,18 +71,9 @@ def shown_paths(further: tuple[str, ...] = ()) -> tuple[str, ...]:
     return tuple(folders)
 
 
-def links_besides(shown: Iterable[str]) -> Mapping[str, str]:
-    """Return the links that there can be besides what is shown.
-
-    Where something below /tmp is shown, such as this Python, that is no link to the
-    job's own: programs that do not ask `$TMPDIR` cannot write there.
-    """
-    paths = [Path(path) for path in shown]
-    return {
-        link: target
-        for link, target in LINKS.items()
-        if not any(path.is_relative_to(link) for path in paths)
-    }
+def shown_below(place: str, shown: Iterable[str]) -> tuple[str, ...]:
+    """Return which of what is shown lies there, so that it can be no link."""
+    return tuple(path for path in shown if Path(path).is_relative_to(place))
 
 
 def introduction(user: int, group: int) -> Mapping[str, str]:
@@ -118,8 +109,9 @@ def make_root(shelter: Shelter) -> None:
         _show(path)
     for path in shelter.hidden:
         _cover(path)
-    for link, target in links_besides(shelter.shown).items():
-        Path(_ROOT + link).symlink_to(target)
+    for link, target in LINKS.items():
+        if not shown_below(link, shelter.shown):
+            Path(_ROOT + link).symlink_to(target)
     _introduce(user, group)
     for place in ("/proc", JOB):
         Path(_ROOT + place).mkdir()
@@ -156,6 +148,9 @@ def move_in(shelter: Shelter, *, room: str, space: int) -> None:
         place = _ROOT + folder
         os.mkdir(place, 0o700)  # noqa: PTH102 - before every script
         os.chown(place, user, group)
+    for link, target in LINKS.items():
+        if below := shown_below(link, shelter.shown):
+            _put_over(link, target, below)
     kernel.mount(room, _ROOT + GIVEN, None, kernel.MS_BIND)
     locked = kernel.ATTR_RDONLY | kernel.ATTR_NOSUID | kernel.ATTR_NODEV
     kernel.restrict_mounts(_ROOT + GIVEN, locked)
@@ -168,6 +163,19 @@ def move_in(shelter: Shelter, *, room: str, space: int) -> None:
     os.close(knobs)
     kernel.drop_capabilities()
     kernel.give_up_new_privileges()
+
+
+def _put_over(place: str, own: str, below: tuple[str, ...]) -> None:
+    """Put a directory of the job's own over one that has something below it."""
+    for path in below:
+        target = Path(_ROOT + own + path.removeprefix(place))
+        target.parent.mkdir(0o755, parents=True, exist_ok=True)
+        source = Path(_ROOT + path)
+        if source.is_symlink():
+            target.symlink_to(source.readlink())
+        else:
+            _mount_at(str(source), target)
+    kernel.mount(_ROOT + own, _ROOT + place, None, kernel.MS_BIND | kernel.MS_REC)
 
 
 def _mount_proc(place: str) -> int:
@@ -226,13 +234,17 @@ def _show(path: str) -> None:
     elif source.is_symlink():
         target.symlink_to(source.readlink())
         return
-    if source.is_dir():
+    if source.exists():
+        _mount_at(str(source), target)
+
+
+def _mount_at(source: str, target: Path) -> None:
+    """Show a path at another one as well, with what is mounted below it."""
+    if Path(source).is_dir():
         target.mkdir(0o755, exist_ok=True)
-    elif source.exists():
-        target.touch()
     else:
-        return
-    kernel.mount(str(source), str(target), None, kernel.MS_BIND | kernel.MS_REC)
+        target.touch()
+    kernel.mount(source, str(target), None, kernel.MS_BIND | kernel.MS_REC)
 
 
 def _cover(path: str) -> None:
