@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Final
 
 from workers import sandbox
-from workers.order import Box, Order
+from workers.order import Box, Ceilings, Order
 
 #: Processes of bubblewrap's own that stand above the script: the one that was started,
 #: and the first of the job's namespace.
@@ -24,8 +24,9 @@ COMPANY: Final = 2
 _INSIDE: Final = 1
 #: What the `python` executor is where no zygote can become the script.
 _PYTHON: Final = (sys.executable, "-I", "-u", "-X", "utf8")
-#: bubblewrap's account of processor time is lost with it, so that who has too much of
-#: it is to be found by the runner: the kernel, which counts generously, comes later.
+#: How much more the kernel lets a process have than the runner lets all of them: who
+#: has too much is to be found by the runner, because what the script's own process
+#: would say of it, and bubblewrap's account of processor time, do not come through.
 _LATER: Final = 2
 _KEPT_APART: Final = (
     *("--unshare-all", "--unshare-user", "--disable-userns", "--cap-drop", "ALL"),
@@ -100,8 +101,10 @@ def boxed(order: Order, by: Bubblewrap, *, has_network: bool) -> Order:
         env={},
         filter=None,
         cwd="/",
-        ceilings=replace(
-            order.ceilings, cpu=order.ceilings.cpu * _LATER, processes=None
+        ceilings=Ceilings(
+            memory=order.ceilings.memory * _LATER,
+            cpu=order.ceilings.cpu * _LATER,
+            processes=None,
         ),
         box=Box(
             program=by.program,
