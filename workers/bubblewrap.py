@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Final
 
 from workers import sandbox
-from workers.order import Box, Order
+from workers.order import Box, Ceilings, Order
 
 #: Processes of bubblewrap's own that stand above the script: the one that was started,
 #: and the first of the job's namespace.
@@ -24,8 +24,9 @@ COMPANY: Final = 2
 _INSIDE: Final = 1
 #: What the `python` executor is where no zygote can become the script.
 _PYTHON: Final = (sys.executable, "-I", "-u", "-X", "utf8")
-#: bubblewrap's account of processor time is lost with it, so that who has too much of
-#: it is to be found by the runner: the kernel, which counts generously, comes later.
+#: How much more the kernel lets a process have than the runner lets all of them: who
+#: has too much is to be found by the runner, because what the script's own process
+#: would say of it, and bubblewrap's account of processor time, do not come through.
 _LATER: Final = 2
 _KEPT_APART: Final = (
     *("--unshare-all", "--unshare-user", "--disable-userns", "--cap-drop", "ALL"),
@@ -42,6 +43,8 @@ class Bubblewrap:
     limiter: str
     #: What of the machine is shown, and what of that is covered, as its options.
     walls: tuple[str, ...]
+    #: Directories of the job's own that have something of that below them.
+    below: tuple[str, ...] = ()
 
 
 def prepared(
@@ -61,6 +64,7 @@ def prepared(
         program=_found("bwrap", os.environ.get("PATH", os.defpath)),
         limiter=_found("prlimit", path),
         walls=(*_walls(shown), *_covers(shown, hidden)),
+        below=tuple(one for one in sandbox.LINKS if sandbox.shown_below(one, shown)),
     )
 
 
@@ -73,11 +77,13 @@ def boxed(
     they are set inside.
     """
     room = Path(order.room)
+    space = str(order.space)
     options = (
+        *(word for one in by.below for word in _own_files(one, space)),
         *by.walls,
         # What it sets is for root to write, of whose processes this may still be one.
         *("--proc", "/proc", "--ro-bind", "/proc/sys", "/proc/sys"),
-        *("--perms", "0755", "--size", str(order.space), "--tmpfs", sandbox.JOB),
+        *_own_files(sandbox.JOB, space),
         *_folders(),
         *("--ro-bind", order.room, sandbox.GIVEN),
         *("--bind", str(room / Path(sandbox.OUT).name), sandbox.OUT),
@@ -95,8 +101,10 @@ def boxed(
         interpreter=(*limiter, "--", *(order.interpreter or _PYTHON)),
         env={},
         cwd="/",
-        ceilings=order.ceilings._replace(
-            cpu=order.ceilings.cpu * _LATER, processes=None
+        ceilings=Ceilings(
+            memory=order.ceilings.memory * _LATER,
+            cpu=order.ceilings.cpu * _LATER,
+            processes=None,
         ),
         box=Box(
             program=by.program,
@@ -126,8 +134,9 @@ def _walls(shown: tuple[str, ...]) -> Iterator[str]:
             yield from ("--ro-bind", path, path)
     for device in sandbox.DEVICES:
         yield from ("--dev-bind-try", device, device)
-    for link, target in sandbox.links_besides(shown).items():
-        yield from ("--symlink", target, link)
+    for link, target in sandbox.LINKS.items():
+        if not sandbox.shown_below(link, shown):
+            yield from ("--symlink", target, link)
 
 
 def _covers(shown: tuple[str, ...], hidden: Iterable[str]) -> Iterator[str]:
@@ -135,6 +144,10 @@ def _covers(shown: tuple[str, ...], hidden: Iterable[str]) -> Iterator[str]:
         if path.is_dir() and any(path.is_relative_to(one) for one in shown):
             yield from ("--size", "4096", "--tmpfs", str(path))
             yield from ("--remount-ro", str(path))
+
+
+def _own_files(place: str, space: str) -> tuple[str, ...]:
+    return ("--perms", "0755", "--size", space, "--tmpfs", place)
 
 
 def _folders() -> Iterator[str]:

@@ -10,6 +10,7 @@ import errno
 import os
 import sys
 from collections.abc import Iterable, Mapping
+from functools import cache
 from typing import Final
 
 from horus_celery import kernel
@@ -69,17 +70,16 @@ def shown_paths(further: tuple[str, ...] = ()) -> tuple[str, ...]:
     return tuple(folders)
 
 
-def links_besides(shown: Iterable[str]) -> Mapping[str, str]:
-    """Return the links that there can be besides what is shown.
+def shown_below(place: str, shown: Iterable[str]) -> tuple[str, ...]:
+    """Return which of what is shown lies there, so that it can be no link."""
+    return tuple(path for path in shown if f"{path}/".startswith(f"{place}/"))
 
-    Where something below /tmp is shown, such as this Python, that is no link to the
-    job's own: programs that do not ask `$TMPDIR` cannot write there.
-    """
-    return {
-        link: target
-        for link, target in LINKS.items()
-        if not any(f"{path}/".startswith(f"{link}/") for path in shown)
-    }
+
+@cache
+def _overlaid(shown: tuple[str, ...]) -> tuple[tuple[str, str, tuple[str, ...]], ...]:
+    """Return which places are no links: with what they show, and what lies below."""
+    found = ((place, own, shown_below(place, shown)) for place, own in LINKS.items())
+    return tuple(one for one in found if one[2])
 
 
 def introduction(user: int, group: int) -> Mapping[str, str]:
@@ -122,8 +122,10 @@ def make_root(shelter: Shelter) -> None:
         _show(path)
     for path in shelter.hidden:
         _cover(path)
-    for link, target in links_besides(shelter.shown).items():
-        os.symlink(target, _ROOT + link)
+    overlaid = {place for place, _, _ in _overlaid(shelter.shown)}
+    for link, target in LINKS.items():
+        if link not in overlaid:
+            os.symlink(target, _ROOT + link)
     _introduce(user, group)
     for place in ("/proc", JOB):
         os.mkdir(_ROOT + place)
@@ -168,6 +170,8 @@ def move_in(shelter: Shelter, knobs: int, *, room: str, space: int) -> None:
         place = _ROOT + folder
         os.mkdir(place, 0o700)
         os.chown(place, user, group)
+    for overlaid in _overlaid(shelter.shown):
+        _put_over(*overlaid)
     kernel.mount(room, _ROOT + GIVEN, None, kernel.MS_BIND)
     locked = kernel.ATTR_RDONLY | kernel.ATTR_NOSUID | kernel.ATTR_NODEV
     kernel.restrict_mounts(_ROOT + GIVEN, locked)
@@ -177,6 +181,19 @@ def move_in(shelter: Shelter, knobs: int, *, room: str, space: int) -> None:
         _set(_NO_MORE_USERS, "0", within=knobs)
     kernel.drop_capabilities()
     kernel.give_up_new_privileges()
+
+
+def _put_over(place: str, own: str, below: tuple[str, ...]) -> None:
+    """Put a directory of the job's own over one that has something below it."""
+    for path in below:
+        target = _ROOT + own + path.removeprefix(place)
+        os.makedirs(os.path.dirname(target), 0o755, exist_ok=True)
+        source = _ROOT + path
+        if os.path.islink(source):
+            os.symlink(os.readlink(source), target)
+        else:
+            _mount_at(source, target)
+    kernel.mount(_ROOT + own, _ROOT + place, None, kernel.MS_BIND | kernel.MS_REC)
 
 
 def _become(user: int, group: int) -> bool:
@@ -230,12 +247,16 @@ def _show(path: str) -> None:
     elif os.path.islink(path):
         os.symlink(os.readlink(path), target)
         return
+    if os.path.exists(source):
+        _mount_at(source, target)
+
+
+def _mount_at(source: str, target: str) -> None:
+    """Show a path at another one as well, with what is mounted below it."""
     if os.path.isdir(source):
         os.makedirs(target, 0o755, exist_ok=True)
-    elif os.path.exists(source):
-        os.close(os.open(target, os.O_WRONLY | os.O_CREAT, 0o644))
     else:
-        return
+        os.close(os.open(target, os.O_WRONLY | os.O_CREAT, 0o644))
     kernel.mount(source, target, None, kernel.MS_BIND | kernel.MS_REC)
 
 

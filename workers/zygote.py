@@ -293,6 +293,7 @@ def _rehearse() -> None:
     pages that they share: each has a quarter fewer of its own to copy.
     """
     far = 1 << 40
+    mask = os.umask(0o077)
     order = Order(
         interpreter=None,
         script=os.devnull,
@@ -310,6 +311,7 @@ def _rehearse() -> None:
         spare = os.dup(0)
         os.dup2(0, spare, inheritable=False)
         os.closerange(spare, spare + 1)
+    os.umask(mask)
     os.environ.clear()
     kernel.set_readable(False)
 

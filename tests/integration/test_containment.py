@@ -509,8 +509,15 @@ def test_a_further_path_may_lie_below_tmp(deployment_at, level, tmp_path):
     tmp_path.chmod(0o755)
     deployment = deployment_at(level, HORUS_SANDBOX_PATHS=str(tmp_path))
     deployment.start_worker("-Q", "python", "-c1", before=deployment.before)
-    record = deployment.run(f"print(open({str(tmp_path / 'tool')!r}).read())")
-    assert record.result == "found\n", deployment.lines(record)
+    record = deployment.run(
+        f"tool = {str(tmp_path / 'tool')!r}\n"
+        "open('/tmp/x', 'w').write('own')\n"
+        "print(open(tool).read(), open('/tmp/x').read())\n"
+        "try: open(tool, 'w')\n"
+        "except OSError as error: print(error.strerror)"
+    )
+    expected = "found own\nRead-only file system\n"
+    assert record.result == expected, deployment.lines(record)
     assert receipt_of(record).sandbox == level
 
 

@@ -105,3 +105,29 @@ def test_the_doctor_knows_a_certificate_that_is_none(horus, monkeypatch, tmp_pat
     code, found = findings(horus)
     assert code == 1
     assert "tls_cert" in found["tls"]["detail"]
+
+
+def containment(horus):
+    told = horus("doctor", "--json")
+    found = [one for one in json.loads(told.out) if one["name"] == "containment"]
+    return told.code, found
+
+
+def test_the_doctor_says_at_which_level_scripts_run(horus, monkeypatch):
+    horus("init")
+    monkeypatch.setenv("HORUS_SANDBOX", "plain")
+    code, found = containment(horus)
+    assert code == 0
+    assert found[0]["detail"].startswith("scripts run at the level plain (works here: ")
+    assert "a runner started here gives" in found[-1]["detail"]
+
+
+def test_the_doctor_knows_that_no_runner_would_start(horus, monkeypatch):
+    horus("init")
+    monkeypatch.setenv("HORUS_SANDBOX", "bwrap")
+    monkeypatch.setenv("PATH", "/nowhere")
+    code, found = containment(horus)
+    assert code == 1
+    assert [one["verdict"] for one in found[:2]] == ["wrong", "wrong"]
+    assert "bwrap does not work here" in found[1]["detail"]
+    assert found[1]["remedy"]
