@@ -6,6 +6,7 @@ HorusError
 │   ├── SignatureError         sig.*
 │   ├── NotCoveredError        bind.* auth.*
 │   ├── TimeError              time.*
+│   ├── WorkflowError          workflow.*
 │   ├── InputError             input.*
 │   └── ClaimError             claim.*
 ├── NotFoundError          elsewhere: there is no such thing here
@@ -71,6 +72,24 @@ class NotCoveredError(RefusedError):
 
 class TimeError(RefusedError):
     """It is too late or too early for it: `time.*`."""
+
+
+class WorkflowError(RefusedError):
+    """Its steps do not hang together, or its jobs are not its steps': `workflow.*`.
+
+    `names` are the steps that the text is about: of a cycle all of them, in order.
+    """
+
+    def __init__(
+        self,
+        reason: str,
+        detail: str,
+        *,
+        names: tuple[str, ...] = (),
+        digest: str | None = None,
+    ) -> None:
+        super().__init__(reason, detail, digest=digest)
+        self.names = names
 
 
 class InputError(RefusedError):

@@ -40,7 +40,7 @@ FAILED: Final = 1
 REFUSED: Final = 3
 INTERRUPTED: Final = 130
 #: The supervisor's codes for a statement that it refuses.
-_REFUSALS: Final = frozenset({-32010, -32011, -32012, -32013})
+_REFUSALS: Final = frozenset({-32010, -32011, -32012, -32013, -32014})
 
 
 class _Commands(click.Group):

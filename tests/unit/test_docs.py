@@ -22,7 +22,6 @@ DOCS = ROOT / "docs"
 PAGES = [ROOT / "README.md", ROOT / "CHANGELOG.md", *sorted(DOCS.glob("*.md"))]
 #: What the protocol fixes the names of before it exists.
 AHEAD_COMMANDS = {"coordinator", "workflow"}
-AHEAD_CODES = {-32014}
 #: What a script finds and what nobody sets.
 OTHER_WORDS = {"HORUS_INPUTS", "HORUS_JOB_ID", "HORUS_CONTEXT_ID", "HORUS_RESULT"}
 
@@ -185,7 +184,6 @@ def test_every_setting_is_listed_with_its_default_and_no_other():
 
 def test_what_is_ahead_does_not_exist_yet():
     assert not AHEAD_COMMANDS & COMMANDS.keys()
-    assert not AHEAD_CODES & {code.value for code in Code}
 
 
 @pytest.mark.parametrize("variable", pages(r"HORUS_[A-Z][A-Z_]*"))
@@ -217,7 +215,7 @@ def error_table():
 
 def test_the_codes_of_the_protocol_are_those_of_the_api():
     standard = {code.value for code in STANDARD_REASONS}
-    ours = {code.value for code in Code} | AHEAD_CODES
+    ours = {code.value for code in Code}
     assert error_table().keys() - standard == ours - standard
 
 
