@@ -33,6 +33,8 @@ from horus_celery.statements.fields import (
 #: A job lives no longer than this.
 MAX_LIFETIME: Final = timedelta(days=7)
 MAX_TIMEOUT: Final = timedelta(days=1)
+#: How many jobs a job may name as those that must have completed.
+MAX_NEEDS: Final = 1024
 
 #: Variables that decide what a process loads or runs, and those that we set.
 RESERVED_ENV: Final = frozenset(
@@ -113,7 +115,7 @@ class Job(ClosedModel):
     secrets: FrozenList[Name]
     inputs: Annotated[FrozenMap[EnvName, InputRef], Field(max_length=64)]
     #: Digests of jobs that must have completed before.
-    needs: Annotated[FrozenList[Hex64], Field(max_length=1024)]
+    needs: Annotated[FrozenList[Hex64], Field(max_length=MAX_NEEDS)]
     #: Wall time of one attempt.
     timeout: Annotated[timedelta, seconds(ge=1, le=86_400)]
     limits: Limits
