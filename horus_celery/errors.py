@@ -112,11 +112,11 @@ class ConflictError(HorusError):
 
 
 class IdTaken(ConflictError):
-    """Another job of the same context already has this id."""
+    """Another job, or another workflow, of the same context already has this id."""
 
-    def __init__(self, job_id: str, context_id: str) -> None:
+    def __init__(self, job_id: str, context_id: str, *, what: str = "job") -> None:
         super().__init__(
-            f"context {context_id} already has another job with the id {job_id};"
+            f"context {context_id} already has another {what} with the id {job_id};"
             " choose a new id",
             reason="id_taken",
         )

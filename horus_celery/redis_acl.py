@@ -61,6 +61,13 @@ ACCESS: Final[Mapping[str, tuple[str, str]]] = MappingProxyType(
         "nonces": ("RW", ""),
         "secrets": ("RW", ""),
         "trust": ("RW", "R"),
+        "workflow": ("RW", ""),
+        "workflows": ("RW", ""),
+        "workflow_named": ("RW", ""),
+        "workflow_by": ("RW", ""),
+        "workflow_sequence": ("RW", ""),
+        "workflow_due": ("RW", ""),
+        "workflow_ended": ("RW", ""),
     }
 )
 #: The one field of `Keys` that is a channel.
@@ -78,9 +85,11 @@ _SCRIPTS: Final = frozenset(
 )
 #: Bells are rung, and looked at by the sweep; the wakes are listened to.
 _OURS: Final = _CONNECTING | _SCRIPTS | {"lpush", "getrange", "subscribe"}
+#: What gives numbers to what is new, and what the scripts of workflows do.
+_RECORDING: Final = frozenset({"incr", "incrby", "set", "setrange", "lset", "lpop"})
 COMMANDS: Final[Mapping[User, frozenset[str]]] = MappingProxyType(
     {
-        User.SUPERVISOR: _OURS | {"incr", "incrby", "set"},
+        User.SUPERVISOR: _OURS | _RECORDING,
         User.RUNNER: _OURS | {"brpop"} | {"multi", "exec"},
         User.FLOWER: _CONNECTING
         | {"llen", "psubscribe", "punsubscribe", "publish"}

@@ -65,12 +65,41 @@ class Script:
 @cache
 def make_scripts(namespace: str) -> Mapping[str, Script]:
     """Return the scripts of a namespace by name: those of the folder `lua`."""
-    head = _tables(namespace) + (_LUA / "prelude.lua").read_text("utf-8")
+    return _scripts_in(_LUA, _head(namespace))
+
+
+def make_scripts_of(
+    folder: str,
+    namespace: str,
+    *,
+    tables: Mapping[str, Mapping[str, str]],
+    values: Mapping[str, str],
+) -> Mapping[str, Script]:
+    """Return the scripts of a folder in `lua`, behind what all and its own ones know.
+
+    Args:
+        folder: The name of the folder; it has a prelude of its own.
+        namespace: The namespace of the deployment.
+        tables: Tables that its scripts are given, by the name of the variable.
+        values: Other values, as Lua has them.
+    """
+    given = [f"local {name} = {_table(table)}" for name, table in tables.items()]
+    given += [f"local {name} = {value}" for name, value in values.items()]
+    own = (_LUA / folder / "prelude.lua").read_text("utf-8")
+    head = "\n".join([_head(namespace), *given, own])
+    return _scripts_in(_LUA / folder, head)
+
+
+def _scripts_in(folder: Path, head: str) -> Mapping[str, Script]:
     return {
         path.stem: Script(head + path.read_text("utf-8"))
-        for path in _LUA.glob("*.lua")
+        for path in folder.glob("*.lua")
         if path.stem != "prelude"
     }
+
+
+def _head(namespace: str) -> str:
+    return _tables(namespace) + (_LUA / "prelude.lua").read_text("utf-8")
 
 
 def _tables(namespace: str) -> str:
@@ -100,4 +129,5 @@ def _table(values: Mapping[str, str]) -> str:
 
 
 def _value(value: str) -> str:
-    return value if value == "true" or value.startswith("{") else f"'{value}'"
+    is_written = value == "true" or value.isdigit() or value.startswith("{")
+    return value if is_written else f"'{value}'"
