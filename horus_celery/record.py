@@ -29,6 +29,8 @@ class Summary:
     workflow_id: str | None
     #: Key ids whose signatures counted at admission.
     signed_by: tuple[str, ...]
+    #: The digest of its workflow's manifest, so that a coordinator hears of its end.
+    manifest: str | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -161,6 +161,8 @@ class MemoryStore:
     ) -> None:
         #: Set it to see what others do when the store does not answer.
         self.is_away = False
+        #: What was rung for coordinators: workflow and job.
+        self.bells: list[tuple[str, str]] = []
         self._wakes = wakes or MemoryWakes()
         self._logs = logs or MemoryLogs(self._wakes)
         self._lock = threading.RLock()
@@ -208,6 +210,7 @@ class MemoryStore:
                     known.record = _changed(
                         known.record, Change(event=Event.STOP_ASKED, at=at)
                     )
+                    self._ring(known.record)
             may_queue = queue is not None and summary.digest not in self._stopped
             if may_queue and known.record.status is Status.CREATED:
                 self._change(known, Change(event=Event.QUEUED, at=at, queue=queue))
@@ -508,6 +511,8 @@ class MemoryStore:
         before = entry.record
         after = entry.record = _changed(before, change)
         self._count(before, after)
+        if after.is_over:
+            self._ring(after)
         if change.event is Event.QUEUED and before.not_before is None:
             entry.rung_at = entry.record.queued_at
         if change.event is Event.REQUEUED:
@@ -516,6 +521,10 @@ class MemoryStore:
             entry.lease_until = change.lease_until or change.at + LEASE
         if not entry.record.is_held:
             entry.lease_until = None
+
+    def _ring(self, record: Record) -> None:
+        if record.summary.manifest is not None:
+            self.bells.append((record.summary.manifest, record.summary.digest))
 
     def _count(self, before: Record, after: Record) -> None:
         executor = after.summary.executor

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, fields, replace
 from datetime import datetime
@@ -210,6 +210,15 @@ class MemoryWorkflows:
                     f"step {index} of workflow {digest} has no job here"
                 )
             return job
+
+    def digests_of(self, digest: str, indexes: Sequence[int]) -> Mapping[int, str]:
+        with self._answering():
+            steps = self._entry(digest).steps
+            return {
+                index: job.digest
+                for index in indexes
+                if (job := steps[index].job) is not None
+            }
 
     def look(
         self,

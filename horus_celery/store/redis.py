@@ -393,6 +393,7 @@ def _summary_to_json(summary: Summary) -> bytes:
             "expires_at": to_ms(summary.expires_at),
             "workflow_id": summary.workflow_id,
             "signed_by": summary.signed_by,
+            **({} if summary.manifest is None else {"manifest": summary.manifest}),
         }
     )
 
@@ -405,6 +406,7 @@ def _summary(digest: str, text: bytes) -> Summary:
         _require(isinstance(said[name], str | None))
     for name in ("attempts", "expires_at"):
         _require(type(said[name]) is int)
+    _require(isinstance(said.get("manifest"), str | None))
     _require(all(isinstance(keyid, str) for keyid in said["signed_by"]))
     return Summary(
         digest=digest,
@@ -417,6 +419,7 @@ def _summary(digest: str, text: bytes) -> Summary:
         expires_at=from_ms(said["expires_at"]),
         workflow_id=said["workflow_id"],
         signed_by=tuple(said["signed_by"]),
+        manifest=said.get("manifest"),
     )
 
 

@@ -23,7 +23,7 @@ from horus_celery.errors import (
 )
 from horus_celery.instants import from_ms, to_ms
 from horus_celery.statements.manifest import When
-from horus_celery.store.connection import ask
+from horus_celery.store.connection import answering, ask
 from horus_celery.store.keys import Keys
 from horus_celery.store.packing import pack, unpack
 from horus_celery.store.scripts import Script, make_scripts_of
@@ -202,6 +202,20 @@ class RedisWorkflows:
             digest=job_digest,
             envelope=_envelope(digest, kept),
         )
+
+    def digests_of(self, digest: str, indexes: Sequence[int]) -> Mapping[int, str]:
+        self.get(digest)
+        key = self._part(digest, "ids")
+        pipeline = self._client.pipeline(transaction=False)
+        for index in indexes:
+            pipeline.getrange(key, index * _IDS, (index + 1) * _IDS - 1)
+        with answering(key):
+            answers = pipeline.execute()
+        return {
+            index: _read_ids(ids)[1]
+            for index, ids in zip(indexes, answers, strict=True)
+            if len(ids) == _IDS and ids != _NO_JOB
+        }
 
     def look(
         self,

@@ -13,6 +13,7 @@ import redis
 from redis.exceptions import NoScriptError
 
 from horus_celery.lifecycle import HELD, TERMINAL, TRANSITIONS, Status
+from horus_celery.store import bell
 from horus_celery.store.base import BUCKETS
 from horus_celery.store.connection import ask
 from horus_celery.store.keys import Keys
@@ -40,6 +41,8 @@ FIELDS: Final = (
 #: Upper bounds of the histograms, in ms, as the scripts write them.
 BUCKETS_MS: Final = tuple(round(bound * 1000) for bound in BUCKETS)
 _LUA: Final = Path(__file__).parent / "lua"
+#: What stands in front of scripts.
+_PARTS: Final = ("prelude", "doorbell")
 
 
 class Script:
@@ -94,12 +97,13 @@ def _scripts_in(folder: Path, head: str) -> Mapping[str, Script]:
     return {
         path.stem: Script(head + path.read_text("utf-8"))
         for path in folder.glob("*.lua")
-        if path.stem != "prelude"
+        if path.stem not in _PARTS
     }
 
 
 def _head(namespace: str) -> str:
-    return _tables(namespace) + (_LUA / "prelude.lua").read_text("utf-8")
+    parts = ((_LUA / f"{name}.lua").read_text("utf-8") for name in _PARTS)
+    return _tables(namespace) + "".join(parts)
 
 
 def _tables(namespace: str) -> str:
@@ -117,6 +121,9 @@ def _tables(namespace: str) -> str:
             f"local HELD = {_table(dict.fromkeys(sorted(HELD), 'true'))}",
             f"local FIELDS = {{ {', '.join(map(repr, FIELDS))} }}",
             f"local BUCKETS = {{ {', '.join(map(str, BUCKETS_MS))} }}",
+            f"local BELL = [==[{bell.PATTERN}]==]",
+            f"local BELL_QUEUE = '{bell.QUEUE}'",
+            f"local BELL_MOST = {bell.MOST}",
             "",
         ]
     )

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Final, Protocol
@@ -247,6 +247,10 @@ class WorkflowStore(Protocol):
         Raises:
             NotFoundError: if there is no such workflow, or the step has no job yet.
         """
+        ...
+
+    def digests_of(self, digest: str, indexes: Sequence[int]) -> Mapping[int, str]:
+        """Return the digests of the jobs of these steps; one without is left out."""
         ...
 
     def look(

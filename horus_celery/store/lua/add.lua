@@ -55,6 +55,7 @@ if new.not_before then redis.call('HSET', key, 'not_before', not_before) end
 if OVER[status] then
   redis.call('HSET', key, 'ended_at', at)
   note(digest, KEY.ended, at)
+  ring_coordinator(digest, summary)
 end
 if status == 'queued' then
   redis.call('HSET', key, 'queued_at', at)

@@ -28,6 +28,7 @@ if to == 'queued' and status ~= 'created' then had.not_before = false end
 move(digest, had, to, at, facts)
 tell(had, to, at, facts)
 redis.call('HSET', KEY.record .. digest, unpack(set))
+if OVER[to] then ring_coordinator(digest, had.summary) end
 if moved then note_queue(digest, had) end
 redis.call('PUBLISH', KEY.wakes, digest)
 return { 'done', read(digest) }
