@@ -125,12 +125,14 @@ class IdTaken(ConflictError):
 
 
 class IdAmbiguous(ConflictError):
-    """Jobs of several contexts have this id, and the caller may see more than one."""
+    """Several contexts have this id, and the caller may see more than one."""
 
-    def __init__(self, job_id: str, digests: tuple[str, ...]) -> None:
+    def __init__(
+        self, job_id: str, digests: tuple[str, ...], *, what: str = "job"
+    ) -> None:
         super().__init__(
-            f"{len(digests)} contexts have a job with the id {job_id};"
-            " name the job by its digest instead",
+            f"{len(digests)} contexts have a {what} with the id {job_id};"
+            f" name the {what} by its digest instead",
             reason="id_ambiguous",
         )
         self.job_id = job_id

@@ -272,7 +272,7 @@ class Supervisor:
         if page.lines or page.ended or not wait:
             return page
         deadline = time.monotonic() + wait.total_seconds()
-        with self._waiter(), self._wakes.watch(digest) as watch:
+        with self.waiter(), self._wakes.watch(digest) as watch:
             while True:
                 page = self._page(digest, after=after, limit=limit)
                 left = timedelta(seconds=deadline - time.monotonic())
@@ -386,7 +386,7 @@ class Supervisor:
     ) -> Record:
         now = self._clock.now()
         envelope = dsse.from_wire(job, dsse.JOB, max_bytes=self._limits.max_job_bytes)
-        admitted = admission.admit(envelope, self._gate(now))
+        admitted = admission.admit(envelope, self.gate(now))
         summary = admission.summary(admitted)
         self._recall(summary, now=now)
         record = self._store.add(
@@ -406,7 +406,7 @@ class Supervisor:
         expires_at = summary.expires_at
         self._stops.recall(summary.digest, at=now, expires_at=expires_at)
 
-    def _gate(self, now: datetime) -> admission.Gate:
+    def gate(self, now: datetime) -> admission.Gate:
         """Return what a supervisor checks; who runs it, its runner checks."""
         return admission.Gate(
             aud=self._namespace,
@@ -488,7 +488,7 @@ class Supervisor:
         return _only(job_id, records, [one.summary.digest for one in records])
 
     @contextmanager
-    def _waiter(self) -> Iterator[None]:
+    def waiter(self) -> Iterator[None]:
         """Count the caller among the waiters.
 
         Raises:
@@ -523,7 +523,7 @@ class Supervisor:
             raise _not_over(shown.record)
         digest = record.summary.digest
         deadline = time.monotonic() + wait.total_seconds()
-        with self._waiter(), self._wakes.watch(digest) as watch:
+        with self.waiter(), self._wakes.watch(digest) as watch:
             while True:
                 shown = self._prove(self._store.get(digest))
                 if shown.record.is_over:

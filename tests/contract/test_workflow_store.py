@@ -187,6 +187,19 @@ def test_the_store_counts_the_steps_without_a_job(make_workflow, workflows):
         workflows.job(workflow.digest, 0)
 
 
+def test_the_digests_of_jobs_are_known_one_by_one(make_workflow, workflows):
+    workflow = make_workflow()
+    workflow.create()
+    workflows.add_jobs(workflow.digest, [workflow.job(0)])
+
+    known = workflows.digests_of(workflow.digest, [1, 0])
+
+    assert known == {0: workflow.job(0).digest}
+    assert workflows.digests_of(workflow.digest, []) == {}
+    with pytest.raises(NotFoundError):
+        workflows.digests_of(make_digest("no"), [0])
+
+
 def test_a_step_gets_no_second_job(make_workflow, workflows):
     workflow = make_workflow()
     workflow.create()

@@ -16,7 +16,10 @@ from horus_celery.api_secrets.book import SecretBook
 from horus_celery.api_secrets.seal import Seal
 from horus_celery.api_secrets.secret import Given
 from horus_celery.api_secrets.shelf import MemoryShelf
+from horus_celery.conductor import Conductor
+from horus_celery.coordinator import Coordinator
 from horus_celery.dispatch import MemoryDispatcher
+from horus_celery.doorbell import MemoryDoorbell
 from horus_celery.errors import ConflictError, NotCoveredError
 from horus_celery.fleet import Fleet
 from horus_celery.instants import to_ms
@@ -25,13 +28,16 @@ from horus_celery.lifecycle import Event
 from horus_celery.record import Change, Record
 from horus_celery.registry import MemoryRegistry, Phase, RunnerBeat, write_beat
 from horus_celery.statements import canonical, dsse
-from horus_celery.statements.job import make_job
+from horus_celery.statements.job import WorkflowRef, make_job
 from horus_celery.statements.keys import KeyPair
+from horus_celery.statements.manifest import make_manifest, make_step
 from horus_celery.statements.receipt import OutputDigest
 from horus_celery.statements.trust import Trust, read_trust
 from horus_celery.store.base import Chunk, Stream
 from horus_celery.store.memory import MemoryLogs, MemoryStore, MemoryWakes
+from horus_celery.store.memory_workflows import MemoryWorkflows
 from horus_celery.supervisor import Limits, Supervisor
+from horus_celery.supervisors import HomeSupervisor
 from horus_celery.trustpost import MemoryNoticeboard, TrustPost
 
 PROTOCOL = Path(__file__).parents[3] / "docs" / "protocol.md"
@@ -80,6 +86,17 @@ class GivenTrust:
         return dsse.to_json(signed)
 
 
+@dataclass(frozen=True)
+class Signed:
+    """A workflow as a client sends it, and the digests of its jobs."""
+
+    id: str
+    digest: str
+    manifest: Any
+    jobs: dict[str, Any]
+    digests: dict[str, str]
+
+
 class World:
     """One supervisor with everything that it stands on, and who works with it."""
 
@@ -108,6 +125,22 @@ class World:
             clock=self.clock,
             namespace="hero",
             limits=limits,
+        )
+        self.workflows = MemoryWorkflows(self.wakes)
+        self.doorbell = MemoryDoorbell()
+        self.conductor = Conductor(
+            store=self.workflows,
+            supervisor=HomeSupervisor(self.supervisor),
+            doorbell=self.doorbell,
+            clock=self.clock,
+        )
+        self.coordinator = Coordinator(
+            store=self.workflows,
+            home=self.supervisor,
+            conductor=self.conductor,
+            doorbell=self.doorbell,
+            wakes=self.wakes,
+            clock=self.clock,
         )
         self.fleet = Fleet(
             registry=self.registry,
@@ -185,6 +218,96 @@ class World:
         }
         job = make_job(**given)
         return dsse.to_wire(dsse.sign(dsse.JOB, job.body(), [key or self.caller]))
+
+    def workflow(self, *, jobs: dict[str, Any] | None = None, **steps: Any) -> Signed:
+        """Sign a workflow as a client does.
+
+        Args:
+            jobs: What the job of a step says otherwise, by the name of the step, or
+                `also_needs`; "manifest" stands for the manifest.
+            steps: What each step says of itself, or the names of those before it.
+        """
+        changes = jobs or {}
+        told = {
+            name: said if isinstance(said, dict) else {"depends_on": said}
+            for name, said in steps.items()
+        }
+        manifest = make_manifest(
+            **{
+                "aud": "hero",
+                "caller_id": "alice",
+                "context_id": "billing",
+                "name": "etl",
+                "steps": [make_step(name, **said) for name, said in told.items()],
+                "now": self.clock.at,
+                **changes.get("manifest", {}),
+            }
+        )
+        sealed = dsse.sign(dsse.WORKFLOW, manifest.body(), [self.caller])
+        digests: dict[str, str] = {}
+        envelopes: dict[str, Any] = {}
+        waiting = dict(told)
+        while waiting:
+            name = next(
+                (
+                    name
+                    for name, said in waiting.items()
+                    if not waiting.keys() & {*said.get("depends_on", ())}
+                ),
+                next(iter(waiting)),
+            )
+            said = waiting.pop(name)
+            ref = {"id": manifest.id, "step": name, "manifest": sealed.digest}
+            above = [digests.get(one, "0" * 64) for one in said.get("depends_on", ())]
+            is_usual = said.get("when", "all_success") == "all_success"
+            otherwise = dict(changes.get(name, {}))
+            also = otherwise.pop("also_needs", ())
+            envelopes[name] = self.envelope(
+                **{
+                    "payload": f"# {name}",
+                    "workflow": WorkflowRef.from_wire(ref),
+                    "needs": [*(above if is_usual else ()), *also],
+                    **otherwise,
+                }
+            )
+            read = dsse.from_wire(envelopes[name], dsse.JOB)
+            digests[name] = read.digest
+        return Signed(
+            id=manifest.id,
+            digest=sealed.digest,
+            manifest=dsse.to_wire(sealed),
+            jobs=envelopes,
+            digests=digests,
+        )
+
+    def begin(self, **steps: Any) -> Signed:
+        """Have a workflow submitted, and its first steps started."""
+        signed = self.workflow(**steps)
+        self.coordinator.submit(signed.manifest, signed.jobs)
+        self.hear()
+        return signed
+
+    def hear(self) -> None:
+        """Be the coordinator's worker that answers every bell."""
+        while self.doorbell.bells or self.store.bells:
+            waiting = [*self.doorbell.bells, *self.store.bells]
+            self.doorbell.bells.clear()
+            self.store.bells.clear()
+            for workflow, job in waiting:
+                self.conductor.advance(workflow, job)
+
+    def finish(self, signed: Signed, name: str, **facts: Any) -> None:
+        """Be the runner that runs the job of a step, and have the bell answered."""
+        self.settle(self.claim(self.store.get(signed.digests[name])), **facts)
+        self.hear()
+
+    def statuses(self, signed: Signed) -> dict[str, str]:
+        """Return where each step of a workflow stands."""
+        overview = self.coordinator.status(signed.id)
+        return {
+            name: step.status.value
+            for name, step in zip(overview.graph.names, overview.steps, strict=True)
+        }
 
     def submit(self, *, priority: int = 4, **changes: Any) -> Record:
         """Have a job recorded and queued."""

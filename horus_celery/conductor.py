@@ -1,0 +1,221 @@
+"""What moves workflows on: steps that may start are started, ends are noted.
+
+Nothing here is decided on what a bell says. Whether a step may start the store of
+workflows says, by the rules; whether it is over its record says, as far as a receipt
+proves it. So every method may be called at any time, by anybody, any number of times.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from datetime import timedelta
+from functools import partial
+from typing import Final
+
+import structlog
+
+from horus_celery.clock import Clock
+from horus_celery.dag.progress import StepStatus
+from horus_celery.doorbell import Doorbell
+from horus_celery.errors import (
+    ConflictError,
+    DamagedError,
+    RefusedError,
+)
+from horus_celery.record import Record
+from horus_celery.store.workflows import Handed, StepEnd, WorkflowStore
+from horus_celery.supervisors import StepSupervisor
+
+#: How long a step that was handed out belongs to whoever took it. One that dies with it
+#: is noticed after that.
+LEASE: Final = timedelta(seconds=5)
+#: Steps that are taken at once, and how often before others have their turn.
+PAGE: Final = 50
+_PAGES: Final = 20
+#: Workflows and steps that one sweep looks at.
+_SWEPT: Final = 500
+
+_logger: Final = structlog.get_logger(__name__)
+
+
+class Conductor:
+    """Moves on the steps of one supervisor; may be called by many threads."""
+
+    def __init__(
+        self,
+        *,
+        store: WorkflowStore,
+        supervisor: StepSupervisor,
+        doorbell: Doorbell,
+        clock: Clock,
+        name: str | None = None,
+        lease: timedelta = LEASE,
+        wake: Callable[[str, str], None] = lambda name, workflow: None,
+    ) -> None:
+        """Take what it works with.
+
+        Args:
+            store: Where the workflows are.
+            supervisor: What runs the steps.
+            doorbell: Rings for what is left to do.
+            clock: Tells the time.
+            name: The name that steps have for the supervisor; None: the one at home.
+            lease: How long a step that was taken is nobody else's.
+            wake: Told the name of another supervisor and the workflow in which steps
+                wait for it.
+        """
+        self._store = store
+        self._supervisor = supervisor
+        self._doorbell = doorbell
+        self._clock = clock
+        self._name = name
+        self._lease = lease
+        self._wake = wake
+
+    def advance(self, workflow: str, job: str | None = None) -> None:
+        """Answer one bell.
+
+        Args:
+            workflow: The digest of a workflow, or of nothing.
+            job: The digest of a job that may be over.
+
+        Raises:
+            UnavailableError: if the store does not answer; a sweep goes on then.
+        """
+        if job is not None:
+            index = self._store.index_of(workflow, job)
+            if index is not None:
+                self.note(workflow, index, job)
+        self._hand_out(workflow)
+
+    def note(self, workflow: str, index: int, job: str) -> bool:
+        """Note the end of a step, if its job is over, and return whether it is.
+
+        Raises:
+            UnavailableError: if the store or the supervisor does not answer.
+        """
+        envelope = partial(self._envelope, workflow, index)
+        shown = self._supervisor.find(job, envelope)
+        end = None if shown is None else _end_of(index, shown.record)
+        self._end(workflow, [end] if end else [])
+        return end is not None
+
+    def look(self, workflow: str) -> None:
+        """See what became of steps that nobody has told of for a while, and go on.
+
+        Raises:
+            UnavailableError: as `advance`.
+        """
+        now = self._clock.now()
+        found = self._store.look(
+            workflow,
+            at=now,
+            again_at=now + self._lease,
+            limit=_SWEPT,
+            supervisor=self._name,
+        )
+        if found:
+            is_to_stop = self._store.get(workflow).stop_at is not None
+            ends = [
+                self._follow(workflow, step, is_to_stop=is_to_stop) for step in found
+            ]
+            self._end(workflow, [end for end in ends if end])
+        self._hand_out(workflow)
+
+    def sweep(self) -> int:
+        """Look at every workflow in which something is to be done, and count them.
+
+        Raises:
+            UnavailableError: if the store does not answer; the next sweep goes on.
+        """
+        overdue = self._store.overdue(at=self._clock.now(), limit=_SWEPT)
+        for workflow in overdue:
+            try:
+                self.look(workflow)
+            except DamagedError as error:
+                # One that is damaged stops no other.
+                _logger.error("workflow stuck", detail=error.detail)  # noqa: TRY400 - it is ours
+        return len(overdue)
+
+    def _follow(
+        self, workflow: str, step: Handed, *, is_to_stop: bool
+    ) -> StepEnd | None:
+        """See how far the job of a step is; start it if it never was."""
+        envelope = partial(self._envelope, workflow, step.index)
+        if is_to_stop:
+            self._supervisor.stop(step.digest)
+        shown = self._supervisor.find(step.digest, envelope)
+        if shown is not None:
+            return _end_of(step.index, shown.record)
+        if is_to_stop:
+            # Nobody has started it, and nobody will.
+            return self._refused(step, StepStatus.STOPPED, None)
+        return self._start(step, envelope())
+
+    def _hand_out(self, workflow: str) -> None:
+        """Start whatever may start now."""
+        for _ in range(_PAGES):
+            now = self._clock.now()
+            taken = self._store.take(
+                workflow,
+                at=now,
+                limit=PAGE,
+                until=now + self._lease,
+                supervisor=self._name,
+            )
+            for name in taken.waiting:
+                if name is not None:
+                    self._wake(name, workflow)
+            ends = [self._start(step, step.envelope) for step in taken.steps]
+            self._end(workflow, [end for end in ends if end])
+            if not any(ends) and not taken.has_more:
+                return
+        self._doorbell.ring(workflow)
+
+    def _start(self, step: Handed, envelope: str) -> StepEnd | None:
+        """Have the job of a step run; return its end, if it has ended so already."""
+        try:
+            record = self._supervisor.start(envelope)
+        except (RefusedError, ConflictError) as refusal:
+            _logger.warning(
+                "step refused",
+                job_id=step.job_id,
+                reason=refusal.reason,
+                detail=refusal.detail,
+            )
+            return self._refused(step, StepStatus.REJECTED, refusal.reason)
+        if not record.is_over:
+            return None
+        # What it says of its end is not proven yet.
+        shown = self._supervisor.find(step.digest, lambda: envelope)
+        return None if shown is None else _end_of(step.index, shown.record)
+
+    def _refused(self, step: Handed, status: StepStatus, reason: str | None) -> StepEnd:
+        return StepEnd(
+            index=step.index,
+            digest=step.digest,
+            status=status,
+            reason=reason,
+            ended_at=self._clock.now(),
+        )
+
+    def _end(self, workflow: str, ends: Sequence[StepEnd]) -> None:
+        if ends:
+            self._store.ended(workflow, ends, at=self._clock.now())
+
+    def _envelope(self, workflow: str, index: int) -> str:
+        return self._store.job(workflow, index).envelope
+
+
+def _end_of(index: int, record: Record) -> StepEnd | None:
+    """Return how a step ended, if its proven record is over."""
+    if not record.is_over or record.ended_at is None:
+        return None
+    return StepEnd(
+        index=index,
+        digest=record.summary.digest,
+        status=StepStatus(record.status.value),
+        reason=record.reason,
+        started_at=record.started_at,
+        ended_at=record.ended_at,
+    )

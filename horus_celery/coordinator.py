@@ -1,0 +1,419 @@
+"""The coordinator: takes in workflows, and answers for what became of them.
+
+It holds no key. What a step may do its signer decided, and its runner checks; here it
+is only seen to that steps come one after the other.
+"""
+
+from __future__ import annotations
+
+import re
+import threading
+import time
+from collections import OrderedDict
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
+from copy import copy
+from dataclasses import dataclass, replace
+from datetime import datetime, timedelta
+from typing import Final
+
+from horus_celery.clock import Clock
+from horus_celery.conductor import Conductor
+from horus_celery.dag.compiler import Plan, compile_plan
+from horus_celery.dag.model import Graph
+from horus_celery.dag.progress import StepStatus, WorkflowStatus
+from horus_celery.doorbell import Doorbell
+from horus_celery.errors import (
+    DamagedError,
+    IdAmbiguous,
+    NotFoundError,
+    NotOverError,
+    RefusedError,
+)
+from horus_celery.lifecycle import Status
+from horus_celery.statements import canonical, dsse, manifest
+from horus_celery.statements.manifest import Manifest
+from horus_celery.store.base import Wakes
+from horus_celery.store.workflows import (
+    StepRecord,
+    WorkflowFilter,
+    WorkflowRecord,
+    WorkflowStore,
+)
+from horus_celery.submission import (
+    Submission,
+    parents_outside,
+    read_jobs,
+    read_manifest,
+    require_all,
+)
+from horus_celery.supervisor import Supervisor
+
+#: How long `delete` waits for what runs to end.
+_END_OF_STOPPED: Final = timedelta(seconds=15)
+#: How many graphs are kept in mind.
+_GRAPHS: Final = 64
+_DIGEST: Final = re.compile(r"[0-9a-f]{64}")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Overview:
+    """A workflow with all of its steps, as they stand now."""
+
+    record: WorkflowRecord
+    graph: Graph
+    #: By index.
+    steps: Sequence[StepRecord]
+
+    @property
+    def reason(self) -> str | None:
+        """Why it ended so, or what it waits for; None if there is nothing to say."""
+        if self.record.status is WorkflowStatus.COMPLETED:
+            return None
+        for name, step in zip(self.graph.names, self.steps, strict=True):
+            has_failed = step.status in {StepStatus.FAILED, StepStatus.REJECTED}
+            if step.reason and (has_failed or step.status is StepStatus.PENDING):
+                return f"step {name}: {step.reason}"
+        return None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class WorkflowEnding:
+    """How a workflow ended."""
+
+    record: WorkflowRecord
+    #: What came of the steps that no other depends on; None where one did not complete.
+    results: Mapping[str, str | None]
+
+
+class Coordinator:
+    """One coordinator; its methods may be called by many threads at once.
+
+    It may be bound to contexts: what lies outside them does not exist for it then.
+    """
+
+    def __init__(
+        self,
+        *,
+        store: WorkflowStore,
+        home: Supervisor,
+        conductor: Conductor,
+        doorbell: Doorbell,
+        wakes: Wakes,
+        clock: Clock,
+        supervisors: frozenset[str] = frozenset(),
+        max_job_bytes: int = dsse.MAX_BODY,
+    ) -> None:
+        """Take what it works with.
+
+        Args:
+            store: Where the workflows are.
+            home: The supervisor of this deployment.
+            conductor: Moves workflows on.
+            doorbell: Rings where it does so.
+            wakes: Tells when a workflow is over.
+            clock: Tells the time.
+            supervisors: The names of the other supervisors that steps may go to.
+            max_job_bytes: Largest body of one job.
+        """
+        self._store = store
+        self._home = home
+        self._conductor = conductor
+        self._doorbell = doorbell
+        self._wakes = wakes
+        self._clock = clock
+        self._supervisors = supervisors
+        self._max_job_bytes = max_job_bytes
+        self._contexts: frozenset[str] | None = None
+        self._graphs = _Graphs(store)
+
+    def within(self, contexts: frozenset[str] | None) -> Coordinator:
+        """Return this coordinator, bound to contexts; None binds it to none."""
+        if contexts is None:
+            return self
+        bound = copy(self)
+        vars(bound).update(_contexts=contexts, _home=self._home.within(contexts))
+        return bound
+
+    # --- workflows come in -----------------------------------------------------
+
+    def submit(
+        self, manifest_value: object, jobs: Mapping[str, object]
+    ) -> WorkflowRecord:
+        """Let a workflow in with all of its jobs, and start it.
+
+        The same one again is the same record.
+
+        Args:
+            manifest_value: The manifest's envelope, as parsed JSON.
+            jobs: The envelopes of the jobs by the names of their steps.
+
+        Raises:
+            RefusedError: with the reason code; nothing is recorded.
+            ConflictError: if its context has another workflow of this id, or the
+                workflow other jobs.
+        """
+        now = self._clock.now()
+        submission = self._read(manifest_value, now)
+        require_all(submission, jobs)
+        gate = self._home.gate(now)
+        checked = read_jobs(submission, jobs, gate, max_bytes=self._max_job_bytes)
+        self._record(submission, now)
+        self._store.add_jobs(submission.digest, checked)
+        return self._begin(submission.digest, now)
+
+    def create(self, manifest_value: object) -> WorkflowRecord:
+        """Let a manifest in, to which jobs are added later.
+
+        Raises:
+            RefusedError: as `submit`.
+            IdTaken: as `submit`.
+        """
+        now = self._clock.now()
+        return self._record(self._read(manifest_value, now), now)
+
+    def add_jobs(self, workflow_id: str, jobs: Mapping[str, object]) -> int:
+        """Add jobs to a workflow, and return how many are missing still.
+
+        Those of the steps that a step depends on come before it, or with it.
+
+        Raises:
+            RefusedError: with the reason code; none of them is recorded.
+            ConflictError: if a step has another job already.
+        """
+        record = self._find(workflow_id)
+        submission = self._graphs.submission(record.outline.digest)
+        outside = parents_outside(submission, jobs)
+        checked = read_jobs(
+            submission,
+            jobs,
+            self._home.gate(self._clock.now()),
+            known=self._store.digests_of(submission.digest, outside),
+            max_bytes=self._max_job_bytes,
+        )
+        return self._store.add_jobs(submission.digest, checked)
+
+    def start(self, workflow_id: str) -> WorkflowRecord:
+        """Start a workflow that has all of its jobs; a second time changes nothing.
+
+        Raises:
+            WorkflowError: `workflow.missing_job`, if it has not.
+        """
+        return self._begin(self._find(workflow_id).outline.digest, self._clock.now())
+
+    # --- workflows are looked at -----------------------------------------------
+
+    def get(self, workflow_id: str) -> tuple[WorkflowRecord, dsse.Envelope]:
+        """Return a workflow, and its manifest as it was signed.
+
+        Args:
+            workflow_id: Its id, or its digest.
+
+        Raises:
+            NotFoundError: if there is none.
+            IdAmbiguous: if several contexts have a workflow of this id.
+        """
+        record = self._find(workflow_id)
+        return record, self._graphs.envelope(record.outline.digest)
+
+    def status(self, workflow_id: str) -> Overview:
+        """Return a workflow with all of its steps, as they stand now."""
+        return self._overview(self._find(workflow_id))
+
+    def result(self, workflow_id: str, *, wait: timedelta) -> WorkflowEnding:
+        """Wait for a workflow's end, and return the results of its last steps.
+
+        Raises:
+            NotOverError: if it is not over in time.
+        """
+        record = self._until_over(self._find(workflow_id), wait)
+        overview = self._overview(record)
+        return WorkflowEnding(
+            record=overview.record,
+            results={
+                overview.graph.names[leaf]: self._result_of(overview.steps[leaf])
+                for leaf in overview.graph.leaves
+            },
+        )
+
+    def list(
+        self, wanted: WorkflowFilter, *, limit: int, after: str | None = None
+    ) -> Sequence[WorkflowRecord]:
+        """Return matching workflows, newest first, from behind the one `after`."""
+        behind = None if after is None else self._find(after).outline.digest
+        if self._contexts is not None:
+            wanted = replace(wanted, contexts=self._contexts)
+        return self._store.list(wanted, limit=limit, after=behind)
+
+    def explain(self, workflow_id: str) -> Plan:
+        """Return what a workflow is in chains, groups and chords."""
+        record = self._find(workflow_id)
+        return compile_plan(self._graphs.submission(record.outline.digest).graph)
+
+    # --- workflows go ----------------------------------------------------------
+
+    def stop(self, workflow_id: str) -> WorkflowRecord:
+        """Stop a workflow: what runs is stopped, and nothing else of it starts.
+
+        One that is over stays as it is; stopping it again changes nothing.
+        """
+        digest = self._find(workflow_id).outline.digest
+        record = self._store.stop(digest, at=self._clock.now())
+        if not record.is_over:
+            self._conductor.look(digest)
+            self._doorbell.ring(digest)
+        return self._store.get(digest)
+
+    def delete(self, workflow_id: str) -> None:
+        """Forget a workflow; it is stopped first. The records of its jobs stay.
+
+        Raises:
+            NotOverError: if what runs of it does not end in time.
+        """
+        record = self.stop(workflow_id)
+        if not record.is_over:
+            self._until_over(record, _END_OF_STOPPED)
+        self._store.delete(record.outline.digest)
+
+    # --- how -------------------------------------------------------------------
+
+    def _read(self, value: object, now: datetime) -> Submission:
+        return read_manifest(value, self._home.gate(now), supervisors=self._supervisors)
+
+    def _record(self, submission: Submission, now: datetime) -> WorkflowRecord:
+        record = self._store.create(
+            submission.outline, submission.envelope, submission.graph, at=now
+        )
+        self._graphs.keep(submission)
+        return record
+
+    def _begin(self, digest: str, now: datetime) -> WorkflowRecord:
+        record = self._store.start(digest, at=now)
+        # Recorded first, rung second; the sweep rings again for a lost one.
+        if not record.is_over:
+            self._doorbell.ring(digest)
+        return record
+
+    def _find(self, workflow_id: str) -> WorkflowRecord:
+        if _DIGEST.fullmatch(workflow_id):
+            record = self._store.get(workflow_id)
+            contexts = self._contexts
+            if contexts is not None and record.outline.context_id not in contexts:
+                raise NotFoundError(
+                    f"there is no workflow with the digest {workflow_id}"
+                )
+            return record
+        records = self._store.named(workflow_id, contexts=self._contexts)
+        if not records:
+            raise NotFoundError(f"there is no workflow {workflow_id}")
+        if len(records) > 1:
+            digests = tuple(one.outline.digest for one in records)
+            raise IdAmbiguous(workflow_id, digests, what="workflow")
+        return records[0]
+
+    def _overview(self, record: WorkflowRecord) -> Overview:
+        digest = record.outline.digest
+        steps = [self._live(step) for step in self._store.steps(digest)]
+        graph = self._graphs.submission(digest).graph
+        return Overview(record=record, graph=graph, steps=steps)
+
+    def _live(self, step: StepRecord) -> StepRecord:
+        """Return a step that was handed out as its job stands now, if it is at home."""
+        if step.status is not StepStatus.QUEUED or step.digest is None:
+            return step
+        with suppress(NotFoundError):
+            job = self._home.get(step.digest).record
+            if job.status is not Status.CREATED:
+                return replace(
+                    step,
+                    status=StepStatus(job.status.value),
+                    reason=job.reason,
+                    started_at=job.started_at,
+                    ended_at=job.ended_at,
+                )
+        return step
+
+    def _result_of(self, step: StepRecord) -> str | None:
+        if step.status is not StepStatus.COMPLETED or step.digest is None:
+            return None
+        with suppress(NotFoundError):
+            job = self._home.get(step.digest).record
+            if job.status is Status.COMPLETED:
+                return job.result or ""
+        return None
+
+    def _until_over(self, record: WorkflowRecord, wait: timedelta) -> WorkflowRecord:
+        """Wait until a workflow is over.
+
+        Raises:
+            NotOverError: if the time is over first.
+        """
+        if record.is_over:
+            return record
+        digest = record.outline.digest
+        deadline = time.monotonic() + wait.total_seconds()
+        with self._home.waiter(), self._wakes.watch(digest) as watch:
+            while True:
+                record = self._store.get(digest)
+                if record.is_over:
+                    return record
+                left = timedelta(seconds=deadline - time.monotonic())
+                if left <= timedelta(0) or not watch.wait(left):
+                    raise NotOverError(
+                        f"workflow {record.outline.id} is {record.status} still"
+                    )
+
+
+class _Graphs:
+    """The manifests of workflows, as their digests prove them; the latest are kept."""
+
+    def __init__(self, store: WorkflowStore) -> None:
+        self._store = store
+        self._lock = threading.Lock()
+        self._kept: OrderedDict[str, Submission] = OrderedDict()
+
+    def keep(self, submission: Submission) -> None:
+        """Keep one in mind, but for its envelope."""
+        with self._lock:
+            self._kept[submission.digest] = replace(submission, envelope="")
+            while len(self._kept) > _GRAPHS:
+                self._kept.popitem(last=False)
+
+    def envelope(self, digest: str) -> dsse.Envelope:
+        """Return the envelope of a manifest.
+
+        Raises:
+            NotFoundError: if there is no such workflow.
+            DamagedError: if what is stored has another digest.
+        """
+        text = self._store.manifest(digest)
+        try:
+            envelope = dsse.read(text, dsse.WORKFLOW, max_bytes=manifest.MAX_BODY)
+        except RefusedError:
+            raise _other_manifest(digest) from None
+        if envelope.digest != digest:
+            raise _other_manifest(digest)
+        return envelope
+
+    def submission(self, digest: str) -> Submission:
+        """Return what was let in under a digest; raises as `envelope`."""
+        known = self._kept.get(digest)
+        if known is None:
+            envelope = self.envelope(digest)
+            said = Manifest.from_wire(canonical.parse(envelope.body))
+            known = Submission(
+                manifest=said,
+                digest=digest,
+                envelope="",
+                graph=Graph.of(said),
+                signed_by=(),
+            )
+            self.keep(known)
+        return known
+
+
+def _other_manifest(digest: str) -> DamagedError:
+    return DamagedError(
+        f"what is stored as the manifest of workflow {digest} is not it:"
+        " delete the workflow, and submit it again"
+    )

@@ -1,0 +1,69 @@
+"""How a coordinator reaches the supervisors that run its steps."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from typing import Final, Protocol
+
+from horus_celery.errors import NotFoundError
+from horus_celery.proof import Shown
+from horus_celery.record import Record
+from horus_celery.supervisor import Supervisor
+
+#: Those of jobs whose workflows do not say otherwise.
+_PRIORITY: Final = 4
+
+
+class StepSupervisor(Protocol):
+    """A supervisor as a coordinator uses it: it runs jobs of steps.
+
+    Every method raises `UnavailableError` when it does not answer; the same call may be
+    made again then.
+    """
+
+    def start(self, envelope: str) -> Record:
+        """Have a job recorded and queued; the same job again is the same record.
+
+        Raises:
+            RefusedError: with the reason code; nothing is recorded.
+            ConflictError: if it cannot be recorded.
+        """
+        ...
+
+    def find(self, digest: str, envelope: Callable[[], str]) -> Shown | None:
+        """Return the record of a job as far as signed bytes prove it, if there is one.
+
+        Args:
+            digest: The job's digest.
+            envelope: Reads the job's envelope, as JSON text.
+        """
+        ...
+
+    def stop(self, digest: str) -> None:
+        """Stop a job, if there is one; a second time changes nothing."""
+        ...
+
+
+class HomeSupervisor:
+    """A `StepSupervisor` in this very process."""
+
+    def __init__(self, supervisor: Supervisor) -> None:
+        self._supervisor = supervisor
+
+    def start(self, envelope: str) -> Record:
+        return self._supervisor.create_and_queue(
+            json.loads(envelope), priority=_PRIORITY, not_before=None
+        )
+
+    def find(self, digest: str, envelope: Callable[[], str]) -> Shown | None:
+        try:
+            return self._supervisor.get(digest)
+        except NotFoundError:
+            return None
+
+    def stop(self, digest: str) -> None:
+        try:
+            self._supervisor.stop(digest)
+        except NotFoundError:
+            return
