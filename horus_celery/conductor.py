@@ -7,6 +7,7 @@ proves it. So every method may be called at any time, by anybody, any number of 
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Callable, Sequence
 from datetime import timedelta
 from functools import partial
@@ -32,6 +33,8 @@ LEASE: Final = timedelta(seconds=5)
 #: Steps that are taken at once, and how often before others have their turn.
 PAGE: Final = 50
 _PAGES: Final = 20
+#: How often a sweep is made.
+_EVERY: Final = timedelta(seconds=1)
 #: Workflows and steps that one sweep looks at.
 _SWEPT: Final = 500
 
@@ -50,6 +53,7 @@ class Conductor:
         clock: Clock,
         name: str | None = None,
         lease: timedelta = LEASE,
+        keep: timedelta | None = None,
         wake: Callable[[str, str], None] = lambda name, workflow: None,
     ) -> None:
         """Take what it works with.
@@ -61,6 +65,7 @@ class Conductor:
             clock: Tells the time.
             name: The name that steps have for the supervisor; None: the one at home.
             lease: How long a step that was taken is nobody else's.
+            keep: How long workflows are kept after their end; for ever by default.
             wake: Told the name of another supervisor and the workflow in which steps
                 wait for it.
         """
@@ -70,6 +75,7 @@ class Conductor:
         self._clock = clock
         self._name = name
         self._lease = lease
+        self._keep = keep
         self._wake = wake
 
     def advance(self, workflow: str, job: str | None = None) -> None:
@@ -125,10 +131,16 @@ class Conductor:
     def sweep(self) -> int:
         """Look at every workflow in which something is to be done, and count them.
 
+        Those that ended long ago are forgotten.
+
         Raises:
             UnavailableError: if the store does not answer; the next sweep goes on.
         """
-        overdue = self._store.overdue(at=self._clock.now(), limit=_SWEPT)
+        now = self._clock.now()
+        if self._keep is not None:
+            for old in self._store.finished(before=now - self._keep, limit=_SWEPT):
+                self._store.delete(old)
+        overdue = self._store.overdue(at=now, limit=_SWEPT)
         for workflow in overdue:
             try:
                 self.look(workflow)
@@ -205,6 +217,43 @@ class Conductor:
 
     def _envelope(self, workflow: str, index: int) -> str:
         return self._store.job(workflow, index).envelope
+
+
+class ConductorThread:
+    """Sweeps every second until it is closed."""
+
+    def __init__(self, conductor: Conductor, *, every: timedelta = _EVERY) -> None:
+        self._conductor = conductor
+        self._every = every
+        self._closed = threading.Event()
+        self._thread = threading.Thread(
+            target=self._run, name="horus-conductor", daemon=True
+        )
+
+    def start(self) -> None:
+        """Begin; call it once, in the process that shall sweep."""
+        self._thread.start()
+
+    def close(self) -> None:
+        """End, after the sweep that is being made."""
+        self._closed.set()
+        if self._thread.is_alive():
+            self._thread.join()
+
+    def _run(self) -> None:
+        trouble = ""
+        while not self._closed.wait(self._every.total_seconds()):
+            was, trouble = trouble, self._sweep()
+            if trouble and trouble != was:
+                _logger.warning("workflows put off", error=trouble)
+
+    def _sweep(self) -> str:
+        """Sweep once, and return what went wrong."""
+        try:
+            self._conductor.sweep()
+        except Exception as error:  # noqa: BLE001 - without sweeps lost steps stay lost
+            return type(error).__name__  # a foreign text may quote a payload
+        return ""
 
 
 def _end_of(index: int, record: Record) -> StepEnd | None:

@@ -14,7 +14,10 @@ from horus_celery.api_secrets.seal import Seal
 from horus_celery.api_secrets.secret import Given
 from horus_celery.api_secrets.shelf import RedisShelf
 from horus_celery.clock import Clock, SystemClock
+from horus_celery.conductor import Conductor
+from horus_celery.coordinator import Coordinator
 from horus_celery.dispatch import Dispatcher, RedisDispatcher
+from horus_celery.doorbell import RedisDoorbell
 from horus_celery.errors import ConfigurationError, HorusError
 from horus_celery.execution import Executor, Node
 from horus_celery.fleet import Fleet, Managers
@@ -31,7 +34,9 @@ from horus_celery.store.connection import connect, connect_blocking
 from horus_celery.store.redis import RedisStore
 from horus_celery.store.redis_logs import RedisLogs
 from horus_celery.store.redis_wakes import RedisWakes
+from horus_celery.store.redis_workflows import RedisWorkflows
 from horus_celery.supervisor import Limits, Supervisor
+from horus_celery.supervisors import HomeSupervisor
 from horus_celery.sweep import Sweep
 from horus_celery.trustfile import TrustFile
 from horus_celery.trustpost import RedisNoticeboard, TrustPost
@@ -181,6 +186,54 @@ def make_supervisor(
             max_waiters=threads - SPARE_THREADS,
             stop_grace=timedelta(seconds=settings.stop_grace),
         ),
+    )
+
+
+def make_conductor(
+    settings: Settings, home: Supervisor, *, clock: Clock | None = None
+) -> Conductor:
+    """Return what moves workflows on.
+
+    Args:
+        settings: What the deployment chose.
+        home: The supervisor of this process, which runs the steps.
+        clock: Tells the time; the machine's clock by default.
+    """
+    client = connect(redis_url(settings))
+    return Conductor(
+        store=RedisWorkflows(client, settings.namespace),
+        supervisor=HomeSupervisor(home),
+        doorbell=RedisDoorbell(client),
+        clock=clock or SystemClock(),
+        keep=timedelta(seconds=settings.result_ttl),
+    )
+
+
+def make_coordinator(
+    settings: Settings,
+    home: Supervisor,
+    conductor: Conductor,
+    *,
+    clock: Clock | None = None,
+) -> Coordinator:
+    """Return the coordinator of this process.
+
+    Args:
+        settings: What the deployment chose.
+        home: The supervisor of this process.
+        conductor: What moves its workflows on.
+        clock: Tells the time; the machine's clock by default.
+    """
+    url = redis_url(settings)
+    client = connect(url)
+    return Coordinator(
+        store=RedisWorkflows(client, settings.namespace),
+        home=home,
+        conductor=conductor,
+        doorbell=RedisDoorbell(client),
+        wakes=RedisWakes(connect_blocking(url), settings.namespace),
+        clock=clock or SystemClock(),
+        max_job_bytes=settings.max_job_bytes,
     )
 
 

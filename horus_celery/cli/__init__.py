@@ -20,6 +20,7 @@ COMMANDS: Final[Mapping[str, str]] = MappingProxyType(
     {
         "up": "Start everything on this machine, and end it with Ctrl-C.",
         "supervisor": "Start the API and the actors of the configuration, and no more.",
+        "coordinator": "Start the API, the worker of workflows, and the actors.",
         "runner": "Start one runner in the foreground, and end it with Ctrl-C.",
         "init": "Make the state directory: keys, secrets, trust bundle.",
         "demo": "Show in seconds what Horus does, on a deployment of its own.",

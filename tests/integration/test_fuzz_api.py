@@ -30,8 +30,11 @@ from horus_celery.api_secrets.seal import Seal
 from horus_celery.api_secrets.secret import Given
 from horus_celery.api_secrets.shelf import MemoryShelf
 from horus_celery.clock import SystemClock
+from horus_celery.conductor import Conductor
+from horus_celery.coordinator import Coordinator
 from horus_celery.crew import runners_of
 from horus_celery.dispatch import MemoryDispatcher
+from horus_celery.doorbell import MemoryDoorbell
 from horus_celery.errors import MalformedError
 from horus_celery.fleet import Fleet, ManagedStatus, Planned
 from horus_celery.instants import to_ms
@@ -45,7 +48,9 @@ from horus_celery.statements.job import make_job
 from horus_celery.statements.keys import KeyPair, read_key_file
 from horus_celery.store.base import Chunk, Stream
 from horus_celery.store.memory import MemoryLogs, MemoryStore, MemoryWakes
+from horus_celery.store.memory_workflows import MemoryWorkflows
 from horus_celery.supervisor import Limits, Supervisor
+from horus_celery.supervisors import HomeSupervisor
 from horus_celery.trustfile import TrustFile
 from horus_celery.trustpost import MemoryNoticeboard, TrustPost
 
@@ -151,6 +156,24 @@ class Deployment:
             limits=Limits(max_waiters=0),
         )
 
+    def _coordinator(self) -> Coordinator:
+        store, doorbell = MemoryWorkflows(self.wakes), MemoryDoorbell()
+        home = self.supervisor
+        conductor = Conductor(
+            store=store,
+            supervisor=HomeSupervisor(home),
+            doorbell=doorbell,
+            clock=self.clock,
+        )
+        return Coordinator(
+            store=store,
+            home=home,
+            conductor=conductor,
+            doorbell=doorbell,
+            wakes=self.wakes,
+            clock=self.clock,
+        )
+
     def _services(self) -> Services:
         given = [
             Given(scope=scope, secret=secret, place=scope)
@@ -161,6 +184,7 @@ class Deployment:
         )
         return Services(
             supervisor=self.supervisor,
+            coordinator=self._coordinator(),
             fleet=Fleet(
                 registry=self.registry,
                 trust=self.trust,

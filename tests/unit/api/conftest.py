@@ -28,9 +28,8 @@ from horus_celery.lifecycle import Event
 from horus_celery.record import Change, Record
 from horus_celery.registry import MemoryRegistry, Phase, RunnerBeat, write_beat
 from horus_celery.statements import canonical, dsse
-from horus_celery.statements.job import WorkflowRef, make_job
+from horus_celery.statements.job import make_job
 from horus_celery.statements.keys import KeyPair
-from horus_celery.statements.manifest import make_manifest, make_step
 from horus_celery.statements.receipt import OutputDigest
 from horus_celery.statements.trust import Trust, read_trust
 from horus_celery.store.base import Chunk, Stream
@@ -39,6 +38,7 @@ from horus_celery.store.memory_workflows import MemoryWorkflows
 from horus_celery.supervisor import Limits, Supervisor
 from horus_celery.supervisors import HomeSupervisor
 from horus_celery.trustpost import MemoryNoticeboard, TrustPost
+from tests.signing import Signed, sign_workflow
 
 PROTOCOL = Path(__file__).parents[3] / "docs" / "protocol.md"
 NOW = datetime(2026, 1, 1, tzinfo=UTC)
@@ -84,17 +84,6 @@ class GivenTrust:
     def envelope(self) -> str:
         signed = dsse.sign(dsse.TRUST, self.current().body(), [self._root])
         return dsse.to_json(signed)
-
-
-@dataclass(frozen=True)
-class Signed:
-    """A workflow as a client sends it, and the digests of its jobs."""
-
-    id: str
-    digest: str
-    manifest: Any
-    jobs: dict[str, Any]
-    digests: dict[str, str]
 
 
 class World:
@@ -163,6 +152,7 @@ class World:
         self.board = MemoryNoticeboard()
         self.services = Services(
             supervisor=self.supervisor,
+            coordinator=self.coordinator,
             fleet=self.fleet,
             secrets=self.book,
             trust=TrustPost(self.trust, self.board, aud="hero"),
@@ -227,57 +217,15 @@ class World:
                 `also_needs`; "manifest" stands for the manifest.
             steps: What each step says of itself, or the names of those before it.
         """
-        changes = jobs or {}
-        told = {
-            name: said if isinstance(said, dict) else {"depends_on": said}
-            for name, said in steps.items()
-        }
-        manifest = make_manifest(
-            **{
-                "aud": "hero",
-                "caller_id": "alice",
-                "context_id": "billing",
-                "name": "etl",
-                "steps": [make_step(name, **said) for name, said in told.items()],
-                "now": self.clock.at,
-                **changes.get("manifest", {}),
-            }
-        )
-        sealed = dsse.sign(dsse.WORKFLOW, manifest.body(), [self.caller])
-        digests: dict[str, str] = {}
-        envelopes: dict[str, Any] = {}
-        waiting = dict(told)
-        while waiting:
-            name = next(
-                (
-                    name
-                    for name, said in waiting.items()
-                    if not waiting.keys() & {*said.get("depends_on", ())}
-                ),
-                next(iter(waiting)),
-            )
-            said = waiting.pop(name)
-            ref = {"id": manifest.id, "step": name, "manifest": sealed.digest}
-            above = [digests.get(one, "0" * 64) for one in said.get("depends_on", ())]
-            is_usual = said.get("when", "all_success") == "all_success"
-            otherwise = dict(changes.get(name, {}))
-            also = otherwise.pop("also_needs", ())
-            envelopes[name] = self.envelope(
-                **{
-                    "payload": f"# {name}",
-                    "workflow": WorkflowRef.from_wire(ref),
-                    "needs": [*(above if is_usual else ()), *also],
-                    **otherwise,
-                }
-            )
-            read = dsse.from_wire(envelopes[name], dsse.JOB)
-            digests[name] = read.digest
-        return Signed(
-            id=manifest.id,
-            digest=sealed.digest,
-            manifest=dsse.to_wire(sealed),
-            jobs=envelopes,
-            digests=digests,
+        changes = dict(jobs or {})
+        usual = {"aud": "hero", "caller_id": "alice", "context_id": "billing"}
+        return sign_workflow(
+            steps,
+            key=self.caller,
+            now=self.clock.at,
+            manifest={**usual, **changes.pop("manifest", {})},
+            job={**usual, "executor": "python"},
+            jobs=changes,
         )
 
     def begin(self, **steps: Any) -> Signed:
