@@ -21,7 +21,7 @@ ROOT = Path(__file__).parents[2]
 DOCS = ROOT / "docs"
 PAGES = [ROOT / "README.md", ROOT / "CHANGELOG.md", *sorted(DOCS.glob("*.md"))]
 #: What the protocol fixes the names of before it exists.
-AHEAD_COMMANDS = {"coordinator", "workflow"}
+AHEAD_COMMANDS = {"coordinator"}
 #: What a script finds and what nobody sets.
 OTHER_WORDS = {"HORUS_INPUTS", "HORUS_JOB_ID", "HORUS_CONTEXT_ID", "HORUS_RESULT"}
 
