@@ -16,6 +16,7 @@ from typing import Any, Final, Self, TypeAlias
 import httpx
 
 from horus_celery import certificates
+from horus_celery.authoring.signing import Signer
 from horus_celery.clock import Clock, SystemClock
 from horus_celery.errors import (
     ConfigurationError,
@@ -70,7 +71,8 @@ _DRAIN: Final = timedelta(days=1)
 #: Calls that end when a script has that was told to stop, which may take five minutes.
 _DELETING: Final = frozenset({"job.delete", "delete_job"})
 _STOPPING: Final = timedelta(seconds=310)
-_NOT_OVER: Final = -32021
+#: The code of an answer that says: not over in time.
+NOT_OVER: Final = -32021
 
 
 class RpcError(HorusError):
@@ -225,9 +227,26 @@ class Horus:
         Raises:
             ConfigurationError: if this client has no key.
         """
+        return dsse.sign(dsse.JOB, job.body(), self.signer().keys)
+
+    def signer(self) -> Signer:
+        """Return who signs what this client submits.
+
+        Raises:
+            ConfigurationError: if this client has no key.
+        """
         if self._key is None:
             raise ConfigurationError("this client has no signing key: pass key=…")
-        return dsse.sign(dsse.JOB, job.body(), [self._key])
+        return Signer(
+            aud=self._aud,
+            caller_id=self._caller,
+            context_id=self._context,
+            keys=[self._key],
+        )
+
+    def now(self) -> datetime:
+        """Return the time by this client's clock."""
+        return self._clock.now()
 
     def submit_signed(
         self,
@@ -458,6 +477,14 @@ class Horus:
             self._trusted = newest
         return self._trusted
 
+    def proven(self, record: Mapping[str, Any], job: Submitted) -> Outcome:
+        """Return what a record shows of a job, as far as it may be shown as true.
+
+        Raises:
+            ReceiptError: if that is not what a trusted runner signed.
+        """
+        return self._proven(record, _expected_of(job))
+
     def _proven(self, record: Mapping[str, Any], expected: Expected) -> Outcome:
         receipt = None
         if self._root is not None:
@@ -535,7 +562,7 @@ class Horus:
         try:
             return self.call(method, **params)
         except RpcError as error:
-            if error.code != _NOT_OVER:
+            if error.code != NOT_OVER:
                 raise
         # At once, if too many callers wait already; then it is on us to wait.
         left = _PAUSE.total_seconds() - (time.monotonic() - began)

@@ -25,6 +25,7 @@ COMMANDS: Final[Mapping[str, str]] = MappingProxyType(
         "init": "Make the state directory: keys, secrets, trust bundle.",
         "demo": "Show in seconds what Horus does, on a deployment of its own.",
         "run": "Sign a script, have it run, follow it, and verify what came of it.",
+        "workflow": "Sign workflows, have them run, follow them, see what is proven.",
         "job": "Look at jobs, stop them, delete them; check an envelope.",
         "audit": "Walk the receipts of this node, and say what is wrong with them.",
         "runners": "Look at runners; start and stop those that the supervisor manages.",

@@ -245,6 +245,22 @@ class Progress:
                 yield child, decision
 
 
+def follows(graph: Graph, ends: Mapping[int, StepStatus]) -> Sequence[Decision]:
+    """Return which steps had to start and which to be skipped, given how steps ended.
+
+    A step without an end here counts as skipped for those behind it.
+    """
+    decisions: list[Decision] = []
+    for step, above in enumerate(graph.parents):
+        decision: Decision | None = None if above else Decision.START
+        for left, one in zip(reversed(range(len(above))), above, strict=True):
+            end = ENDS[ends.get(one, StepStatus.SKIPPED)]
+            decision = decision or decide(graph.when[step], end, left=left)
+        # With the last parent everything is decided.
+        decisions.append(decision or Decision.SKIP)
+    return decisions
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Run:
     """What came of a graph that was run in memory."""

@@ -15,6 +15,7 @@ from horus_celery.dag.progress import (
     StepStatus,
     WorkflowStatus,
     decide,
+    follows,
     run,
 )
 from horus_celery.lifecycle import TERMINAL, Status
@@ -328,6 +329,23 @@ def test_every_step_ends_once_as_its_rule_says_in_whatever_order(graph, data):
         for step, status in enumerate(result.statuses)
     )
     assert result.status == ("failed" if failed else "completed")
+
+
+@given(graphs(), st.data())
+def test_what_must_run_follows_from_how_the_others_ended(graph, data):
+    ends = data.draw(
+        st.lists(st.sampled_from(OVER), min_size=len(graph), max_size=len(graph))
+    )
+    statuses = run(graph, lambda step: ends[step]).statuses
+    known = dict(enumerate(statuses))
+    must = [
+        Decision.SKIP if status is StepStatus.SKIPPED else Decision.START
+        for status in statuses
+    ]
+    assert follows(graph, known) == must
+    # Nobody need say that a step was skipped.
+    ran = {step: one for step, one in known.items() if one is not StepStatus.SKIPPED}
+    assert follows(graph, ran) == must
 
 
 @given(graphs(), st.data())

@@ -1,0 +1,245 @@
+"""`horus workflow`: what it signs, shows and answers with."""
+
+from __future__ import annotations
+
+import json
+import re
+import threading
+from datetime import UTC, datetime
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+
+import pytest
+
+from horus_celery.lifecycle import Status
+from horus_celery.statedir import StateDirectory
+from horus_celery.statements import dsse
+from horus_celery.statements.keys import read_key_file
+from tests.coordinator import FakeCoordinator, Refusal
+
+ETL = """\
+name = "etl"
+
+[steps.extract]
+run = "print(1)"
+
+[steps.clean]
+run = "x"
+depends_on = ["extract"]
+on_failure = "continue"
+
+[steps.count]
+run = "y"
+depends_on = ["extract"]
+
+[steps.load]
+run = "z"
+inputs = { ROWS = "clean", N = "count" }
+"""
+
+
+@pytest.fixture
+def coordinator(horus, state_dir, monkeypatch):
+    """A coordinator that the command line finds, and that the state's root trusts."""
+    horus("init")
+    root = read_key_file(StateDirectory(state_dir).root_key)
+    coordinator = FakeCoordinator(root, at=datetime.now(UTC).replace(microsecond=0))
+
+    class Handler(BaseHTTPRequestHandler):
+        def do_POST(self):
+            body = self.rfile.read(int(self.headers["Content-Length"]))
+            answer = json.dumps(coordinator.answer(json.loads(body))).encode()
+            self.send_response(200)
+            self.send_header("Content-Length", str(len(answer)))
+            self.end_headers()
+            self.wfile.write(answer)
+
+        def log_message(self, *_):
+            pass
+
+    server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+    thread = threading.Thread(target=server.serve_forever, args=(0.01,))
+    thread.start()
+    monkeypatch.setenv("HORUS_URL", f"http://127.0.0.1:{server.server_port}")
+    yield coordinator
+    server.shutdown()
+    server.server_close()
+    thread.join()
+
+
+@pytest.fixture
+def etl(tmp_path):
+    path = tmp_path / "etl.toml"
+    path.write_text(ETL)
+    return path
+
+
+# --- run ---------------------------------------------------------------------------
+
+
+def test_each_step_has_a_line_when_it_runs_and_when_it_is_over(horus, coordinator, etl):
+    coordinator.results = {"load": "42\n"}
+    told = horus("workflow", "run", etl)
+    assert told.code == 0
+    assert told.out.splitlines() == [
+        "extract  running",
+        "extract  completed  0.0 s",
+        "clean    running",
+        "count    running",
+        "clean    completed  0.0 s",
+        "count    completed  0.0 s",
+        "load     running",
+        "load     completed  0.0 s",
+        "load: 42",
+    ]
+    first, last = told.err.splitlines()
+    assert first == f"workflow {coordinator.manifest.id}: etl"
+    assert re.fullmatch(r"completed: 4 completed; 4 verified; took \d+\.\d s", last)
+
+
+def test_a_failure_is_told_with_the_way_to_its_log(horus, coordinator, etl):
+    coordinator.ends = {"count": Status.FAILED}
+    told = horus("workflow", "run", etl)
+    assert told.code == 1
+    assert "count    failed     0.0 s  exit_code" in told.out.splitlines()
+    assert "load     skipped" in told.out.splitlines()
+    job, _ = coordinator.job("count")
+    assert f"see: horus job logs {job.id}  # count" in told.err.splitlines()
+    assert "failed: 2 completed, 1 failed, 1 skipped; 3 verified" in told.err
+
+
+def test_a_step_that_may_fail_does_not_change_the_exit_code(
+    horus, coordinator, tmp_path
+):
+    path = tmp_path / "a.toml"
+    path.write_text(
+        '[steps.a]\nrun = ""\non_failure = "continue"\n[steps.b]\nrun = ""\n'
+    )
+    coordinator.ends = {"a": Status.FAILED}
+    assert horus("workflow", "run", path).code == 0
+
+
+def test_everything_is_signed_by_the_key_that_was_named(
+    horus, coordinator, etl, state_dir
+):
+    assert horus("key", "new", "other").code == 0
+    key = read_key_file(StateDirectory(state_dir).key_file("other"))
+    told = horus(
+        "workflow", "run", etl, "--key", "other", "--context", "c", "--caller", "d"
+    )
+    assert told.code == 0
+    assert coordinator.manifest.context_id == "c"
+    assert coordinator.manifest.caller_id == "d"
+    (submit,) = (p for m, p in coordinator.calls if m == "workflow.submit")
+    envelopes = [dsse.from_wire(submit["manifest"], dsse.WORKFLOW)]
+    envelopes += [dsse.from_wire(one, dsse.JOB) for one in submit["jobs"].values()]
+    for envelope in envelopes:
+        assert dsse.signers(envelope, {key.keyid: key.public}) == {key.keyid}
+
+
+def test_a_program_is_given_json_and_nothing_else(horus, coordinator, etl):
+    coordinator.results = {"load": "42\n"}
+    told = horus("workflow", "run", etl, "--json")
+    assert told.code == 0
+    shown = json.loads(told.out)
+    assert shown["workflow_id"] == coordinator.manifest.id
+    assert (shown["status"], shown["name"]) == ("completed", "etl")
+    assert shown["results"] == {"load": "42\n"}
+    assert [one["verified"] for one in shown["steps"].values()] == [True] * 4
+    assert shown["steps"]["load"]["job_id"] == coordinator.job("load")[0].id
+
+
+def test_who_does_not_wait_is_given_the_id(horus, coordinator, etl):
+    told = horus("workflow", "run", etl, "--detach")
+    assert (told.code, told.err) == (0, "")
+    assert told.out == f"{coordinator.manifest.id}\n"
+    told = horus("workflow", "run", etl, "--detach", "--json")
+    assert json.loads(told.out) == {"workflow_id": coordinator.manifest.id}
+    assert "workflow.status" not in coordinator.methods
+
+
+def test_a_refusal_has_the_exit_code_of_one(horus, coordinator, etl):
+    def refuse(_):
+        raise Refusal(-32014, "workflow.unknown_supervisor")
+
+    coordinator.lies["workflow.submit"] = refuse
+    told = horus("workflow", "run", etl)
+    assert told.code == 3
+    assert told.err.startswith("horus: refused: workflow.unknown_supervisor")
+
+
+def test_what_cannot_be_run_is_not_even_signed(horus, coordinator, tmp_path):
+    path = tmp_path / "a.yaml"
+    path.write_text(
+        "steps: {a: {run: '', depends_on: [b]}, b: {run: '', depends_on: [a]}}"
+    )
+    told = horus("workflow", "run", path)
+    assert told.code == 3
+    assert "the shortest cycle has 2 steps" in told.err
+    assert coordinator.calls == []
+
+
+def test_a_lie_has_the_exit_code_of_a_failure(horus, coordinator, etl):
+    coordinator.ends = {"count": Status.FAILED}
+
+    def lie(answer):
+        steps = {
+            name: {**one, "status": one["status"].replace("failed", "completed")}
+            for name, one in answer["steps"].items()
+        }
+        return {**answer, "steps": steps}
+
+    coordinator.lies["workflow.status"] = lie
+    told = horus("workflow", "run", etl)
+    assert told.code == 1
+    assert "step count is shown as completed, and its job was failed" in told.err
+
+
+@pytest.mark.usefixtures("coordinator")
+def test_a_wrong_file_is_told_with_its_line(horus, tmp_path):
+    path = tmp_path / "a.toml"
+    path.write_text('[steps.a]\nrn = ""\n')
+    told = horus("workflow", "run", path)
+    assert told.code == 1
+    assert "a.toml line 2: the step a: rn is no key (did you mean run?)" in told.err
+
+
+# --- explain -----------------------------------------------------------------------
+
+
+def test_a_plan_is_explained_without_any_supervisor(horus, etl):
+    told = horus("workflow", "explain", etl)
+    assert told.code == 0
+    assert (
+        told.out
+        == """\
+steps          4
+edges          4
+depth          3
+width          2
+messages       8
+critical path  extract -> clean -> load
+group  after extract: clean, count
+chord  load after 2: clean, count
+"""
+    )
+
+
+def test_chains_are_explained(horus, tmp_path):
+    path = tmp_path / "a.toml"
+    path.write_text('[steps.a]\nrun = ""\n[steps.b]\nrun = ""\ndepends_on = ["a"]\n')
+    assert "chain  a -> b\n" in horus("workflow", "explain", path).out
+
+
+def test_a_plan_is_drawn(horus, etl):
+    assert horus("workflow", "explain", etl, "--format", "dot").out.startswith(
+        "digraph"
+    )
+    told = horus("workflow", "explain", etl, "--format", "mermaid")
+    assert told.out.startswith("flowchart LR")
+
+
+def test_a_program_is_given_the_plan_and_its_pictures(horus, etl):
+    shown = json.loads(horus("workflow", "explain", etl, "--json").out)
+    assert shown["critical_path"] == ["extract", "clean", "load"]
+    assert shown["dot"].startswith("digraph")
+    assert shown["mermaid"].startswith("flowchart")
