@@ -9,6 +9,7 @@ from horus_celery.api_secrets.book import SecretBook
 from horus_celery.coordinator import Coordinator
 from horus_celery.fleet import Fleet
 from horus_celery.record import Record
+from horus_celery.store.workflows import WorkflowRecord
 from horus_celery.supervisor import Supervisor
 from horus_celery.trustpost import TrustPost
 
@@ -26,6 +27,11 @@ class About:
         """Keep which job it is, and return its record."""
         self.job_id = record.summary.id
         self.context_id = record.summary.context_id
+        return record
+
+    def note_workflow(self, record: WorkflowRecord) -> WorkflowRecord:
+        """Keep whose workflow it is, and return its record."""
+        self.context_id = record.outline.context_id
         return record
 
 

@@ -192,7 +192,7 @@ def test_a_variable_that_is_named_exists(variable):
 
 @pytest.mark.parametrize("command", pages(r"(?:`|\$ |bin/)horus ([a-z-]+)"))
 def test_a_command_that_is_named_exists(command):
-    assert command in COMMANDS.keys()
+    assert command in COMMANDS
 
 
 # --- errors ------------------------------------------------------------------------
