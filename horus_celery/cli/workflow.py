@@ -18,6 +18,7 @@ from horus_celery.dag import pictures
 from horus_celery.dag.compiler import Plan, compile_plan
 from horus_celery.dag.model import shown
 from horus_celery.dag.progress import ENDS, End, WorkflowStatus
+from horus_celery.dag.shapes import why_no_canvas
 from horus_celery.instants import to_ms
 from horus_celery.runs import RunOutcome, WorkflowRun
 
@@ -92,9 +93,11 @@ def explain(*, file: Path, form: str, as_json: bool) -> None:
     """Show what a workflow is in chains, groups and chords; nothing is signed."""
     plan = compile_plan(read_file(file).graph())
     if as_json:
+        refusal = why_no_canvas(plan)
         output.data(
             {
                 **plan.to_wire(),
+                "canvas": None if refusal is None else refusal.reason.value,
                 "dot": pictures.to_dot(plan),
                 "mermaid": pictures.to_mermaid(plan),
             }
@@ -136,6 +139,7 @@ def hand_in(
 def explain_plan(plan: Plan) -> None:
     """Show a plan to a person."""
     names = plan.graph.names
+    refusal = why_no_canvas(plan)
     output.fields(
         [
             ("steps", f"{len(plan.graph):,}"),
@@ -143,6 +147,7 @@ def explain_plan(plan: Plan) -> None:
             ("depth", f"{plan.depth:,}"),
             ("width", f"{plan.width:,}"),
             ("messages", f"{plan.messages:,}"),
+            ("canvas", "yes" if refusal is None else f"no: {refusal.detail}"),
             (
                 "critical path",
                 shown((names[step] for step in plan.critical_path), between=" -> "),

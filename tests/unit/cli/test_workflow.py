@@ -217,6 +217,7 @@ edges          4
 depth          3
 width          2
 messages       8
+canvas         yes
 critical path  extract -> clean -> load
 group  after extract: clean, count
 chord  load after 2: clean, count
@@ -230,6 +231,17 @@ def test_chains_are_explained(horus, tmp_path):
     assert "chain  a -> b\n" in horus("workflow", "explain", path).out
 
 
+def test_it_is_told_why_a_workflow_is_no_canvas(horus, tmp_path):
+    path = tmp_path / "a.yaml"
+    path.write_text(
+        "steps: {a: {run: ''}, b: {run: '', depends_on: [a], when: all_done}}"
+    )
+    told = horus("workflow", "explain", path)
+    assert "canvas         no: step b has the rule all_done\n" in told.out
+    shown = json.loads(horus("workflow", "explain", path, "--json").out)
+    assert shown["canvas"] == "rule"
+
+
 def test_a_plan_is_drawn(horus, etl):
     assert horus("workflow", "explain", etl, "--format", "dot").out.startswith(
         "digraph"
@@ -240,6 +252,7 @@ def test_a_plan_is_drawn(horus, etl):
 
 def test_a_program_is_given_the_plan_and_its_pictures(horus, etl):
     shown = json.loads(horus("workflow", "explain", etl, "--json").out)
+    assert shown["canvas"] is None
     assert shown["critical_path"] == ["extract", "clean", "load"]
     assert shown["dot"].startswith("digraph")
     assert shown["mermaid"].startswith("flowchart")
