@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any, Final
 
+from horus_celery.authoring.rerun import read_back
 from horus_celery.authoring.signing import Submission
 from horus_celery.client import NOT_OVER, Horus, RpcError
 from horus_celery.dag.progress import (
@@ -42,6 +43,8 @@ PAUSE: Final = timedelta(seconds=0.25)
 _LOOKS: Final = 3
 _LONGEST_PAUSE: Final = timedelta(seconds=5)
 RETRY: Final = timedelta(seconds=1)
+#: Jobs that are asked for by one call.
+_FETCHED: Final = 1000
 _TOO_LARGE: Final = -32023
 _OVER: Final = frozenset(
     {WorkflowStatus.COMPLETED, WorkflowStatus.FAILED, WorkflowStatus.STOPPED}
@@ -305,6 +308,32 @@ class WorkflowRun:
         if has_failed and view.status is WorkflowStatus.COMPLETED:
             raise ReceiptError(
                 f"workflow {self.id} is shown as completed, but a step of it failed"
+            )
+
+
+def fetch(client: Horus, workflow_id: str) -> Submission:
+    """Return a workflow that the key of this client signed, to be signed again.
+
+    Args:
+        client: The connection to the supervisor that keeps it.
+        workflow_id: Its id, or its digest.
+
+    Raises:
+        SignatureError: if that key did not sign all of it.
+        RpcError: if there is no such workflow.
+        UnavailableError: if the supervisor does not have all of its jobs.
+    """
+    steps = list(client.call("workflow.status", workflow_id=workflow_id)["steps"])
+    jobs: dict[str, Any] = {}
+    while True:
+        missing = [name for name in steps if name not in jobs][:_FETCHED]
+        told = client.call("workflow.get", workflow_id=workflow_id, steps=missing)
+        jobs |= told["jobs"]
+        if len(jobs) == len(steps):
+            return read_back(told["manifest"], jobs, client.signer())
+        if not told["jobs"]:
+            raise UnavailableError(
+                f"the supervisor does not have all jobs of workflow {workflow_id}"
             )
 
 

@@ -169,6 +169,7 @@ class FakeCoordinator:
     def on_workflow_create(self, manifest: Any) -> str:
         envelope = dsse.from_wire(manifest, dsse.WORKFLOW, max_bytes=1 << 30)
         self.digest = envelope.digest
+        self.envelope = manifest
         self.manifest = Manifest.from_wire(canonical.parse(envelope.body))
         self.graph = Graph.of(self.manifest)
         self.progress = Progress(self.graph)
@@ -176,6 +177,7 @@ class FakeCoordinator:
 
     def on_workflow_add_jobs(self, workflow_id: str, jobs: Any) -> int:
         assert workflow_id == self.digest
+        assert not self.progress.is_over
         self.jobs |= jobs
         return len(self.graph) - len(self.jobs)
 
@@ -198,6 +200,14 @@ class FakeCoordinator:
         self.progress.stop()
         self._waiting.clear()
         return {}
+
+    def on_workflow_get(self, workflow_id: str, steps: list[str]) -> Any:
+        return {
+            "id": self.manifest.id,
+            "digest": self.digest,
+            "manifest": self.envelope,
+            "jobs": {name: self.jobs[name] for name in steps},
+        }
 
     def on_jobs_list(self, workflow_id: str, limit: int, after: str | None) -> Any:
         assert workflow_id == self.manifest.id

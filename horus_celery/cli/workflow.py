@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Final
 
 import click
 
 from horus_celery.authoring.files import read_file
+from horus_celery.authoring.rerun import Rerun, rerun
 from horus_celery.authoring.signing import Submission, sign
 from horus_celery.cli import FAILED, INTERRUPTED, output
 from horus_celery.cli.board import Board
@@ -18,8 +20,10 @@ from horus_celery.dag import pictures
 from horus_celery.dag.compiler import Plan, compile_plan
 from horus_celery.dag.model import shown
 from horus_celery.dag.progress import ENDS, End, WorkflowStatus
+from horus_celery.dag.shapes import why_no_canvas
+from horus_celery.errors import ConfigurationError
 from horus_celery.instants import to_ms
-from horus_celery.runs import RunOutcome, WorkflowRun
+from horus_celery.runs import RunOutcome, WorkflowRun, fetch
 
 #: Of larger workflows each tenth of the signatures is told.
 _MANY_STEPS: Final = 1000
@@ -92,9 +96,11 @@ def explain(*, file: Path, form: str, as_json: bool) -> None:
     """Show what a workflow is in chains, groups and chords; nothing is signed."""
     plan = compile_plan(read_file(file).graph())
     if as_json:
+        refusal = why_no_canvas(plan)
         output.data(
             {
                 **plan.to_wire(),
+                "canvas": None if refusal is None else refusal.reason.value,
                 "dot": pictures.to_dot(plan),
                 "mermaid": pictures.to_mermaid(plan),
             }
@@ -105,6 +111,60 @@ def explain(*, file: Path, form: str, as_json: bool) -> None:
         output.text(pictures.to_mermaid(plan))
     else:
         explain_plan(plan)
+
+
+@command.command(name="rerun")
+@click.argument("workflow")
+@click.option(
+    "--key",
+    default="default",
+    show_default=True,
+    help="Key that signed it, and signs again: NAME or FILE.",
+)
+@click.option("--dry-run", is_flag=True, help="Show the difference, and no more.")
+@click.option("--detach", is_flag=True, help="Print the id, and do not wait.")
+@url_option
+@state_option
+@json_option
+def rerun_workflow(
+    *,
+    workflow: str,
+    key: str,
+    dry_run: bool,
+    detach: bool,
+    url: str | None,
+    state_dir: Path | None,
+    as_json: bool,
+) -> int:
+    """Run again what failed of a workflow, and what follows it.
+
+    WORKFLOW is the id, or the digest, of one that is over. The steps that run again
+    are signed again, as a workflow of their own; completed steps are not run again:
+    their results are used, once their receipts are verified.
+    """
+    with connect(url=url, state_dir=state_dir, key=key) as client:
+        before = fetch(client, workflow)
+        old = WorkflowRun(client, before)
+        view = old.look()
+        if not view.is_over:
+            raise ConfigurationError(
+                f"workflow {before.id} is {view.status.value}: wait for its end, or"
+                " stop it, then run it again"
+            )
+        old.prove(view)
+        plan = rerun(before, {name: one.status for name, one in view.steps.items()})
+        if not as_json:
+            _show_difference(plan)
+        if dry_run:
+            if as_json:
+                output.data({"again": dict(plan.again), "kept": dict(plan.kept)})
+            return 0
+        said = before.manifest
+        signer = replace(
+            client.signer(), caller_id=said.caller_id, context_id=said.context_id
+        )
+        submission = sign(plan.draft, signer, now=client.now())
+        return hand_in(client, submission, detach=detach, as_json=as_json)
 
 
 def hand_in(
@@ -136,6 +196,7 @@ def hand_in(
 def explain_plan(plan: Plan) -> None:
     """Show a plan to a person."""
     names = plan.graph.names
+    refusal = why_no_canvas(plan)
     output.fields(
         [
             ("steps", f"{len(plan.graph):,}"),
@@ -143,6 +204,7 @@ def explain_plan(plan: Plan) -> None:
             ("depth", f"{plan.depth:,}"),
             ("width", f"{plan.width:,}"),
             ("messages", f"{plan.messages:,}"),
+            ("canvas", "yes" if refusal is None else f"no: {refusal.detail}"),
             (
                 "critical path",
                 shown((names[step] for step in plan.critical_path), between=" -> "),
@@ -184,6 +246,14 @@ def to_json(submission: Submission, outcome: RunOutcome) -> dict[str, object]:
         "steps": steps,
         "results": dict(outcome.results),
     }
+
+
+def _show_difference(plan: Rerun) -> None:
+    rows = [(name, status.value, "runs again") for name, status in plan.again.items()]
+    rows += [(name, status.value, "is kept") for name, status in plan.kept.items()]
+    width = max(len(name) for name, _, _ in rows)
+    for name, status, what in rows:
+        output.note(f"{name:<{width}}  {status:<9}  {what}")
 
 
 def _telling(done: str, every: int) -> Callable[[int], None] | None:

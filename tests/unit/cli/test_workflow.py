@@ -7,6 +7,7 @@ import re
 import threading
 from datetime import UTC, datetime
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from types import SimpleNamespace
 
 import pytest
 
@@ -38,16 +39,14 @@ inputs = { ROWS = "clean", N = "count" }
 
 
 @pytest.fixture
-def coordinator(horus, state_dir, monkeypatch):
-    """A coordinator that the command line finds, and that the state's root trusts."""
-    horus("init")
-    root = read_key_file(StateDirectory(state_dir).root_key)
-    coordinator = FakeCoordinator(root, at=datetime.now(UTC).replace(microsecond=0))
+def door(monkeypatch):
+    """Where the command line finds whoever stands behind it, as its `answer`."""
+    door = SimpleNamespace(answer=None)
 
     class Handler(BaseHTTPRequestHandler):
         def do_POST(self):
             body = self.rfile.read(int(self.headers["Content-Length"]))
-            answer = json.dumps(coordinator.answer(json.loads(body))).encode()
+            answer = json.dumps(door.answer(json.loads(body))).encode()
             self.send_response(200)
             self.send_header("Content-Length", str(len(answer)))
             self.end_headers()
@@ -60,10 +59,25 @@ def coordinator(horus, state_dir, monkeypatch):
     thread = threading.Thread(target=server.serve_forever, args=(0.01,))
     thread.start()
     monkeypatch.setenv("HORUS_URL", f"http://127.0.0.1:{server.server_port}")
-    yield coordinator
+    yield door
     server.shutdown()
     server.server_close()
     thread.join()
+
+
+@pytest.fixture
+def root(horus, state_dir):
+    """The root key of a state directory that was just made."""
+    horus("init")
+    return read_key_file(StateDirectory(state_dir).root_key)
+
+
+@pytest.fixture
+def coordinator(root, door):
+    """A coordinator that the command line finds, and that the state's root trusts."""
+    coordinator = FakeCoordinator(root, at=datetime.now(UTC).replace(microsecond=0))
+    door.answer = coordinator.answer
+    return coordinator
 
 
 @pytest.fixture
@@ -217,6 +231,7 @@ edges          4
 depth          3
 width          2
 messages       8
+canvas         yes
 critical path  extract -> clean -> load
 group  after extract: clean, count
 chord  load after 2: clean, count
@@ -230,6 +245,17 @@ def test_chains_are_explained(horus, tmp_path):
     assert "chain  a -> b\n" in horus("workflow", "explain", path).out
 
 
+def test_it_is_told_why_a_workflow_is_no_canvas(horus, tmp_path):
+    path = tmp_path / "a.yaml"
+    path.write_text(
+        "steps: {a: {run: ''}, b: {run: '', depends_on: [a], when: all_done}}"
+    )
+    told = horus("workflow", "explain", path)
+    assert "canvas         no: step b has the rule all_done\n" in told.out
+    shown = json.loads(horus("workflow", "explain", path, "--json").out)
+    assert shown["canvas"] == "rule"
+
+
 def test_a_plan_is_drawn(horus, etl):
     assert horus("workflow", "explain", etl, "--format", "dot").out.startswith(
         "digraph"
@@ -240,6 +266,102 @@ def test_a_plan_is_drawn(horus, etl):
 
 def test_a_program_is_given_the_plan_and_its_pictures(horus, etl):
     shown = json.loads(horus("workflow", "explain", etl, "--json").out)
+    assert shown["canvas"] is None
     assert shown["critical_path"] == ["extract", "clean", "load"]
     assert shown["dot"].startswith("digraph")
     assert shown["mermaid"].startswith("flowchart")
+
+
+# --- rerun -------------------------------------------------------------------------
+
+
+@pytest.fixture
+def failed(horus, coordinator, etl, root, door):
+    """A workflow of which one step failed, and who takes in the next one."""
+    coordinator.ends = {"count": Status.FAILED}
+    assert horus("workflow", "run", etl).code == 1
+    later = FakeCoordinator(root, at=coordinator.at)
+    known = {coordinator.digest, coordinator.manifest.id}
+
+    def answer(call):
+        is_known = call["params"].get("workflow_id") in known
+        return (coordinator if is_known else later).answer(call)
+
+    door.answer = answer
+    return SimpleNamespace(first=coordinator, later=later, id=coordinator.manifest.id)
+
+
+def test_what_failed_runs_again_behind_what_completed(horus, failed):
+    told = horus("workflow", "rerun", failed.id)
+    assert told.code == 0
+    assert told.err.splitlines()[:4] == [
+        "count    failed     runs again",
+        "load     skipped    runs again",
+        "extract  completed  is kept",
+        "clean    completed  is kept",
+    ]
+    assert set(failed.later.jobs) == {"count", "load"}
+    count, digest = failed.later.job("count")
+    assert count.needs == (failed.first.job("extract")[1],)
+    load, _ = failed.later.job("load")
+    assert load.needs == (digest, failed.first.job("clean")[1])
+    assert load.inputs["ROWS"].source == failed.first.job("clean")[1]
+    assert "load   completed  0.0 s" in told.out.splitlines()
+
+
+def test_the_difference_can_be_seen_before(horus, failed):
+    told = horus("workflow", "rerun", failed.first.digest, "--dry-run")
+    assert (told.code, told.out) == (0, "")
+    assert "count    failed     runs again" in told.err
+    shown = horus("workflow", "rerun", failed.id, "--dry-run", "--json")
+    assert json.loads(shown.out) == {
+        "again": {"count": "failed", "load": "skipped"},
+        "kept": {"extract": "completed", "clean": "completed"},
+    }
+    assert "workflow.submit" not in failed.later.methods
+
+
+def test_the_rerun_is_its_own_workflow(horus, failed):
+    told = horus("workflow", "rerun", failed.id, "--detach")
+    assert told.out == f"{failed.later.manifest.id}\n"
+    assert failed.later.manifest.id != failed.id
+
+
+def test_a_workflow_that_is_not_over_is_not_run_again(horus, coordinator, etl):
+    assert horus("workflow", "run", etl, "--detach").code == 0
+    told = horus("workflow", "rerun", coordinator.manifest.id)
+    assert told.code == 1
+    assert "is running: wait for its end" in told.err
+
+
+def test_a_workflow_of_which_nothing_failed_is_not_run_again(horus, coordinator, etl):
+    assert horus("workflow", "run", etl).code == 0
+    told = horus("workflow", "rerun", coordinator.manifest.id)
+    assert told.code == 1
+    assert "there is nothing to run again" in told.err
+
+
+def test_what_another_key_signed_is_not_signed_again(horus, failed):
+    assert horus("key", "new", "other").code == 0
+    told = horus("workflow", "rerun", failed.id, "--key", "other")
+    assert told.code == 3
+    assert "was not signed by the key that would sign it again" in told.err
+    assert "workflow.submit" not in failed.later.methods
+
+
+def test_a_completion_that_is_not_proven_is_not_built_upon(horus, failed):
+    def forge(records):
+        return [{**one, "result": "forged"} for one in records]
+
+    failed.first.lies["jobs.list"] = forge
+    told = horus("workflow", "rerun", failed.id)
+    assert told.code == 1
+    assert "result" in told.err
+    assert "workflow.submit" not in failed.later.methods
+
+
+def test_a_supervisor_without_the_jobs_is_told(horus, failed):
+    failed.first.lies["workflow.get"] = lambda told: {**told, "jobs": {}}
+    told = horus("workflow", "rerun", failed.id)
+    assert told.code == 1
+    assert "does not have all jobs" in told.err
