@@ -20,7 +20,7 @@ from typing import Final
 from horus_celery.clock import Clock
 from horus_celery.conductor import Conductor
 from horus_celery.dag.compiler import Plan, compile_plan
-from horus_celery.dag.model import Graph
+from horus_celery.dag.model import Graph, shown
 from horus_celery.dag.progress import StepStatus, WorkflowStatus
 from horus_celery.doorbell import Doorbell
 from horus_celery.errors import (
@@ -35,6 +35,8 @@ from horus_celery.statements import canonical, dsse, manifest
 from horus_celery.statements.manifest import Manifest
 from horus_celery.store.base import Wakes
 from horus_celery.store.workflows import (
+    MAX_HANDED,
+    StepJob,
     StepRecord,
     WorkflowFilter,
     WorkflowRecord,
@@ -215,6 +217,34 @@ class Coordinator:
         """
         record = self._find(workflow_id)
         return record, self._graphs.envelope(record.outline.digest)
+
+    def jobs(
+        self, workflow_id: str, names: Sequence[str]
+    ) -> Mapping[str, dsse.Envelope]:
+        """Return the jobs of steps, by their names, as they were signed.
+
+        One that has no job yet is left out. Only as many of the first are returned as
+        one call hands out, and one at least: ask for the others again.
+
+        Raises:
+            NotFoundError: if there is no such workflow, or no such step in it.
+            DamagedError: if what is stored as a job is none.
+        """
+        digest = self._find(workflow_id).outline.digest
+        index = self._graphs.submission(digest).graph.index
+        unknown = [name for name in names if name not in index]
+        if unknown:
+            raise NotFoundError(f"workflow {workflow_id} has no steps {shown(unknown)}")
+        found: dict[str, dsse.Envelope] = {}
+        size = 0
+        for name in names:
+            if size > MAX_HANDED:
+                break
+            with suppress(NotFoundError):
+                job = self._store.job(digest, index[name])
+                found[name] = _job_envelope(job)
+                size += len(job.envelope)
+        return found
 
     def status(self, workflow_id: str) -> Overview:
         """Return a workflow with all of its steps, as they stand now."""
@@ -410,6 +440,17 @@ class _Graphs:
             )
             self.keep(known)
         return known
+
+
+def _job_envelope(job: StepJob) -> dsse.Envelope:
+    with suppress(RefusedError):
+        envelope = dsse.read(job.envelope, dsse.JOB)
+        if envelope.digest == job.digest:
+            return envelope
+    raise DamagedError(
+        f"what is stored as the job {job.digest} is not it: delete the workflow, and"
+        " submit it again"
+    )
 
 
 def _other_manifest(digest: str) -> DamagedError:

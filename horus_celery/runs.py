@@ -15,8 +15,9 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any, Final
 
+from horus_celery.authoring.drafts import WorkflowDraft
 from horus_celery.authoring.rerun import read_back
-from horus_celery.authoring.signing import Submission
+from horus_celery.authoring.signing import Submission, sign
 from horus_celery.client import NOT_OVER, Horus, RpcError
 from horus_celery.dag.progress import (
     ENDS,
@@ -309,6 +310,30 @@ class WorkflowRun:
             raise ReceiptError(
                 f"workflow {self.id} is shown as completed, but a step of it failed"
             )
+
+
+def run_workflow(
+    client: Horus,
+    draft: WorkflowDraft,
+    *,
+    on_look: Callable[[RunView], object] = lambda _: None,
+) -> RunOutcome:
+    """Sign a workflow, have it run, and return what is proven of it at its end.
+
+    Args:
+        client: The connection to a supervisor; it signs.
+        draft: What somebody wrote.
+        on_look: Called with what is shown of it, again and again.
+
+    Raises:
+        MalformedError: `schema.*`, naming the step.
+        WorkflowError: if its steps cannot be run.
+        RpcError: if the supervisor refuses it.
+        ReceiptError: if its end is not as it was shown.
+    """
+    run = WorkflowRun(client, sign(draft, client.signer(), now=client.now()))
+    run.submit()
+    return run.prove(run.follow(on_look))
 
 
 def fetch(client: Horus, workflow_id: str) -> Submission:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Annotated, Any, Final, Literal
 
 from annotated_types import Ge, Le, MaxLen
@@ -50,6 +51,10 @@ _JOBS: Final = WithJsonSchema(
     }
 )
 JobEnvelopes = Annotated[dict[str, object], _JOBS]
+StepNames = Annotated[
+    Annotated[list[Annotated[str, MaxLen(128)]], MaxLen(1000)] | None,
+    _said("the steps whose signed jobs are wanted; where they are large, fewer come"),
+]
 _Word = Annotated[str, MaxLen(128)] | None
 ContextFilter = Annotated[_Word, _said("whose data the workflows work on")]
 CallerFilter = Annotated[_Word, _said("who asked for them")]
@@ -116,9 +121,11 @@ class WorkflowRecordObject(TypedDict):
 
 
 class WholeWorkflowObject(WorkflowRecordObject):
-    """A workflow with the manifest that its caller signed."""
+    """A workflow with the manifest that its caller signed, and jobs of its steps."""
 
     manifest: EnvelopeObject
+    #: By the names of their steps, of those that were asked for.
+    jobs: dict[str, EnvelopeObject]
 
 
 class WorkflowResultObject(TypedDict):
@@ -205,10 +212,16 @@ def record_to_wire(record: WorkflowRecord) -> WorkflowRecordObject:
 
 
 def whole_to_wire(
-    record: WorkflowRecord, manifest: dsse.Envelope
+    record: WorkflowRecord,
+    manifest: dsse.Envelope,
+    jobs: Mapping[str, dsse.Envelope],
 ) -> WholeWorkflowObject:
-    """Write a workflow with its manifest."""
-    return {**record_to_wire(record), "manifest": envelope_to_wire(manifest)}
+    """Write a workflow with its manifest, and with jobs of its steps."""
+    return {
+        **record_to_wire(record),
+        "manifest": envelope_to_wire(manifest),
+        "jobs": {name: envelope_to_wire(job) for name, job in jobs.items()},
+    }
 
 
 def ending_to_wire(ending: WorkflowEnding) -> WorkflowResultObject:

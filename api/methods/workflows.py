@@ -13,6 +13,7 @@ from api.methods.workflow_values import (
     ManifestEnvelope,
     PlanObject,
     StatusFilter,
+    StepNames,
     WholeWorkflowObject,
     WorkflowId,
     WorkflowLimit,
@@ -73,11 +74,14 @@ def result(
     return ending_to_wire(ending)
 
 
-def get(session: Session, workflow_id: WorkflowId) -> WholeWorkflowObject:
-    """Return a workflow, and the manifest that its caller signed."""
+def get(
+    session: Session, workflow_id: WorkflowId, steps: StepNames = None
+) -> WholeWorkflowObject:
+    """Return a workflow, the manifest that its caller signed, and jobs of its steps."""
     record, manifest = session.workflows.get(workflow_id)
     session.about.note_workflow(record)
-    return whole_to_wire(record, manifest)
+    jobs = session.workflows.jobs(record.outline.digest, steps) if steps else {}
+    return whole_to_wire(record, manifest, jobs)
 
 
 def explain(session: Session, workflow_id: WorkflowId) -> PlanObject:

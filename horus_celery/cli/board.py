@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import time
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from datetime import timedelta
 from types import TracebackType
 from typing import Final, Self
@@ -35,18 +35,26 @@ _TOLD: Final = frozenset(
 class Board:
     """Shows where the steps of one workflow stand; a context manager."""
 
-    def __init__(self, names: Sequence[str], *, is_silent: bool = False) -> None:
+    def __init__(
+        self,
+        names: Sequence[str],
+        *,
+        is_silent: bool = False,
+        seconds: Callable[[], float] = time.monotonic,
+    ) -> None:
         """Show nothing yet.
 
         Args:
             names: The steps in their order.
             is_silent: Whether nothing is to be shown at all.
+            seconds: Tells the time, from whatever moment on.
         """
         self._names = names
         self._width = max(map(len, names))
         self._seen: dict[str, StepStatus] = {}
         self._view: RunView | None = None
-        self._began = time.monotonic()
+        self._seconds = seconds
+        self._began = seconds()
         self._is_silent = is_silent
         self._window: output.Window | None = None
 
@@ -85,7 +93,7 @@ class Board:
     @property
     def took(self) -> str:
         """How long it has been shown."""
-        return _duration(timedelta(seconds=time.monotonic() - self._began))
+        return _duration(timedelta(seconds=self._seconds() - self._began))
 
     def _tell_changes(self, view: RunView) -> None:
         for name in self._names:
@@ -131,6 +139,8 @@ def _rank(step: StepView) -> tuple[int, float]:
 
 def _duration(took: timedelta) -> str:
     seconds = max(0.0, took.total_seconds())
+    if seconds < 1:
+        return f"{round(seconds * 1000)} ms"
     if seconds < 60:  # noqa: PLR2004 - a minute
         return f"{seconds:.1f} s"
     minutes, seconds = divmod(round(seconds), 60)

@@ -180,6 +180,39 @@ def test_a_workflow_is_shown_with_its_manifest(world, client):
     assert (told["id"], told["digest"]) == (signed.id, signed.digest)
     assert (told["steps"], told["missing"], told["left"]) == (2, 0, 2)
     assert told["signed_by"] == [world.caller.keyid]
+    assert told["jobs"] == {}
+
+
+def test_a_workflow_is_shown_with_the_jobs_of_the_steps_that_are_named(world, client):
+    signed = world.begin(a=[], b=["a"], c=["a"])
+
+    told = client.call("workflow.get", workflow_id=signed.id, steps=["c", "a"])
+
+    assert told["jobs"] == {name: signed.jobs[name] for name in ("a", "c")}
+    error = client.error("workflow.get", workflow_id=signed.id, steps=["a", "x"])
+    assert error["code"] == -32004
+    assert error["data"]["detail"].endswith("has no steps x")
+
+
+def test_a_job_that_was_not_added_yet_is_not_shown(world, client):
+    signed = world.workflow(a=[], b=["a"])
+    client.call("workflow.create", manifest=signed.manifest)
+    jobs = {"a": signed.jobs["a"]}
+    client.call("workflow.add_jobs", workflow_id=signed.id, jobs=jobs)
+    told = client.call("workflow.get", workflow_id=signed.id, steps=["a", "b"])
+    assert told["jobs"] == jobs
+
+
+def test_of_large_jobs_one_call_shows_some(world, client):
+    names = [f"s{number}" for number in range(7)]
+    large = {name: {"payload": "x" * 700_000} for name in names}
+    signed = world.workflow(jobs=large, **{name: [] for name in names})
+    client.call("workflow.create", manifest=signed.manifest)
+    for name, job in signed.jobs.items():
+        client.call("workflow.add_jobs", workflow_id=signed.id, jobs={name: job})
+    told = client.call("workflow.get", workflow_id=signed.id, steps=names)
+    assert list(told["jobs"]) == names[: len(told["jobs"])]
+    assert 1 < len(told["jobs"]) < len(names)
 
 
 def test_lists_go_on_page_by_page_and_agree_with_filters(world, client):

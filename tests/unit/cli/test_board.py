@@ -42,6 +42,10 @@ def on_terminal(monkeypatch):
     return terminal
 
 
+def no_time():
+    return 0.0
+
+
 def view_of(**steps):
     """Return a view: of each step its status, or its status and how long it took."""
     views = {}
@@ -57,7 +61,7 @@ def view_of(**steps):
 
 
 def test_where_lines_stay_each_change_has_one(capfd):
-    board = Board(["a", "long"])
+    board = Board(["a", "long"], seconds=no_time)
     with board:
         board.show(view_of(a="pending", long="queued"))
         board.show(view_of(a="running", long="queued"))
@@ -71,17 +75,25 @@ def test_where_lines_stay_each_change_has_one(capfd):
 
 
 def test_a_step_that_is_over_at_the_first_look_has_its_line(capfd):
-    with Board(["a"]) as board:
+    with Board(["a"], seconds=no_time) as board:
         board.show(view_of(a=("completed", 61)))
     assert capfd.readouterr().out == "a  completed  1:01\n"
 
 
 @pytest.mark.parametrize(
     ("seconds", "said"),
-    [(0, "0.0 s"), (59.94, "59.9 s"), (60, "1:00"), (3599, "59:59"), (7265, "2:01:05")],
+    [
+        (0, "0 ms"),
+        (0.2, "200 ms"),
+        (1, "1.0 s"),
+        (59.94, "59.9 s"),
+        (60, "1:00"),
+        (3599, "59:59"),
+        (7265, "2:01:05"),
+    ],
 )
 def test_a_duration_is_as_a_clock_shows_it(capfd, seconds, said):
-    with Board(["a"]) as board:
+    with Board(["a"], seconds=no_time) as board:
         board.show(view_of(a=("completed", seconds)))
     assert capfd.readouterr().out == f"a  completed  {said}\n"
 
@@ -89,32 +101,32 @@ def test_a_duration_is_as_a_clock_shows_it(capfd, seconds, said):
 def test_a_step_elsewhere_says_where(capfd):
     step = StepView(status=StepStatus.RUNNING, supervisor="far")
     view = RunView(status=WorkflowStatus.RUNNING, reason=None, steps={"a": step})
-    with Board(["a"]) as board:
+    with Board(["a"], seconds=no_time) as board:
         board.show(view)
     assert capfd.readouterr().out == "a  running    at far\n"
 
 
 def test_the_totals_name_what_there_is(capfd):
-    board = Board(["a", "b", "c"])
+    board = Board(["a", "b", "c"], seconds=no_time)
     assert board.totals == "3 steps"
     board.show(view_of(a="running", b=("completed", 1), c="pending"))
     assert board.totals == "1 pending, 1 running, 1 completed"
-    assert board.took == "0.0 s"
+    assert board.took == "0 ms"
 
 
 def test_a_program_is_shown_nothing(capfd):
-    with Board(["a"], is_silent=True) as board:
+    with Board(["a"], seconds=no_time, is_silent=True) as board:
         board.show(view_of(a="running"))
     assert capfd.readouterr() == ("", "")
 
 
 def test_a_terminal_shows_all_steps_at_last(monkeypatch):
     terminal = on_terminal(monkeypatch)
-    with Board(["a", "b"]) as board:
+    with Board(["a", "b"], seconds=no_time) as board:
         board.show(view_of(a="running", b="pending"))
         board.show(view_of(a=("completed", 1), b=("completed", 2)))
     assert terminal.text.endswith(
-        "a  completed  1.0 s\nb  completed  2.0 s\n2 completed; 0.0 s\n"
+        "a  completed  1.0 s\nb  completed  2.0 s\n2 completed; 0 ms\n"
     )
 
 
@@ -124,7 +136,7 @@ def test_of_many_steps_a_terminal_shows_what_runs_and_what_ended_last(monkeypatc
     steps: dict[str, object] = dict.fromkeys(names, "pending")
     steps |= {f"s{number}": ("completed", number) for number in range(50)}
     steps |= {"s20": ("failed", 1), "s60": "running", "s90": "running"}
-    board = Board(names)
+    board = Board(names, seconds=no_time)
     with board:
         board.show(view_of(**steps))
         shown = terminal.text
@@ -132,5 +144,5 @@ def test_of_many_steps_a_terminal_shows_what_runs_and_what_ended_last(monkeypatc
         assert f"{name}  " in shown
     assert "s0   " not in shown
     assert "s99" not in shown
-    assert "48 pending, 2 running, 49 completed, 1 failed; 0.0 s" in shown
+    assert "48 pending, 2 running, 49 completed, 1 failed; 0 ms" in shown
     assert len(shown.splitlines()) < HEIGHT + 1

@@ -96,25 +96,27 @@ def test_each_step_has_a_line_when_it_runs_and_when_it_is_over(horus, coordinato
     assert told.code == 0
     assert told.out.splitlines() == [
         "extract  running",
-        "extract  completed  0.0 s",
+        "extract  completed  0 ms",
         "clean    running",
         "count    running",
-        "clean    completed  0.0 s",
-        "count    completed  0.0 s",
+        "clean    completed  0 ms",
+        "count    completed  0 ms",
         "load     running",
-        "load     completed  0.0 s",
+        "load     completed  0 ms",
         "load: 42",
     ]
     first, last = told.err.splitlines()
     assert first == f"workflow {coordinator.manifest.id}: etl"
-    assert re.fullmatch(r"completed: 4 completed; 4 verified; took \d+\.\d s", last)
+    assert re.fullmatch(
+        r"completed: 4 completed; 4 verified; took (\d+ ms|\d+\.\d s)", last
+    )
 
 
 def test_a_failure_is_told_with_the_way_to_its_log(horus, coordinator, etl):
     coordinator.ends = {"count": Status.FAILED}
     told = horus("workflow", "run", etl)
     assert told.code == 1
-    assert "count    failed     0.0 s  exit_code" in told.out.splitlines()
+    assert "count    failed     0 ms  exit_code" in told.out.splitlines()
     assert "load     skipped" in told.out.splitlines()
     job, _ = coordinator.job("count")
     assert f"see: horus job logs {job.id}  # count" in told.err.splitlines()
@@ -306,7 +308,7 @@ def test_what_failed_runs_again_behind_what_completed(horus, failed):
     load, _ = failed.later.job("load")
     assert load.needs == (digest, failed.first.job("clean")[1])
     assert load.inputs["ROWS"].source == failed.first.job("clean")[1]
-    assert "load   completed  0.0 s" in told.out.splitlines()
+    assert "load   completed  0 ms" in told.out.splitlines()
 
 
 def test_the_difference_can_be_seen_before(horus, failed):
