@@ -10,7 +10,6 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable, Sequence
 from datetime import timedelta
-from functools import partial
 from typing import Final
 
 import structlog
@@ -88,23 +87,7 @@ class Conductor:
         Raises:
             UnavailableError: if the store does not answer; a sweep goes on then.
         """
-        if job is not None:
-            index = self._store.index_of(workflow, job)
-            if index is not None:
-                self.note(workflow, index, job)
-        self._hand_out(workflow)
-
-    def note(self, workflow: str, index: int, job: str) -> bool:
-        """Note the end of a step, if its job is over, and return whether it is.
-
-        Raises:
-            UnavailableError: if the store or the supervisor does not answer.
-        """
-        envelope = partial(self._envelope, workflow, index)
-        shown = self._supervisor.find(job, envelope)
-        end = None if shown is None else _end_of(index, shown.record)
-        self._end(workflow, [end] if end else [])
-        return end is not None
+        self._hand_out(workflow, [] if job is None else self._end_of(job))
 
     def look(self, workflow: str) -> None:
         """See what became of steps that nobody has told of for a while, and go on.
@@ -120,13 +103,12 @@ class Conductor:
             limit=_SWEPT,
             supervisor=self._name,
         )
+        ends: list[StepEnd] = []
         if found:
             is_to_stop = self._store.get(workflow).stop_at is not None
-            ends = [
-                self._follow(workflow, step, is_to_stop=is_to_stop) for step in found
-            ]
-            self._end(workflow, [end for end in ends if end])
-        self._hand_out(workflow)
+            for step in found:
+                ends += self._follow(workflow, step, is_to_stop=is_to_stop)
+        self._hand_out(workflow, ends)
 
     def sweep(self) -> int:
         """Look at every workflow in which something is to be done, and count them.
@@ -151,21 +133,20 @@ class Conductor:
 
     def _follow(
         self, workflow: str, step: Handed, *, is_to_stop: bool
-    ) -> StepEnd | None:
+    ) -> list[StepEnd]:
         """See how far the job of a step is; start it if it never was."""
-        envelope = partial(self._envelope, workflow, step.index)
         if is_to_stop:
             self._supervisor.stop(step.digest)
-        shown = self._supervisor.find(step.digest, envelope)
+        shown = self._supervisor.find(step.digest)
         if shown is not None:
-            return _end_of(step.index, shown.record)
+            return _ends_of(shown.record)
         if is_to_stop:
             # Nobody has started it, and nobody will.
-            return self._refused(step, StepStatus.STOPPED, None)
-        return self._start(step, envelope())
+            return [self._refused(step, StepStatus.STOPPED, None)]
+        return self._start(step, self._store.job(workflow, step.index).envelope)
 
-    def _hand_out(self, workflow: str) -> None:
-        """Start whatever may start now."""
+    def _hand_out(self, workflow: str, ends: Sequence[StepEnd]) -> None:
+        """Note ends, and start whatever may start now."""
         for _ in range(_PAGES):
             now = self._clock.now()
             taken = self._store.take(
@@ -174,17 +155,20 @@ class Conductor:
                 limit=PAGE,
                 until=now + self._lease,
                 supervisor=self._name,
+                ends=ends,
             )
             for name in taken.waiting:
                 if name is not None:
                     self._wake(name, workflow)
-            ends = [self._start(step, step.envelope) for step in taken.steps]
-            self._end(workflow, [end for end in ends if end])
-            if not any(ends) and not taken.has_more:
+            ends = [
+                end for step in taken.steps for end in self._start(step, step.envelope)
+            ]
+            if not ends and not taken.has_more:
                 return
+        self._store.ended(workflow, ends, at=self._clock.now())
         self._doorbell.ring(workflow)
 
-    def _start(self, step: Handed, envelope: str) -> StepEnd | None:
+    def _start(self, step: Handed, envelope: str) -> list[StepEnd]:
         """Have the job of a step run; return its end, if it has ended so already."""
         try:
             record = self._supervisor.start(envelope)
@@ -195,28 +179,22 @@ class Conductor:
                 reason=refusal.reason,
                 detail=refusal.detail,
             )
-            return self._refused(step, StepStatus.REJECTED, refusal.reason)
-        if not record.is_over:
-            return None
+            return [self._refused(step, StepStatus.REJECTED, refusal.reason)]
         # What it says of its end is not proven yet.
-        shown = self._supervisor.find(step.digest, lambda: envelope)
-        return None if shown is None else _end_of(step.index, shown.record)
+        return self._end_of(step.digest) if record.is_over else []
+
+    def _end_of(self, job: str) -> list[StepEnd]:
+        """Return how a job ended, if it is over."""
+        shown = self._supervisor.find(job)
+        return [] if shown is None else _ends_of(shown.record)
 
     def _refused(self, step: Handed, status: StepStatus, reason: str | None) -> StepEnd:
         return StepEnd(
-            index=step.index,
             digest=step.digest,
             status=status,
             reason=reason,
             ended_at=self._clock.now(),
         )
-
-    def _end(self, workflow: str, ends: Sequence[StepEnd]) -> None:
-        if ends:
-            self._store.ended(workflow, ends, at=self._clock.now())
-
-    def _envelope(self, workflow: str, index: int) -> str:
-        return self._store.job(workflow, index).envelope
 
 
 class ConductorThread:
@@ -256,15 +234,16 @@ class ConductorThread:
         return ""
 
 
-def _end_of(index: int, record: Record) -> StepEnd | None:
+def _ends_of(record: Record) -> list[StepEnd]:
     """Return how a step ended, if its proven record is over."""
     if not record.is_over or record.ended_at is None:
-        return None
-    return StepEnd(
-        index=index,
-        digest=record.summary.digest,
-        status=StepStatus(record.status.value),
-        reason=record.reason,
-        started_at=record.started_at,
-        ended_at=record.ended_at,
-    )
+        return []
+    return [
+        StepEnd(
+            digest=record.summary.digest,
+            status=StepStatus(record.status.value),
+            reason=record.reason,
+            started_at=record.started_at,
+            ended_at=record.ended_at,
+        )
+    ]

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
 from typing import Final, Protocol
 
 from horus_celery.errors import NotFoundError
@@ -31,13 +30,8 @@ class StepSupervisor(Protocol):
         """
         ...
 
-    def find(self, digest: str, envelope: Callable[[], str]) -> Shown | None:
-        """Return the record of a job as far as signed bytes prove it, if there is one.
-
-        Args:
-            digest: The job's digest.
-            envelope: Reads the job's envelope, as JSON text.
-        """
+    def find(self, digest: str) -> Shown | None:
+        """Return what signed bytes prove of a job; None if it has no record."""
         ...
 
     def stop(self, digest: str) -> None:
@@ -56,7 +50,7 @@ class HomeSupervisor:
             json.loads(envelope), priority=_PRIORITY, not_before=None
         )
 
-    def find(self, digest: str, envelope: Callable[[], str]) -> Shown | None:
+    def find(self, digest: str) -> Shown | None:
         try:
             return self._supervisor.get(digest)
         except NotFoundError:

@@ -128,8 +128,10 @@ class MemoryWorkflows:
         limit: int,
         until: datetime,
         supervisor: str | None = None,
+        ends: Sequence[StepEnd] = (),
     ) -> Taken:
         with self._answering():
+            self.ended(digest, ends, at=at)
             entry = self._entries.get(digest)
             if entry is None or _is_stopping(entry):
                 return Taken(steps=(), has_more=False, waiting=frozenset())
@@ -179,27 +181,17 @@ class MemoryWorkflows:
             if entry is None:
                 return None
             for end in ends:
-                step = entry.steps[end.index]
-                is_his = step.job is not None and step.job.digest == end.digest
-                if end.index in entry.running and is_his:
-                    del entry.running[end.index]
-                    step.status, step.reason = end.status, end.reason
-                    step.started_at = _whole_or_none(end.started_at)
-                    step.ended_at = _whole_ms(end.ended_at)
-                    self._spread(entry, end.index, at)
+                index = _held(entry, end.digest)
+                if index is None:
+                    continue
+                del entry.running[index]
+                step = entry.steps[index]
+                step.status, step.reason = end.status, end.reason
+                step.started_at = _whole_or_none(end.started_at)
+                step.ended_at = _whole_ms(end.ended_at)
+                self._spread(entry, index, at)
             self._close(entry, at)
             return entry.record
-
-    def index_of(self, digest: str, job: str) -> int | None:
-        with self._answering():
-            entry = self._entries.get(digest)
-            if entry is None:
-                return None
-            for index in entry.running:
-                own = entry.steps[index].job
-                if own is not None and own.digest == job:
-                    return index
-            return None
 
     def job(self, digest: str, index: int) -> StepJob:
         with self._answering():
@@ -367,9 +359,11 @@ class MemoryWorkflows:
                     waiting.append(child)
 
     def _close(self, entry: _Entry, at: datetime) -> None:
+        if entry.record.is_over:
+            return
         left = sum(step.status not in ENDS for step in entry.steps)
         entry.record = replace(entry.record, left=left)
-        if entry.record.is_over or entry.running:
+        if entry.running:
             return
         if left == 0 or entry.record.stop_at is not None:
             outcome = WorkflowStatus.COMPLETED
@@ -381,6 +375,15 @@ class MemoryWorkflows:
                 entry.record, status=outcome, left=0, ended_at=_whole_ms(at)
             )
             self._wakes.wake(entry.record.outline.digest)
+
+
+def _held(entry: _Entry, digest: str) -> int | None:
+    """Return the step that was handed out with this job and is not over."""
+    for index in entry.running:
+        job = entry.steps[index].job
+        if job is not None and job.digest == digest:
+            return index
+    return None
 
 
 def _due(entry: _Entry, at: datetime, supervisor: str | None) -> list[int]:

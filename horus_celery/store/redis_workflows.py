@@ -141,6 +141,7 @@ class RedisWorkflows:
         limit: int,
         until: datetime,
         supervisor: str | None = None,
+        ends: Sequence[StepEnd] = (),
     ) -> Taken:
         number = 0
         names: tuple[str, ...] = ()
@@ -150,7 +151,14 @@ class RedisWorkflows:
                 return Taken(steps=(), has_more=False, waiting=frozenset())
             number = names.index(supervisor) + 1
         found, has_more, waiting = self._run(
-            "take", digest, to_ms(at), limit, to_ms(until), number, MAX_HANDED
+            "take",
+            digest,
+            to_ms(at),
+            limit,
+            to_ms(until),
+            number,
+            MAX_HANDED,
+            *_ends(ends),
         )
         if waiting and not names:
             names = self._others(digest)
@@ -172,17 +180,8 @@ class RedisWorkflows:
     def ended(
         self, digest: str, ends: Sequence[StepEnd], *, at: datetime
     ) -> WorkflowRecord | None:
-        args: list[str | int] = []
-        for end in ends:
-            started_at = 0 if end.started_at is None else to_ms(end.started_at)
-            args += (end.index, end.digest, end.status.value, end.reason or "")
-            args += (started_at, to_ms(end.ended_at))
-        values = self._run("ended", digest, to_ms(at), *args)
+        values = self._run("ended", digest, to_ms(at), *_ends(ends))
         return _record(digest, values) if values else None
-
-    def index_of(self, digest: str, job: str) -> int | None:
-        found = ask(self._client, "HGET", self._part(digest, "held"), job)
-        return int(found) if found is not None and found.isdigit() else None
 
     def job(self, digest: str, index: int) -> StepJob:
         ids = ask(
@@ -435,6 +434,15 @@ def _summary(outline: Outline, others: Sequence[str]) -> bytes:
             "supervisors": others,
         }
     )
+
+
+def _ends(ends: Iterable[StepEnd]) -> Iterator[str | int]:
+    for end in ends:
+        yield end.digest
+        yield end.status.value
+        yield end.reason or ""
+        yield 0 if end.started_at is None else to_ms(end.started_at)
+        yield to_ms(end.ended_at)
 
 
 def _ids(job: StepJob) -> bytes:

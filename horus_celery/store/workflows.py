@@ -114,8 +114,7 @@ class Taken:
 class StepEnd:
     """How the job of a step ended."""
 
-    index: int
-    #: The digest of the job: an end of any other one is not the step's.
+    #: The digest of the job, by which its step is known while it is handed out.
     digest: str
     #: COMPLETED, FAILED, STOPPED or REJECTED.
     status: StepStatus
@@ -206,10 +205,12 @@ class WorkflowStore(Protocol):
         limit: int,
         until: datetime,
         supervisor: str | None = None,
+        ends: Sequence[StepEnd] = (),
     ) -> Taken:
-        """Hand out steps of a supervisor that may start now.
+        """Note ends, as `ended` does, and hand out steps that may start now.
 
-        Their takers start their jobs. Until `until` nobody else is told of them.
+        They are those of a supervisor. Their takers start their jobs. Until `until`
+        nobody else is told of them.
         Nothing is handed out of a workflow that there is not, or that is to stop.
         """
         ...
@@ -235,10 +236,6 @@ class WorkflowStore(Protocol):
 
         Returns the workflow as it is then; None if there is no such workflow.
         """
-        ...
-
-    def index_of(self, digest: str, job: str) -> int | None:
-        """Return the step that was handed out with this job and is not over."""
         ...
 
     def job(self, digest: str, index: int) -> StepJob:

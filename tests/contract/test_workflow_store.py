@@ -105,7 +105,6 @@ class Workflow:
 
     def end(self, index, status=Status.COMPLETED, **facts):
         end = StepEnd(
-            index=index,
             status=StepStatus(status),
             ended_at=self.clock.at,
             **{"digest": self.job(index).digest, **facts},
@@ -576,16 +575,24 @@ def test_one_that_is_full_is_overdue_only_by_what_runs(make_workflow, clock):
     assert list(workflow.store.overdue(at=clock.at, limit=10)) == []
 
 
-def test_the_step_of_a_job_is_known_while_it_is_handed_out(make_workflow):
-    workflow = make_workflow().begin()
-    job = workflow.job(0).digest
-
-    assert workflow.store.index_of(workflow.digest, job) is None
+def test_ends_are_noted_before_steps_are_handed_out(make_workflow, clock):
+    workflow = make_workflow(make_graph(a=[], b=["a"]), max_parallel=1).begin()
     workflow.take()
-    assert workflow.store.index_of(workflow.digest, job) == 0
-    assert workflow.store.index_of(make_digest("no"), job) is None
-    workflow.end(0)
-    assert workflow.store.index_of(workflow.digest, job) is None
+    end = StepEnd(
+        digest=workflow.job(0).digest,
+        status=StepStatus.COMPLETED,
+        ended_at=clock.at,
+    )
+
+    for expected in ([1], []):
+        taken = workflow.store.take(
+            workflow.digest,
+            at=clock.at,
+            limit=5,
+            until=clock.at + SECOND,
+            ends=[end],
+        )
+        assert [one.index for one in taken.steps] == expected
 
 
 def test_a_stopped_workflow_waits_for_what_runs(make_workflow, clock):

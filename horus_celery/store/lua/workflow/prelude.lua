@@ -210,3 +210,23 @@ end
 local function to_hex(raw)
   return (string.gsub(raw, '.', function(c) return string.format('%02x', string.byte(c)) end))
 end
+
+-- Notes ends of steps, from one argument on: digest of the job, status, reason, start and
+-- end of each. Whatever was noted before, or was never handed out, stays as it is.
+local function note_ends(w, from)
+  for i = from, #ARGV, 5 do
+    local job, status, reason, started, ended = unpack(ARGV, i, i + 4)
+    local step = tonumber(ask('HGET', w.held, job) or nil)
+    if step then
+      local s = state(w, step)
+      s.status, s.started, s.ended = CODE[status], tonumber(started), tonumber(ended)
+      if s.status ~= CODE.completed and s.rule >= FAILS then w.failed = 1 end
+      save(w, step, s)
+      if reason ~= '' then redis.call('HSET', w.reasons, step, reason) end
+      redis.call('ZREM', w.running, member(step))
+      redis.call('HDEL', w.held, job)
+      w.left = w.left - 1
+      if not w.stop_at then redis.call('RPUSH', w.todo, step .. ':0') end
+    end
+  end
+end

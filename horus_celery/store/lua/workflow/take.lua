@@ -1,11 +1,13 @@
--- Hands out steps that may start: digest, at, how many at most, until when, the number of
--- the supervisor, how many bytes at most. Answers steps (step, ids, envelope), whether
--- there is more to do at once, and the numbers of other supervisors that wait.
+-- Notes ends, then hands out steps that may start: digest, at, how many at most, until when,
+-- the number of the supervisor, how many bytes at most, then the ends. Answers steps (step,
+-- ids, envelope), whether there is more to do at once, and the numbers of other supervisors
+-- that wait.
 local digest, at, limit, till = ARGV[1], ARGV[2], tonumber(ARGV[3]), ARGV[4]
 local supervisor, room = tonumber(ARGV[5]), tonumber(ARGV[6])
 local w = open(digest)
 if not w or w.status ~= 'running' then return { {}, 0, {} } end
 
+note_ends(w, 7)
 if not w.stop_at then spread(w, at) end
 local handed, ready = {}, ready_set(w, supervisor)
 if w.max_parallel > 0 then
