@@ -69,7 +69,7 @@ _LINES: Final = 10_000
 _DRAINING: Final = frozenset({"stop_runner", "remove_runner"})
 _DRAIN: Final = timedelta(days=1)
 #: Calls that end when a script has that was told to stop, which may take five minutes.
-_DELETING: Final = frozenset({"job.delete", "delete_job"})
+_DELETING: Final = frozenset({"job.delete", "delete_job", "workflow.delete"})
 _STOPPING: Final = timedelta(seconds=310)
 #: The code of an answer that says: not over in time.
 NOT_OVER: Final = -32021

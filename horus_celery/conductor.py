@@ -8,9 +8,10 @@ proves it. So every method may be called at any time, by anybody, any number of 
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import replace
 from datetime import timedelta
-from typing import Final
+from typing import Final, Protocol
 
 import structlog
 
@@ -20,7 +21,9 @@ from horus_celery.doorbell import Doorbell
 from horus_celery.errors import (
     ConflictError,
     DamagedError,
+    NotFoundError,
     RefusedError,
+    UnavailableError,
 )
 from horus_celery.record import Record
 from horus_celery.store.workflows import Handed, StepEnd, WorkflowStore
@@ -32,12 +35,28 @@ LEASE: Final = timedelta(seconds=5)
 #: Steps that are taken at once, and how often before others have their turn.
 PAGE: Final = 50
 _PAGES: Final = 20
-#: How often a sweep is made.
-_EVERY: Final = timedelta(seconds=1)
 #: Workflows and steps that one sweep looks at.
 _SWEPT: Final = 500
+#: How long a supervisor elsewhere is left alone when it does not answer: a second, then
+#: twice as long each time.
+_PAUSE: Final = timedelta(seconds=1)
+_LONGEST_PAUSE: Final = timedelta(seconds=60)
+#: How often a sweep is made.
+_EVERY: Final = timedelta(seconds=1)
 
 _logger: Final = structlog.get_logger(__name__)
+
+
+class Watcher(Protocol):
+    """Waits for the ends of steps of which no bell is heard."""
+
+    def has(self, step: Handed) -> bool:
+        """Whether the end of a step is being waited for."""
+        ...
+
+    def add(self, workflow: str, step: Handed) -> None:
+        """Wait for the end of a step, if there is room."""
+        ...
 
 
 class Conductor:
@@ -54,6 +73,7 @@ class Conductor:
         lease: timedelta = LEASE,
         keep: timedelta | None = None,
         wake: Callable[[str, str], None] = lambda name, workflow: None,
+        watcher: Watcher | None = None,
     ) -> None:
         """Take what it works with.
 
@@ -67,6 +87,7 @@ class Conductor:
             keep: How long workflows are kept after their end; for ever by default.
             wake: Told the name of another supervisor and the workflow in which steps
                 wait for it.
+            watcher: Waits for ends where no bells are heard of them.
         """
         self._store = store
         self._supervisor = supervisor
@@ -76,6 +97,9 @@ class Conductor:
         self._lease = lease
         self._keep = keep
         self._wake = wake
+        self._watcher = watcher
+        #: How long the supervisor is left alone when it does not answer.
+        self._pause = _PAUSE
 
     def advance(self, workflow: str, job: str | None = None) -> None:
         """Answer one bell.
@@ -87,13 +111,21 @@ class Conductor:
         Raises:
             UnavailableError: if the store does not answer; a sweep goes on then.
         """
-        self._hand_out(workflow, [] if job is None else self._end_of(job))
+        self._hand_out(workflow, [] if job is None else self._heard(job))
+
+    def settle(self, workflow: str, step: Handed) -> None:
+        """Note the end of a step that was handed out, if it is over, and go on.
+
+        Raises:
+            UnavailableError: if the store or the supervisor does not answer.
+        """
+        self._hand_out(workflow, self._end_of(workflow, step))
 
     def look(self, workflow: str) -> None:
         """See what became of steps that nobody has told of for a while, and go on.
 
         Raises:
-            UnavailableError: as `advance`.
+            UnavailableError: as `settle`.
         """
         now = self._clock.now()
         found = self._store.look(
@@ -116,7 +148,7 @@ class Conductor:
         Those that ended long ago are forgotten.
 
         Raises:
-            UnavailableError: if the store does not answer; the next sweep goes on.
+            UnavailableError: as `settle`; the next sweep goes on.
         """
         now = self._clock.now()
         if self._keep is not None:
@@ -131,19 +163,49 @@ class Conductor:
                 _logger.error("workflow stuck", detail=error.detail)  # noqa: TRY400 - it is ours
         return len(overdue)
 
+    # --- steps that were handed out --------------------------------------------
+
     def _follow(
         self, workflow: str, step: Handed, *, is_to_stop: bool
     ) -> list[StepEnd]:
         """See how far the job of a step is; start it if it never was."""
         if is_to_stop:
             self._supervisor.stop(step.digest)
-        shown = self._supervisor.find(step.digest)
-        if shown is not None:
-            return _ends_of(shown.record)
-        if is_to_stop:
+        elif self._watcher is not None and self._watcher.has(step):
+            return []
+        read = self._reader(workflow, step)
+        shown = self._supervisor.find(step.digest, read)
+        if shown is None and is_to_stop:
             # Nobody has started it, and nobody will.
             return [self._refused(step, StepStatus.STOPPED, None)]
-        return self._start(step, self._store.job(workflow, step.index).envelope)
+        if shown is None:
+            return self._start_all(workflow, [replace(step, envelope=read())])
+        ends = _ends_of(shown.record)
+        if not ends:
+            self._watch(workflow, step)
+        return ends
+
+    def _end_of(self, workflow: str, step: Handed) -> list[StepEnd]:
+        """Return how the job of a step ended, if it is over."""
+        shown = self._supervisor.find(step.digest, self._reader(workflow, step))
+        return [] if shown is None else _ends_of(shown.record)
+
+    def _heard(self, job: str) -> list[StepEnd]:
+        """Return how a job ended of which a bell says that it is over."""
+        shown = self._supervisor.find(job, _kept_at_home)
+        return [] if shown is None else _ends_of(shown.record)
+
+    def _reader(self, workflow: str, step: Handed) -> Callable[[], str]:
+        def read() -> str:
+            return step.envelope or self._store.job(workflow, step.index).envelope
+
+        return read
+
+    def _watch(self, workflow: str, step: Handed) -> None:
+        if self._watcher is not None:
+            self._watcher.add(workflow, step)
+
+    # --- steps that may start --------------------------------------------------
 
     def _hand_out(self, workflow: str, ends: Sequence[StepEnd]) -> None:
         """Note ends, and start whatever may start now."""
@@ -157,21 +219,54 @@ class Conductor:
                 supervisor=self._name,
                 ends=ends,
             )
-            for name in taken.waiting:
-                if name is not None:
-                    self._wake(name, workflow)
-            ends = [
-                end for step in taken.steps for end in self._start(step, step.envelope)
-            ]
+            self._tell_others(workflow, taken.waiting)
+            ends = self._start_all(workflow, taken.steps)
             if not ends and not taken.has_more:
                 return
         self._store.ended(workflow, ends, at=self._clock.now())
         self._doorbell.ring(workflow)
 
-    def _start(self, step: Handed, envelope: str) -> list[StepEnd]:
+    def _tell_others(self, workflow: str, waiting: Iterable[str | None]) -> None:
+        """Tell those who run the steps that wait for other supervisors."""
+        for name in waiting:
+            if name is None:
+                self._doorbell.ring(workflow)
+            else:
+                self._wake(name, workflow)
+
+    def _start_all(self, workflow: str, steps: Sequence[Handed]) -> list[StepEnd]:
+        """Start steps that were handed out; return the ends of those that have ended.
+
+        Raises:
+            UnavailableError: if the supervisor at home does not answer. To one that is
+                elsewhere steps are not given then, but back.
+        """
+        ends: list[StepEnd] = []
+        for place, step in enumerate(steps):
+            try:
+                ends += self._start(workflow, step)
+            except UnavailableError as error:
+                if self._name is None:
+                    raise
+                self._put_off(workflow, steps[place:], error.detail)
+                return ends
+        if steps:
+            self._pause = _PAUSE
+        return ends
+
+    def _put_off(self, workflow: str, steps: Iterable[Handed], note: str) -> None:
+        now = self._clock.now()
+        _logger.warning("supervisor away", supervisor=self._name, detail=note)
+        for step in steps:
+            self._store.postpone(
+                workflow, step.index, until=now + self._pause, note=note, at=now
+            )
+        self._pause = min(2 * self._pause, _LONGEST_PAUSE)
+
+    def _start(self, workflow: str, step: Handed) -> list[StepEnd]:
         """Have the job of a step run; return its end, if it has ended so already."""
         try:
-            record = self._supervisor.start(envelope)
+            is_over = self._supervisor.start(step.envelope)
         except (RefusedError, ConflictError) as refusal:
             _logger.warning(
                 "step refused",
@@ -180,13 +275,11 @@ class Conductor:
                 detail=refusal.detail,
             )
             return [self._refused(step, StepStatus.REJECTED, refusal.reason)]
-        # What it says of its end is not proven yet.
-        return self._end_of(step.digest) if record.is_over else []
-
-    def _end_of(self, job: str) -> list[StepEnd]:
-        """Return how a job ended, if it is over."""
-        shown = self._supervisor.find(job)
-        return [] if shown is None else _ends_of(shown.record)
+        if is_over:
+            # What it says of its end is not proven yet.
+            return self._end_of(workflow, step)
+        self._watch(workflow, step)
+        return []
 
     def _refused(self, step: Handed, status: StepStatus, reason: str | None) -> StepEnd:
         return StepEnd(
@@ -232,6 +325,11 @@ class ConductorThread:
         except Exception as error:  # noqa: BLE001 - without sweeps lost steps stay lost
             return type(error).__name__  # a foreign text may quote a payload
         return ""
+
+
+def _kept_at_home() -> str:
+    """Stand for an envelope that a supervisor has itself: bells are rung at home."""
+    raise NotFoundError("the envelope of a job that a bell names is kept in its record")
 
 
 def _ends_of(record: Record) -> list[StepEnd]:

@@ -16,6 +16,7 @@ from horus_celery import diary, screening, wiring
 from horus_celery.application import make_app
 from horus_celery.conductor import Conductor, ConductorThread
 from horus_celery.errors import ConfigurationError, HorusError
+from horus_celery.outposts import Outpost
 from horus_celery.settings import load_settings
 from horus_celery.store.bell import QUEUE, TASK
 
@@ -49,6 +50,7 @@ class _Worker:
     """What the worker keeps between two bells."""
 
     conductor: Conductor
+    outposts: tuple[Outpost, ...]
     thread: ConductorThread
 
 
@@ -76,7 +78,10 @@ def _take_up(**_: Any) -> None:  # noqa: ANN401 - whatever the signal carries
         trust = wiring.make_trust(settings)
         trust.current()
         home = wiring.make_supervisor(settings, trust=trust)
-        _Worker.conductor = wiring.make_conductor(settings, home)
+        others = wiring.make_others(settings, trust)
+        outposts = wiring.make_outposts(settings, others)
+        _Worker.outposts = tuple(outposts.values())
+        _Worker.conductor = wiring.make_conductor(settings, home, outposts=outposts)
         if not screening.is_installed(app):
             raise ConfigurationError(
                 "the broker is not read through the screen: unset CELERY_BROKER_URL,"
@@ -90,8 +95,12 @@ def _take_up(**_: Any) -> None:  # noqa: ANN401 - whatever the signal carries
 @signals.worker_ready.connect(weak=False)
 def _begin(**_: Any) -> None:  # noqa: ANN401 - as above
     _Worker.thread.start()
+    for outpost in _Worker.outposts:
+        outpost.start()
 
 
 @signals.worker_shutdown.connect(weak=False)
 def _end(**_: Any) -> None:  # noqa: ANN401 - as above
+    for outpost in _Worker.outposts:
+        outpost.close()
     _Worker.thread.close()

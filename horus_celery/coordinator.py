@@ -15,6 +15,7 @@ from contextlib import suppress
 from copy import copy
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
+from types import MappingProxyType
 from typing import Final
 
 from horus_celery.clock import Clock
@@ -29,8 +30,10 @@ from horus_celery.errors import (
     NotFoundError,
     NotOverError,
     RefusedError,
+    UnavailableError,
 )
 from horus_celery.lifecycle import Status
+from horus_celery.proof import Shown
 from horus_celery.statements import canonical, dsse, manifest
 from horus_celery.statements.manifest import Manifest
 from horus_celery.store.base import Wakes
@@ -50,11 +53,13 @@ from horus_celery.submission import (
     require_all,
 )
 from horus_celery.supervisor import Supervisor
+from horus_celery.supervisors import StepSupervisor
 
 #: How long `delete` waits for what runs to end.
 _END_OF_STOPPED: Final = timedelta(seconds=15)
 #: How many graphs are kept in mind.
 _GRAPHS: Final = 64
+_NO_OTHERS: Final[Mapping[str, StepSupervisor]] = MappingProxyType({})
 _DIGEST: Final = re.compile(r"[0-9a-f]{64}")
 
 
@@ -103,7 +108,7 @@ class Coordinator:
         doorbell: Doorbell,
         wakes: Wakes,
         clock: Clock,
-        supervisors: frozenset[str] = frozenset(),
+        others: Mapping[str, StepSupervisor] = _NO_OTHERS,
         max_job_bytes: int = dsse.MAX_BODY,
     ) -> None:
         """Take what it works with.
@@ -115,7 +120,7 @@ class Coordinator:
             doorbell: Rings where it does so.
             wakes: Tells when a workflow is over.
             clock: Tells the time.
-            supervisors: The names of the other supervisors that steps may go to.
+            others: The other supervisors that steps may go to, by name.
             max_job_bytes: Largest body of one job.
         """
         self._store = store
@@ -124,7 +129,7 @@ class Coordinator:
         self._doorbell = doorbell
         self._wakes = wakes
         self._clock = clock
-        self._supervisors = supervisors
+        self._others = others
         self._max_job_bytes = max_job_bytes
         self._contexts: frozenset[str] | None = None
         self._graphs = _Graphs(store)
@@ -261,7 +266,7 @@ class Coordinator:
         return WorkflowEnding(
             record=overview.record,
             results={
-                overview.graph.names[leaf]: self._result_of(overview.steps[leaf])
+                overview.graph.names[leaf]: self._result_of(overview, leaf)
                 for leaf in overview.graph.leaves
             },
         )
@@ -308,7 +313,9 @@ class Coordinator:
     # --- how -------------------------------------------------------------------
 
     def _read(self, value: object, now: datetime) -> Submission:
-        return read_manifest(value, self._home.gate(now), supervisors=self._supervisors)
+        return read_manifest(
+            value, self._home.gate(now), supervisors=self._others.keys()
+        )
 
     def _record(self, submission: Submission, now: datetime) -> WorkflowRecord:
         record = self._store.create(
@@ -351,26 +358,49 @@ class Coordinator:
         """Return a step that was handed out as its job stands now, if it is at home."""
         if step.status is not StepStatus.QUEUED or step.digest is None:
             return step
-        with suppress(NotFoundError):
-            job = self._home.get(step.digest).record
-            if job.status is not Status.CREATED:
-                return replace(
-                    step,
-                    status=StepStatus(job.status.value),
-                    reason=job.reason,
-                    started_at=job.started_at,
-                    ended_at=job.ended_at,
-                )
-        return step
+        shown = self._at_home(step.digest)
+        if shown is None:
+            return step
+        job = shown.record
+        return replace(
+            step,
+            status=StepStatus(job.status.value),
+            reason=job.reason,
+            started_at=job.started_at,
+            ended_at=job.ended_at,
+        )
 
-    def _result_of(self, step: StepRecord) -> str | None:
+    def _result_of(self, overview: Overview, index: int) -> str | None:
+        step = overview.steps[index]
         if step.status is not StepStatus.COMPLETED or step.digest is None:
             return None
-        with suppress(NotFoundError):
-            job = self._home.get(step.digest).record
-            if job.status is Status.COMPLETED:
-                return job.result or ""
-        return None
+        supervisor = overview.graph.supervisors[index]
+        if supervisor is None:
+            shown = self._at_home(step.digest)
+        else:
+            job = self._store.job(overview.record.outline.digest, index)
+            shown = self._elsewhere(supervisor).find(job.digest, lambda: job.envelope)
+        if shown is None or shown.record.status is not Status.COMPLETED:
+            return None
+        return shown.record.result or ""
+
+    def _at_home(self, digest: str) -> Shown | None:
+        try:
+            return self._home.get(digest)
+        except NotFoundError:
+            return None
+
+    def _elsewhere(self, name: str) -> StepSupervisor:
+        """Return another supervisor.
+
+        Raises:
+            UnavailableError: if the configuration does not name it any more.
+        """
+        if name not in self._others:
+            raise UnavailableError(
+                f"the supervisor {name} is not configured here any more"
+            )
+        return self._others[name]
 
     def _until_over(self, record: WorkflowRecord, wait: timedelta) -> WorkflowRecord:
         """Wait until a workflow is over.

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from typing import Final, Protocol
 
 from horus_celery.errors import NotFoundError
 from horus_celery.proof import Shown
-from horus_celery.record import Record
 from horus_celery.supervisor import Supervisor
 
 #: Those of jobs whose workflows do not say otherwise.
@@ -21,8 +21,10 @@ class StepSupervisor(Protocol):
     made again then.
     """
 
-    def start(self, envelope: str) -> Record:
-        """Have a job recorded and queued; the same job again is the same record.
+    def start(self, envelope: str) -> bool:
+        """Have a job recorded and queued, and say whether it is over already.
+
+        The same job again is the same record.
 
         Raises:
             RefusedError: with the reason code; nothing is recorded.
@@ -30,8 +32,13 @@ class StepSupervisor(Protocol):
         """
         ...
 
-    def find(self, digest: str) -> Shown | None:
-        """Return what signed bytes prove of a job; None if it has no record."""
+    def find(self, digest: str, envelope: Callable[[], str]) -> Shown | None:
+        """Return what signed bytes prove of a job; None if it has no record.
+
+        Args:
+            digest: The job's digest.
+            envelope: Reads the job's envelope, as JSON text, where it is kept.
+        """
         ...
 
     def stop(self, digest: str) -> None:
@@ -45,12 +52,13 @@ class HomeSupervisor:
     def __init__(self, supervisor: Supervisor) -> None:
         self._supervisor = supervisor
 
-    def start(self, envelope: str) -> Record:
-        return self._supervisor.create_and_queue(
+    def start(self, envelope: str) -> bool:
+        record = self._supervisor.create_and_queue(
             json.loads(envelope), priority=_PRIORITY, not_before=None
         )
+        return record.is_over
 
-    def find(self, digest: str) -> Shown | None:
+    def find(self, digest: str, envelope: Callable[[], str]) -> Shown | None:
         try:
             return self._supervisor.get(digest)
         except NotFoundError:

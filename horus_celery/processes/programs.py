@@ -43,6 +43,7 @@ _HANDED_ON: Final = (
     # Their paths may be written as they are seen from here.
     "actors",
     "node_secrets",
+    "supervisors",
     "tls_cert",
     "tls_key",
 )
