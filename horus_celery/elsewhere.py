@@ -47,6 +47,10 @@ class RemoteSupervisor:
         self._trust = trust
         self._proofs = Proofs()
 
+    def close(self) -> None:
+        """Close the connection."""
+        self._client.close()
+
     def start(self, envelope: str) -> bool:
         with self._answering():
             self._client.call("create_job", job=json.loads(envelope))

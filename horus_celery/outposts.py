@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
 from datetime import timedelta
 from typing import Final
 
@@ -36,7 +35,6 @@ class Watch:
         self._lock = threading.Lock()
         self._watched: set[str] = set()
         self._is_closed = threading.Event()
-        self._threads = ThreadPoolExecutor(_MOST, thread_name_prefix="horus-watch")
         #: Called with a workflow and a step whose job is said to be over.
         self.tell: Callable[[str, Handed], None] = lambda workflow, step: None
 
@@ -51,27 +49,28 @@ class Watch:
             if not is_new or len(self._watched) >= _MOST or self._is_closed.is_set():
                 return
             self._watched.add(step.digest)
-        self._threads.submit(self._wait, workflow, step)
+        # A daemon: a call that waits keeps no process from its end.
+        threading.Thread(
+            target=self._wait, args=(workflow, step), name="horus-watch", daemon=True
+        ).start()
 
-    def close(self, *, wait: bool = False) -> None:
-        """Wait for nothing more; with `wait`, only for what is waited for now."""
-        if not wait:
-            self._is_closed.set()
-        self._threads.shutdown(wait=wait, cancel_futures=not wait)
+    def close(self) -> None:
+        """Wait for nothing more."""
+        self._is_closed.set()
 
     def _wait(self, workflow: str, step: Handed) -> None:
-        is_over = False
         try:
+            is_over = False
             while not is_over and not self._is_closed.is_set():
                 is_over = self._supervisor.wait(step.digest, _WAIT)
+            if is_over and not self._is_closed.is_set():
+                self.tell(workflow, step)
         except HorusError as error:
             # It is looked at again when its time has come.
             _logger.info("step not watched", job_id=step.job_id, reason=error.reason)
         finally:
             with self._lock:
                 self._watched.discard(step.digest)
-        if is_over and not self._is_closed.is_set():
-            self.tell(workflow, step)
 
 
 class Outpost:
@@ -80,7 +79,7 @@ class Outpost:
     def __init__(self, conductor: Conductor, watch: Watch) -> None:
         self._conductor = conductor
         self._watch = watch
-        watch.tell = self._settle
+        watch.tell = conductor.settle
         self._lock = threading.Lock()
         self._woken: set[str] = set()
         self._is_woken = threading.Event()
@@ -118,9 +117,3 @@ class Outpost:
                     self._conductor.sweep()
             except Exception as error:  # noqa: BLE001 - without it steps there stay lost
                 _logger.warning("outpost put off", error=type(error).__name__)
-
-    def _settle(self, workflow: str, step: Handed) -> None:
-        try:
-            self._conductor.settle(workflow, step)
-        except HorusError as error:
-            _logger.info("end not noted yet", job_id=step.job_id, reason=error.reason)

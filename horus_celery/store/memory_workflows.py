@@ -225,13 +225,11 @@ class MemoryWorkflows:
             entry = self._entries.get(digest)
             if entry is None:
                 return ()
-            everybody = entry.record.stop_at is not None
             order = sorted((look_at, one) for one, look_at in entry.running.items())
             found = [
                 one
                 for look_at, one in order
-                if (everybody or look_at <= at)
-                and entry.graph.supervisors[one] == supervisor
+                if look_at <= at and entry.graph.supervisors[one] == supervisor
             ]
             for index in found[:limit]:
                 entry.running[index] = again_at
@@ -253,6 +251,7 @@ class MemoryWorkflows:
             entry = self._entry(digest)
             if not entry.record.is_over and entry.record.stop_at is None:
                 entry.ready.clear()
+                entry.running = dict.fromkeys(entry.running, at)
                 entry.record = replace(
                     entry.record,
                     status=WorkflowStatus.RUNNING,

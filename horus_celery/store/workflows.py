@@ -263,8 +263,7 @@ class WorkflowStore(Protocol):
 
         Those that were handed out, and that nobody has told of since.
 
-        Nobody else is told of them until `again_at`. In a workflow that is to stop
-        all of them are to be looked at, whatever was told to whom.
+        Nobody else is told of them until `again_at`.
         """
         ...
 
@@ -275,6 +274,7 @@ class WorkflowStore(Protocol):
     def stop(self, digest: str, *, at: datetime) -> WorkflowRecord:
         """Let no further step start; it is over when those handed out are.
 
+        These are to be looked at now, whatever was told to whom.
         A second time changes nothing, and neither does it when the workflow is over.
 
         Raises:

@@ -379,16 +379,21 @@ class Web:
         self._deployment = deployment
         self.url = f"http://127.0.0.1:{port}"
         self._log = deployment.folder / f"{Path(command[0]).name}{port}.log"
-        with self._log.open("wb") as log:
+        self._command, self._env = command, env
+        self.http = httpx.Client(timeout=SOON.total_seconds() + 5)
+        self.start()
+
+    def start(self):
+        """Start it, also once more where it was killed."""
+        with self._log.open("ab") as log:
             self._process = subprocess.Popen(  # noqa: S603 - our own command
-                command,
-                cwd=deployment.state.path,
-                env={**deployment.env, "PYTHONPATH": str(TOP), **env},
+                self._command,
+                cwd=self._deployment.state.path,
+                env={**self._deployment.env, "PYTHONPATH": str(TOP), **self._env},
                 stdout=log,
                 stderr=log,
             )
-        self.http = httpx.Client(timeout=SOON.total_seconds() + 5)
-        deployment.until(self._answers)
+        self._deployment.until(self._answers)
 
     def log(self):
         return self._log.read_text()

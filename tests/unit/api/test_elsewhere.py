@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from datetime import timedelta
+from queue import Queue
 
 import httpx
 import pytest
@@ -286,14 +287,14 @@ def test_what_is_watched_is_told_when_it_is_over(country):
         limit=5,
         supervisor="north",
     )
-    told = []
-    country.watch.tell = lambda workflow, one: told.append((workflow, one.digest))
+    told: Queue[tuple[str, str]] = Queue()
+    country.watch.tell = lambda workflow, one: told.put((workflow, one.digest))
     record = country.north.claim(country.north.store.get(step.digest))
 
     country.watch.add(signed.digest, step)
+    country.watch.add(signed.digest, step)
     assert country.watch.has(step)
     country.north.settle(record)
-    country.watch.close(wait=True)
 
-    assert told == [(signed.digest, step.digest)]
-    assert not country.watch.has(step)
+    assert told.get(timeout=5) == (signed.digest, step.digest)
+    assert told.empty()

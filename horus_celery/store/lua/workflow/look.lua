@@ -5,9 +5,8 @@ local supervisor = tonumber(ARGV[5])
 local w = open(digest)
 if not w or w.status ~= 'running' then return {} end
 local found = {}
-local to = w.stop_at and BEHIND_ALL or at
 -- Those of other supervisors stay in the way: so many are passed by, and no more.
-for _, one in ipairs(ask('ZRANGEBYSCORE', w.running, '-inf', to, 'LIMIT', 0, EDGES)) do
+for _, one in ipairs(ask('ZRANGEBYSCORE', w.running, '-inf', at, 'LIMIT', 0, EDGES)) do
   local step = tonumber(one)
   if #found == limit then break end
   if w.supervisors == 0 or state(w, step).supervisor == supervisor then

@@ -20,7 +20,6 @@
 
 -- Edges that one script follows before it lets others have their turn.
 local EDGES = 4000
-local BEHIND_ALL = '+inf'
 
 local function part_of(digest, part)
   return KEY.workflow .. '{' .. digest .. '}:' .. part
