@@ -49,6 +49,7 @@ from horus_celery.journal import (
 from horus_celery.lifecycle import TERMINAL, Event, Status, advance
 from horus_celery.node_secrets import NodeSecrets
 from horus_celery.record import LEASE, Change, Record, after_death
+from horus_celery.retries import retry_at
 from horus_celery.statements import dsse
 from horus_celery.statements.job import Job
 from horus_celery.statements.keys import KeyPair
@@ -521,10 +522,19 @@ def _settle(assignment: Assignment, outcome: Outcome, node: Node) -> None:
             ended_at=outcome.ended_at or node.clock.now(),
             outcome=outcome,
             inputs=assignment.inputs,
+            retry_at=_retry_at(assignment, outcome, node),
         ),
         node,
         meanwhile=keep,
     )
+
+
+def _retry_at(assignment: Assignment, outcome: Outcome, node: Node) -> datetime | None:
+    """Return when a start that failed is followed by another one."""
+    if outcome.event is not Event.FAILED or outcome.reason == GIVEN_UP:
+        return None
+    attempt = max(assignment.attempt, assignment.start)
+    return retry_at(assignment.job, attempt=attempt, now=node.clock.now())
 
 
 def _keep_lease(assignment: Assignment, node: Node) -> None:
@@ -598,6 +608,8 @@ class _Conclusion:
     signed_digest: str | None = None
     #: The record changes only while this is its latest attempt.
     if_attempt: int | None = None
+    #: When the job starts again: then its record does not end.
+    retry_at: datetime | None = None
 
 
 def _conclude(
@@ -672,6 +684,7 @@ def _outcome_to_json(end: _Conclusion) -> str:
             "exit_code": outcome.exit_code,
             "result": outcome.result,
             "if_attempt": end.if_attempt,
+            "retry_at": to_ms(end.retry_at),
             "unsent": _unsent_to_wire(outcome.unsent),
         },
         ensure_ascii=False,
@@ -692,8 +705,32 @@ def _hand_over(entry: Entry, node: Node) -> None:
             receipt=entry.envelope,
             if_attempt=outcome["if_attempt"],
         )
-        _apply(outcome["digest"], change, node)
+        if not _starts_again(outcome, node):
+            _apply(outcome["digest"], change, node)
     node.journal.delivered(node.name, entry.seq)
+
+
+def _starts_again(outcome: Mapping[str, Any], node: Node) -> bool:
+    """Put a step that failed back into its queue, if it may start again.
+
+    Its receipt stays in the journal, as that of every start but the last.
+    """
+    # An outcome that an earlier version kept has none.
+    again = outcome.get("retry_at")
+    if again is None:
+        return False
+    change = Change(
+        event=Event.REQUEUED,
+        at=from_ms(outcome["at"]),
+        not_before=from_ms(again),
+        if_attempt=outcome["if_attempt"],
+    )
+    try:
+        node.store.apply(outcome["digest"], change)
+    except (IllegalTransition, NotFoundError):
+        # Somebody has asked for its end meanwhile, or it was given up.
+        return False
+    return True
 
 
 def _send_rest(outcome: Mapping[str, Any], node: Node) -> None:

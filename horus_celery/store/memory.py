@@ -516,7 +516,8 @@ class MemoryStore:
         if change.event is Event.QUEUED and before.not_before is None:
             entry.rung_at = entry.record.queued_at
         if change.event is Event.REQUEUED:
-            entry.rung_at = entry.record.queued_at
+            is_to_wait = change.not_before is not None
+            entry.rung_at = None if is_to_wait else entry.record.queued_at
         if change.event is Event.CLAIMED:
             entry.lease_until = change.lease_until or change.at + LEASE
         if not entry.record.is_held:
@@ -558,6 +559,7 @@ def _changed(record: Record, change: Change) -> Record:
         started_at=at if change.event is Event.CLAIMED else record.started_at,
         ended_at=at if status in TERMINAL else record.ended_at,
         reason=_or(change.reason, record.reason),
+        not_before=_whole_or(change.not_before, record.not_before),
         attempt=_or(change.attempt, record.attempt),
         ran_on=_or(change.ran_on, record.ran_on),
         exit_code=_or(change.exit_code, record.exit_code),
@@ -572,6 +574,10 @@ def _queue(record: Record, change: Change) -> str:
 
 def _or(fact: _T | None, known: _T) -> _T:
     return known if fact is None else fact
+
+
+def _whole_or(fact: datetime | None, known: datetime | None) -> datetime | None:
+    return known if fact is None else _whole_ms(fact)
 
 
 def _agrees(record: Record, wanted: Filter) -> bool:

@@ -365,6 +365,8 @@ def _facts(change: Change) -> list[str | int]:
     facts: list[str | int] = []
     if change.event in _TIME_OF:
         facts += (_TIME_OF[change.event], to_ms(change.at))
+    if change.not_before is not None:
+        facts += ("not_before", to_ms(change.not_before))
     for name in ("reason", "attempt", "ran_on", "exit_code", "result", "receipt"):
         value = getattr(change, name)
         if value is not None:

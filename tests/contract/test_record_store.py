@@ -412,6 +412,27 @@ def test_a_record_that_is_queued_again_has_not_ended(bring, make, clock):
     assert (again.queued_at, again.ended_at) == (clock.at, None)
 
 
+def test_a_record_that_is_to_wait_for_its_next_start_is_due_then(
+    bring, make, store, clock
+):
+    running = bring(Status.RUNNING)
+    digest = running.summary.digest
+    later = clock.at + timedelta(seconds=9)
+
+    again = make(running, Event.REQUEUED, not_before=later)
+
+    assert (again.status, again.not_before) == (Status.QUEUED, later)
+    assert store.get(digest).not_before == later
+    assert store.queue_lengths(["python"]) == {"python": 0}
+    assert store.due(at=later - timedelta(seconds=1), limit=10) == ()
+    assert store.silent(before=later, limit=10) == ()
+    [bell] = store.due(at=later, limit=10)
+    assert bell.digest == digest
+    store.rung(digest, at=later, queue=bell.queue)
+    assert store.due(at=later, limit=10) == ()
+    assert store.queue_lengths(["python"]) == {"python": 1}
+
+
 def test_of_many_claims_exactly_one_wins(record, store, clock):
     digest = record().summary.digest
 

@@ -86,6 +86,29 @@ def test_a_failed_step_skips_what_follows(deployment, coordinator):
     }
 
 
+def test_a_step_that_fails_is_started_again_within_its_attempts(
+    deployment, coordinator, tmp_path
+):
+    flag = tmp_path / "flag"
+    payload = f"""
+import pathlib
+flag = pathlib.Path({str(flag)!r})
+if not flag.exists():
+    flag.touch()
+    raise SystemExit("the first time it fails")
+print("the second time not")
+"""
+    jobs = {"a": {"payload": payload, "attempts": 2}}
+    signed = deployment.submit_workflow(a=[], jobs=jobs)
+
+    ending = deployment.ending_of(signed)
+
+    assert ending.record.status is WorkflowStatus.COMPLETED
+    assert ending.results == {"a": "the second time not\n"}
+    record = deployment.store.get(signed.digests["a"])
+    assert record.attempt == 2
+
+
 def test_a_stopped_workflow_ends_what_runs(deployment, coordinator):
     jobs = {"a": {"payload": "import time; print(1, flush=True); time.sleep(60)"}}
     signed = deployment.submit_workflow(a=[], b=["a"], jobs=jobs)

@@ -23,8 +23,8 @@ for i = 8, #ARGV do set[#set + 1] = ARGV[i] end
 for i = 8, #ARGV, 2 do facts[ARGV[i]] = ARGV[i + 1] end
 local moved = to == 'queued' and queue ~= '' and queue ~= had.queue
 if moved then had.queue = queue end
--- Once it ran it has waited long enough.
-if to == 'queued' and status ~= 'created' then had.not_before = false end
+-- Once it ran it has waited long enough, unless it is to wait again.
+if to == 'queued' and status ~= 'created' then had.not_before = facts.not_before or false end
 move(digest, had, to, at, facts)
 tell(had, to, at, facts)
 redis.call('HSET', KEY.record .. digest, unpack(set))
