@@ -67,7 +67,9 @@ def make_trust(caller=ALICE, *, now=NOW):
     )
 
 
-def make_receipt(job, digest, *, status="completed", result="", at=NOW, **changes):
+def make_receipt(
+    job, digest, *, status="completed", result="", at=NOW, key=RUNNER, **changes
+):
     """Return the envelope of a receipt that the runner signed about a job."""
     data = result.encode()
     body = {
@@ -91,7 +93,7 @@ def make_receipt(job, digest, *, status="completed", result="", at=NOW, **change
         "sandbox": "plain",
         "software": "test",
     }
-    return dsse.sign(dsse.RECEIPT, canonical.encode(body | changes), [RUNNER])
+    return dsse.sign(dsse.RECEIPT, canonical.encode(body | changes), [key])
 
 
 def make_signer():
