@@ -336,15 +336,16 @@ def run_workflow(
     return run.prove(run.follow(on_look))
 
 
-def fetch(client: Horus, workflow_id: str) -> Submission:
-    """Return a workflow that the key of this client signed, to be signed again.
+def fetch(client: Horus, workflow_id: str, *, keys: Mapping[str, bytes]) -> Submission:
+    """Return a workflow that certain keys signed, as its supervisor keeps it.
 
     Args:
-        client: The connection to the supervisor that keeps it.
+        client: The connection to the supervisor.
         workflow_id: Its id, or its digest.
+        keys: The public keys by their ids, one of which must have signed each part.
 
     Raises:
-        SignatureError: if that key did not sign all of it.
+        SignatureError: if none of them signed a part of it.
         RpcError: if there is no such workflow.
         UnavailableError: if the supervisor does not have all of its jobs.
     """
@@ -355,7 +356,7 @@ def fetch(client: Horus, workflow_id: str) -> Submission:
         told = client.call("workflow.get", workflow_id=workflow_id, steps=missing)
         jobs |= told["jobs"]
         if len(jobs) == len(steps):
-            return read_back(told["manifest"], jobs, client.signer())
+            return read_back(told["manifest"], jobs, keys)
         if not told["jobs"]:
             raise UnavailableError(
                 f"the supervisor does not have all jobs of workflow {workflow_id}"

@@ -67,7 +67,9 @@ def make_trust(caller=ALICE, *, now=NOW):
     )
 
 
-def make_receipt(job, digest, *, status="completed", result="", at=NOW, **changes):
+def make_receipt(
+    job, digest, *, status="completed", result="", at=NOW, key=RUNNER, **changes
+):
     """Return the envelope of a receipt that the runner signed about a job."""
     data = result.encode()
     body = {
@@ -91,7 +93,7 @@ def make_receipt(job, digest, *, status="completed", result="", at=NOW, **change
         "sandbox": "plain",
         "software": "test",
     }
-    return dsse.sign(dsse.RECEIPT, canonical.encode(body | changes), [RUNNER])
+    return dsse.sign(dsse.RECEIPT, canonical.encode(body | changes), [key])
 
 
 def make_signer():
@@ -117,8 +119,10 @@ class Refusal(Exception):
 class FakeCoordinator:
     """Answers the calls of a client that has one workflow."""
 
-    def __init__(self, root: KeyPair = ROOT, *, at: datetime = NOW) -> None:
-        self.trust = make_trust(now=at)
+    def __init__(
+        self, root: KeyPair = ROOT, caller: KeyPair = ALICE, *, at: datetime = NOW
+    ) -> None:
+        self.trust = make_trust(caller, now=at)
         self._root = root
         self.at = at
         #: How steps end: by name a status, else completed; and with which result.
@@ -199,14 +203,32 @@ class FakeCoordinator:
     def on_workflow_stop(self, workflow_id: str) -> Any:
         self.progress.stop()
         self._waiting.clear()
-        return {}
+        return self._shown()
 
-    def on_workflow_get(self, workflow_id: str, steps: list[str]) -> Any:
+    def on_workflow_delete(self, workflow_id: str) -> bool:
+        return True
+
+    def on_workflow_list(self, **wanted: Any) -> Any:
+        return [
+            {
+                "id": self.manifest.id,
+                "digest": self.digest,
+                "name": self.manifest.name,
+                "caller_id": self.manifest.caller_id,
+                "context_id": self.manifest.context_id,
+                "status": self.progress.status.value,
+                "steps": len(self.graph),
+                "left": 0,
+                "created_at": to_ms(self.at),
+            }
+        ]
+
+    def on_workflow_get(self, workflow_id: str, steps: list[str] | None = None) -> Any:
         return {
             "id": self.manifest.id,
             "digest": self.digest,
             "manifest": self.envelope,
-            "jobs": {name: self.jobs[name] for name in steps},
+            "jobs": {name: self.jobs[name] for name in steps or ()},
         }
 
     def on_jobs_list(self, workflow_id: str, limit: int, after: str | None) -> Any:

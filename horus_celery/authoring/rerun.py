@@ -16,7 +16,7 @@ from horus_celery.authoring.drafts import (
     StepResult,
     WorkflowDraft,
 )
-from horus_celery.authoring.signing import SignedJob, Signer, Submission
+from horus_celery.authoring.signing import SignedJob, Submission
 from horus_celery.dag.model import Graph
 from horus_celery.dag.progress import ENDS, Decision, End, StepStatus, follows
 from horus_celery.errors import ConfigurationError, SignatureError, WorkflowError
@@ -37,9 +37,9 @@ class Rerun:
 
 
 def read_back(
-    manifest_value: object, jobs: Mapping[str, object], signer: Signer
+    manifest_value: object, jobs: Mapping[str, object], keys: Mapping[str, bytes]
 ) -> Submission:
-    """Read a workflow that somebody kept, as far as its signer signed it.
+    """Read a workflow that somebody kept, if all of it was signed by certain keys.
 
     What is signed again must be what was signed before: nobody else may have had a hand
     in it.
@@ -47,17 +47,17 @@ def read_back(
     Args:
         manifest_value: The manifest's envelope, as parsed JSON.
         jobs: The envelopes of all jobs by the names of their steps.
-        signer: Whose it must be.
+        keys: The public keys by their ids, one of which must have signed each part.
 
     Raises:
-        SignatureError: `sig.none`, if none of the signer's keys signed a part of it.
+        SignatureError: `sig.none`, if none of the keys signed a part of it.
         WorkflowError: `workflow.missing_job` or `workflow.job_mismatch`.
         MalformedError: if it has not the form of a workflow.
     """
     envelope = dsse.from_wire(
         manifest_value, dsse.WORKFLOW, max_bytes=manifest.MAX_BODY
     )
-    _require_own(envelope, signer, "the manifest")
+    _require_signed(envelope, keys, "the manifest")
     said = Manifest.from_wire(canonical.parse(envelope.body))
     graph = Graph.of(said)
     found: dict[str, SignedJob] = {}
@@ -66,7 +66,7 @@ def read_back(
             raise WorkflowError(
                 "workflow.missing_job", f"the job of step {name} is not there"
             )
-        found[name] = _read_job(name, jobs[name], envelope.digest, signer)
+        found[name] = _read_job(name, jobs[name], envelope.digest, keys)
     return Submission(manifest=said, envelope=envelope, graph=graph, jobs=found)
 
 
@@ -168,9 +168,11 @@ def _draft(submission: Submission, step: int, again: Collection[str]) -> StepDra
     )
 
 
-def _read_job(name: str, value: object, digest: str, signer: Signer) -> SignedJob:
+def _read_job(
+    name: str, value: object, digest: str, keys: Mapping[str, bytes]
+) -> SignedJob:
     envelope = dsse.from_wire(value, dsse.JOB)
-    _require_own(envelope, signer, f"the job of step {name}")
+    _require_signed(envelope, keys, f"the job of step {name}")
     job = Job.from_wire(canonical.parse(envelope.body))
     ref = job.workflow
     if ref is None or (ref.step, ref.manifest) != (name, digest):
@@ -182,11 +184,13 @@ def _read_job(name: str, value: object, digest: str, signer: Signer) -> SignedJo
     return SignedJob(job=job, envelope=envelope)
 
 
-def _require_own(envelope: dsse.Envelope, signer: Signer, what: str) -> None:
-    keys = {key.keyid: key.public for key in signer.keys}
+def _require_signed(
+    envelope: dsse.Envelope, keys: Mapping[str, bytes], what: str
+) -> None:
     if not dsse.signers(envelope, keys):
         raise SignatureError(
             "sig.none",
-            f"{what} was not signed by the key that would sign it again: name that key",
+            f"{what} was signed by no key that counts here; what is to be signed again"
+            " is signed by the same key",
             digest=envelope.digest,
         )

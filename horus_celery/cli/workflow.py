@@ -15,16 +15,37 @@ from horus_celery.authoring.signing import Submission, sign
 from horus_celery.cli import FAILED, INTERRUPTED, output
 from horus_celery.cli.board import Board
 from horus_celery.cli.connection import connect, json_option, state_option, url_option
+from horus_celery.cli.job import shown_value
 from horus_celery.client import Horus
 from horus_celery.dag import pictures
 from horus_celery.dag.compiler import Plan, compile_plan
-from horus_celery.dag.model import shown
+from horus_celery.dag.model import Graph, shown
 from horus_celery.dag.progress import ENDS, End, WorkflowStatus
 from horus_celery.dag.shapes import why_no_canvas
 from horus_celery.errors import ConfigurationError
 from horus_celery.instants import to_ms
 from horus_celery.runs import RunOutcome, WorkflowRun, fetch
+from horus_celery.statements import canonical, dsse, manifest
+from horus_celery.statements.manifest import Manifest
 
+_LISTED: Final = (
+    "id",
+    "name",
+    "status",
+    "steps",
+    "left",
+    "caller_id",
+    "context_id",
+    "created_at",
+)
+_OF_A_STEP: Final = (
+    "status",
+    "reason",
+    "supervisor",
+    "started_at",
+    "ended_at",
+    "job_id",
+)
 #: Of larger workflows each tenth of the signatures is told.
 _MANY_STEPS: Final = 1000
 
@@ -33,7 +54,7 @@ _MANY_STEPS: Final = 1000
 def command() -> None:
     """Sign workflows, have them run, follow them, see what is proven.
 
-    FILE is a workflow as TOML or YAML.
+    FILE is a workflow as TOML or YAML, WORKFLOW a workflow's id, or its digest.
     """
 
 
@@ -82,7 +103,7 @@ def run(
 
 
 @command.command()
-@click.argument("file", type=click.Path(path_type=Path))
+@click.argument("workflow", metavar="FILE|WORKFLOW")
 @click.option(
     "--format",
     "form",
@@ -91,10 +112,17 @@ def run(
     show_default=True,
     help="A picture instead: for Graphviz, or for Mermaid.",
 )
+@url_option
+@state_option
 @json_option
-def explain(*, file: Path, form: str, as_json: bool) -> None:
-    """Show what a workflow is in chains, groups and chords; nothing is signed."""
-    plan = compile_plan(read_file(file).graph())
+def explain(
+    *, workflow: str, form: str, url: str | None, state_dir: Path | None, as_json: bool
+) -> None:
+    """Show what a workflow is in chains, groups and chords.
+
+    Of a file nothing is signed, and no supervisor is asked.
+    """
+    plan = compile_plan(_graph(workflow, url=url, state_dir=state_dir))
     if as_json:
         refusal = why_no_canvas(plan)
         output.data(
@@ -111,6 +139,117 @@ def explain(*, file: Path, form: str, as_json: bool) -> None:
         output.text(pictures.to_mermaid(plan))
     else:
         explain_plan(plan)
+
+
+@command.command()
+@click.argument("workflow")
+@url_option
+@state_option
+@json_option
+def status(
+    *, workflow: str, url: str | None, state_dir: Path | None, as_json: bool
+) -> None:
+    """Show where a workflow and its steps stand, by its coordinator's word."""
+    with connect(url=url, state_dir=state_dir) as client:
+        told = client.call("workflow.status", workflow_id=workflow)
+    if as_json:
+        output.data(told)
+        return
+    output.fields(
+        (name, shown_value(name, value))
+        for name, value in told.items()
+        if name != "steps"
+    )
+    steps = told["steps"].items()
+    rows = [
+        [name, *(shown_value(field, step[field]) for field in _OF_A_STEP)]
+        for name, step in steps
+    ]
+    output.line()
+    output.table(["step", *_OF_A_STEP], rows)
+
+
+@command.command(name="list")
+@click.option(
+    "--status",
+    type=click.Choice([one.value for one in WorkflowStatus]),
+    help="Only those with this status.",
+)
+@click.option("--context", "context_id", help="Only those of this context.")
+@click.option("--caller", "caller_id", help="Only those of this caller.")
+@click.option("--limit", type=click.IntRange(1, 1000), default=100, show_default=True)
+@click.option("--after", help="Go on behind this workflow.")
+@url_option
+@state_option
+@json_option
+def list_workflows(
+    *,
+    url: str | None,
+    state_dir: Path | None,
+    as_json: bool,
+    **wanted: str | int | None,
+) -> None:
+    """List workflows, newest first."""
+    given = {name: value for name, value in wanted.items() if value is not None}
+    with connect(url=url, state_dir=state_dir) as client:
+        records = client.call("workflow.list", **given)
+    if as_json:
+        output.data(records)
+        return
+    rows = [[shown_value(name, one[name]) for name in _LISTED] for one in records]
+    output.table(_LISTED, rows)
+
+
+@command.command()
+@click.argument("workflow")
+@url_option
+@state_option
+@json_option
+def result(
+    *, workflow: str, url: str | None, state_dir: Path | None, as_json: bool
+) -> int:
+    """Wait for a workflow's end, verify it, and print its results.
+
+    The exit code is as that of `horus workflow run`.
+    """
+    with connect(url=url, state_dir=state_dir) as client:
+        keys = client.trust().caller_keys()
+        submission = fetch(client, workflow, keys=keys)
+        return follow(client, submission, as_json=as_json)
+
+
+@command.command()
+@click.argument("workflow")
+@url_option
+@state_option
+@json_option
+def stop(
+    *, workflow: str, url: str | None, state_dir: Path | None, as_json: bool
+) -> None:
+    """Stop a workflow; what runs of it is stopped, and nothing else of it starts."""
+    with connect(url=url, state_dir=state_dir) as client:
+        told = client.call("workflow.stop", workflow_id=workflow)
+    if as_json:
+        output.data(told)
+        return
+    output.line(f"{told['workflow_id']} {told['status']}")
+
+
+@command.command()
+@click.argument("workflow")
+@url_option
+@state_option
+@json_option
+def delete(
+    *, workflow: str, url: str | None, state_dir: Path | None, as_json: bool
+) -> None:
+    """Forget a workflow; it is stopped first. The records of its jobs stay."""
+    with connect(url=url, state_dir=state_dir) as client:
+        client.call("workflow.delete", workflow_id=workflow)
+    if as_json:
+        output.data(True)  # noqa: FBT003 - what the API answers
+        return
+    output.line(f"{workflow} deleted")
 
 
 @command.command(name="rerun")
@@ -138,12 +277,13 @@ def rerun_workflow(
 ) -> int:
     """Run again what failed of a workflow, and what follows it.
 
-    WORKFLOW is the id, or the digest, of one that is over. The steps that run again
-    are signed again, as a workflow of their own; completed steps are not run again:
-    their results are used, once their receipts are verified.
+    It must be over. The steps that run again are signed again, as a workflow of their
+    own; completed steps are not run again: their results are used, once their receipts
+    are verified.
     """
     with connect(url=url, state_dir=state_dir, key=key) as client:
-        before = fetch(client, workflow)
+        keys = {one.keyid: one.public for one in client.signer().keys}
+        before = fetch(client, workflow, keys=keys)
         old = WorkflowRun(client, before)
         view = old.look()
         if not view.is_over:
@@ -176,15 +316,21 @@ def hand_in(
     if detach:
         _show_id(run_, as_json=as_json)
         return 0
-    board = Board(submission.graph.names, is_silent=as_json)
-    output.note(f"workflow {run_.id}: {submission.manifest.name}")
     try:
-        with board:
-            view = run_.follow(board.show)
+        return follow(client, submission, as_json=as_json)
     except KeyboardInterrupt:
         run_.stop()
         output.note(f"stopped workflow {run_.id}")
         return INTERRUPTED
+
+
+def follow(client: Horus, submission: Submission, *, as_json: bool) -> int:
+    """Show how a workflow goes until it is over, and return the exit code."""
+    run_ = WorkflowRun(client, submission)
+    board = Board(submission.graph.names, is_silent=as_json)
+    output.note(f"workflow {run_.id}: {submission.manifest.name}")
+    with board:
+        view = run_.follow(board.show)
     outcome = run_.prove(view)
     if as_json:
         output.data(to_json(submission, outcome))
@@ -246,6 +392,19 @@ def to_json(submission: Submission, outcome: RunOutcome) -> dict[str, object]:
         "steps": steps,
         "results": dict(outcome.results),
     }
+
+
+def _graph(workflow: str, *, url: str | None, state_dir: Path | None) -> Graph:
+    """Return the graph of a file, or of a workflow that a supervisor has."""
+    path = Path(workflow)
+    if path.suffix or path.exists():
+        return read_file(path).graph()
+    with connect(url=url, state_dir=state_dir) as client:
+        told = client.call("workflow.get", workflow_id=workflow)
+    envelope = dsse.from_wire(
+        told["manifest"], dsse.WORKFLOW, max_bytes=manifest.MAX_BODY
+    )
+    return Graph.of(Manifest.from_wire(canonical.parse(envelope.body)))
 
 
 def _show_difference(plan: Rerun) -> None:

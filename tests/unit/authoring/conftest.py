@@ -24,12 +24,13 @@ class Node:
         job = admit(envelope, gate).job
         return take(job, trust=gate.trust, look_up=self.over.get)
 
-    def complete(self, signed, result):
+    def complete(self, signed, result, **facts):
         """Sign a receipt which says that the job of this step gave this result."""
         digest = signed.envelope.digest
+        receipt = make_receipt(signed.job, digest, result=result, **facts)
         self.over[digest] = Found(
             envelope=dsse.to_json(signed.envelope),
-            receipts=(dsse.to_json(make_receipt(signed.job, digest, result=result)),),
+            receipts=(dsse.to_json(receipt),),
             result=result,
         )
 

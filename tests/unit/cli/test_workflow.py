@@ -73,9 +73,12 @@ def root(horus, state_dir):
 
 
 @pytest.fixture
-def coordinator(root, door):
+def coordinator(root, door, state_dir):
     """A coordinator that the command line finds, and that the state's root trusts."""
-    coordinator = FakeCoordinator(root, at=datetime.now(UTC).replace(microsecond=0))
+    state = StateDirectory(state_dir)
+    caller = read_key_file(state.key_file("default"))
+    at = datetime.now(UTC).replace(microsecond=0)
+    coordinator = FakeCoordinator(root, caller, at=at)
     door.answer = coordinator.answer
     return coordinator
 
@@ -274,6 +277,88 @@ def test_a_program_is_given_the_plan_and_its_pictures(horus, etl):
     assert shown["mermaid"].startswith("flowchart")
 
 
+def test_a_workflow_that_was_handed_in_is_explained_by_its_manifest(
+    horus, coordinator, etl
+):
+    assert horus("workflow", "run", etl, "--detach").code == 0
+    told = horus("workflow", "explain", coordinator.manifest.id)
+    assert told.out == horus("workflow", "explain", etl).out
+
+
+# --- others ------------------------------------------------------------------------
+
+
+@pytest.fixture
+def begun(horus, coordinator, etl):
+    assert horus("workflow", "run", etl, "--detach").code == 0
+    return coordinator.manifest.id
+
+
+def test_the_steps_of_a_workflow_are_shown(horus, coordinator, begun):
+    told = horus("workflow", "status", begun)
+    assert told.code == 0
+    lines = told.out.splitlines()
+    assert lines[:3] == [
+        f"workflow_id  {begun}",
+        "name         etl",
+        "status       running",
+    ]
+    assert lines[5] == "step\tstatus\treason\tsupervisor\tstarted_at\tended_at\tjob_id"
+    assert lines[6].startswith("extract\tpending")
+    shown = json.loads(horus("workflow", "status", begun, "--json").out)
+    assert shown["steps"].keys() == set(coordinator.graph.names)
+
+
+def test_workflows_are_listed(horus, coordinator, begun):
+    told = horus("workflow", "list", "--status", "running", "--limit", "5")
+    heads, row = (line.split("\t") for line in told.out.splitlines())
+    assert heads[:3] == ["id", "name", "status"]
+    assert row[:5] == [begun, "etl", "running", "4", "0"]
+    assert coordinator.calls[-1] == ("workflow.list", {"status": "running", "limit": 5})
+    (shown,) = json.loads(horus("workflow", "list", "--json").out)
+    assert shown["id"] == begun
+    assert horus("workflow", "list", "--status", "pending").code == 2
+
+
+def test_a_workflow_is_stopped(horus, coordinator, begun):
+    assert horus("workflow", "stop", begun).out == f"{begun} stopped\n"
+    shown = json.loads(horus("workflow", "stop", begun, "--json").out)
+    assert shown["steps"]["load"]["status"] == "skipped"
+
+
+def test_a_workflow_is_deleted(horus, coordinator, begun):
+    assert horus("workflow", "delete", begun).out == f"{begun} deleted\n"
+    assert horus("workflow", "delete", begun, "--json").out == "true\n"
+    assert coordinator.calls[-1] == ("workflow.delete", {"workflow_id": begun})
+
+
+def test_a_result_is_waited_for_and_proven(horus, coordinator, begun):
+    coordinator.results = {"load": "42\n"}
+    told = horus("workflow", "result", begun)
+    assert told.code == 0
+    assert told.out.splitlines()[-1] == "load: 42"
+    assert "4 verified" in told.err
+    shown = json.loads(horus("workflow", "result", begun, "--json").out)
+    assert shown["results"] == {"load": "42\n"}
+
+
+def test_a_result_that_nobody_signed_is_not_shown(horus, coordinator, begun):
+    coordinator.lies["jobs.list"] = lambda page: [
+        {**one, "result": "x"} for one in page
+    ]
+    told = horus("workflow", "result", begun)
+    assert told.code == 1
+    assert "42" not in told.out
+
+
+def test_a_workflow_that_no_caller_signed_has_no_result(horus, coordinator, etl, begun):
+    assert horus("key", "new", "other").code == 0
+    assert horus("workflow", "run", etl, "--detach", "--key", "other").code == 0
+    told = horus("workflow", "result", coordinator.manifest.id)
+    assert told.code == 3
+    assert "signed by no key that counts here" in told.err
+
+
 # --- rerun -------------------------------------------------------------------------
 
 
@@ -347,7 +432,7 @@ def test_what_another_key_signed_is_not_signed_again(horus, failed):
     assert horus("key", "new", "other").code == 0
     told = horus("workflow", "rerun", failed.id, "--key", "other")
     assert told.code == 3
-    assert "was not signed by the key that would sign it again" in told.err
+    assert "the manifest was signed by no key that counts here" in told.err
     assert "workflow.submit" not in failed.later.methods
 
 
