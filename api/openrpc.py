@@ -42,6 +42,7 @@ _NAMED_THING: Final = (Code.NOT_FOUND, Code.CONFLICT)
 #: Which codes follow from which parameters.
 _BY_PARAMETER: Final[Mapping[str, tuple[Code, ...]]] = {
     "job": _SIGNED_REQUEST,
+    "upstream": (Code.CONFLICT,),
     "registration": _SIGNED_REQUEST,
     "trust": (*_STATEMENT, Code.NOT_COVERED, Code.CONFLICT),
     "manifest": (*_SIGNED_REQUEST, Code.WORKFLOW),

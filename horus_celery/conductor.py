@@ -74,6 +74,7 @@ class Conductor:
         keep: timedelta | None = None,
         wake: Callable[[str, str], None] = lambda name, workflow: None,
         watcher: Watcher | None = None,
+        fetch: Callable[[str, Handed], Sequence[object]] = lambda workflow, step: (),
     ) -> None:
         """Take what it works with.
 
@@ -88,6 +89,7 @@ class Conductor:
             wake: Told the name of another supervisor and the workflow in which steps
                 wait for it.
             watcher: Waits for ends where no bells are heard of them.
+            fetch: Brings what a step builds on that completed at other supervisors.
         """
         self._store = store
         self._supervisor = supervisor
@@ -98,6 +100,7 @@ class Conductor:
         self._keep = keep
         self._wake = wake
         self._watcher = watcher
+        self._fetch = fetch
         #: How long the supervisor is left alone when it does not answer.
         self._pause = _PAUSE
 
@@ -265,8 +268,15 @@ class Conductor:
 
     def _start(self, workflow: str, step: Handed) -> list[StepEnd]:
         """Have the job of a step run; return its end, if it has ended so already."""
+        upstream: Sequence[object] = ()
+        if step.is_shared:
+            try:
+                upstream = self._fetch(workflow, step)
+            except UnavailableError as error:
+                self._put_off(workflow, [step], error.detail)
+                return []
         try:
-            is_over = self._supervisor.start(step.envelope)
+            is_over = self._supervisor.start(step.envelope, upstream)
         except (RefusedError, ConflictError) as refusal:
             _logger.warning(
                 "step refused",

@@ -79,9 +79,11 @@ def _take_up(**_: Any) -> None:  # noqa: ANN401 - whatever the signal carries
         trust.current()
         home = wiring.make_supervisor(settings, trust=trust)
         others = wiring.make_others(settings, trust)
-        outposts = wiring.make_outposts(settings, others)
+        outposts = wiring.make_outposts(settings, home, others)
         _Worker.outposts = tuple(outposts.values())
-        _Worker.conductor = wiring.make_conductor(settings, home, outposts=outposts)
+        _Worker.conductor = wiring.make_conductor(
+            settings, home, others=others, outposts=outposts
+        )
         if not screening.is_installed(app):
             raise ConfigurationError(
                 "the broker is not read through the screen: unset CELERY_BROKER_URL,"

@@ -7,9 +7,7 @@ is only seen to that steps come one after the other.
 from __future__ import annotations
 
 import re
-import threading
 import time
-from collections import OrderedDict
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from copy import copy
@@ -33,9 +31,9 @@ from horus_celery.errors import (
     UnavailableError,
 )
 from horus_celery.lifecycle import Status
+from horus_celery.manifests import Manifests
 from horus_celery.proof import Shown
-from horus_celery.statements import canonical, dsse, manifest
-from horus_celery.statements.manifest import Manifest
+from horus_celery.statements import dsse
 from horus_celery.store.base import Wakes
 from horus_celery.store.workflows import (
     MAX_HANDED,
@@ -57,8 +55,6 @@ from horus_celery.supervisors import StepSupervisor
 
 #: How long `delete` waits for what runs to end.
 _END_OF_STOPPED: Final = timedelta(seconds=15)
-#: How many graphs are kept in mind.
-_GRAPHS: Final = 64
 _NO_OTHERS: Final[Mapping[str, StepSupervisor]] = MappingProxyType({})
 _DIGEST: Final = re.compile(r"[0-9a-f]{64}")
 
@@ -132,7 +128,7 @@ class Coordinator:
         self._others = others
         self._max_job_bytes = max_job_bytes
         self._contexts: frozenset[str] | None = None
-        self._graphs = _Graphs(store)
+        self._graphs = Manifests(store)
 
     def within(self, contexts: frozenset[str] | None) -> Coordinator:
         """Return this coordinator, bound to contexts; None binds it to none."""
@@ -424,54 +420,6 @@ class Coordinator:
                     )
 
 
-class _Graphs:
-    """The manifests of workflows, as their digests prove them; the latest are kept."""
-
-    def __init__(self, store: WorkflowStore) -> None:
-        self._store = store
-        self._lock = threading.Lock()
-        self._kept: OrderedDict[str, Submission] = OrderedDict()
-
-    def keep(self, submission: Submission) -> None:
-        """Keep one in mind, but for its envelope."""
-        with self._lock:
-            self._kept[submission.digest] = replace(submission, envelope="")
-            while len(self._kept) > _GRAPHS:
-                self._kept.popitem(last=False)
-
-    def envelope(self, digest: str) -> dsse.Envelope:
-        """Return the envelope of a manifest.
-
-        Raises:
-            NotFoundError: if there is no such workflow.
-            DamagedError: if what is stored has another digest.
-        """
-        text = self._store.manifest(digest)
-        try:
-            envelope = dsse.read(text, dsse.WORKFLOW, max_bytes=manifest.MAX_BODY)
-        except RefusedError:
-            raise _other_manifest(digest) from None
-        if envelope.digest != digest:
-            raise _other_manifest(digest)
-        return envelope
-
-    def submission(self, digest: str) -> Submission:
-        """Return what was let in under a digest; raises as `envelope`."""
-        known = self._kept.get(digest)
-        if known is None:
-            envelope = self.envelope(digest)
-            said = Manifest.from_wire(canonical.parse(envelope.body))
-            known = Submission(
-                manifest=said,
-                digest=digest,
-                envelope="",
-                graph=Graph.of(said),
-                signed_by=(),
-            )
-            self.keep(known)
-        return known
-
-
 def _job_envelope(job: StepJob) -> dsse.Envelope:
     with suppress(RefusedError):
         envelope = dsse.read(job.envelope, dsse.JOB)
@@ -480,11 +428,4 @@ def _job_envelope(job: StepJob) -> dsse.Envelope:
     raise DamagedError(
         f"what is stored as the job {job.digest} is not it: delete the workflow, and"
         " submit it again"
-    )
-
-
-def _other_manifest(digest: str) -> DamagedError:
-    return DamagedError(
-        f"what is stored as the manifest of workflow {digest} is not it:"
-        " delete the workflow, and submit it again"
     )

@@ -7,7 +7,7 @@ of this node. Only addresses of the configuration are ever called.
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from datetime import datetime, timedelta
 from typing import Any, Final
@@ -51,9 +51,10 @@ class RemoteSupervisor:
         """Close the connection."""
         self._client.close()
 
-    def start(self, envelope: str) -> bool:
+    def start(self, envelope: str, upstream: Sequence[object]) -> bool:
+        brought = {"upstream": list(upstream)} if upstream else {}
         with self._answering():
-            self._client.call("create_job", job=json.loads(envelope))
+            self._client.call("create_job", job=json.loads(envelope), **brought)
         # Its word for an end would not count; it is waited for.
         return False
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Final, Protocol
 
 from horus_celery.errors import NotFoundError
@@ -21,10 +21,14 @@ class StepSupervisor(Protocol):
     made again then.
     """
 
-    def start(self, envelope: str) -> bool:
+    def start(self, envelope: str, upstream: Sequence[object]) -> bool:
         """Have a job recorded and queued, and say whether it is over already.
 
         The same job again is the same record.
+
+        Args:
+            envelope: The job's envelope, as JSON text.
+            upstream: What it builds on that completed elsewhere (see `parcels`).
 
         Raises:
             RefusedError: with the reason code; nothing is recorded.
@@ -52,9 +56,12 @@ class HomeSupervisor:
     def __init__(self, supervisor: Supervisor) -> None:
         self._supervisor = supervisor
 
-    def start(self, envelope: str) -> bool:
+    def start(self, envelope: str, upstream: Sequence[object]) -> bool:
         record = self._supervisor.create_and_queue(
-            json.loads(envelope), priority=_PRIORITY, not_before=None
+            json.loads(envelope),
+            priority=_PRIORITY,
+            not_before=None,
+            upstream=upstream,
         )
         return record.is_over
 

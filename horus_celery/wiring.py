@@ -18,6 +18,7 @@ from horus_celery.client import Horus
 from horus_celery.clock import Clock, SystemClock
 from horus_celery.conductor import Conductor
 from horus_celery.coordinator import Coordinator
+from horus_celery.courier import Courier
 from horus_celery.dispatch import Dispatcher, RedisDispatcher
 from horus_celery.doorbell import RedisDoorbell
 from horus_celery.elsewhere import RemoteSupervisor
@@ -200,6 +201,7 @@ def make_conductor(
     settings: Settings,
     home: Supervisor,
     *,
+    others: Mapping[str, RemoteSupervisor] | None = None,
     outposts: Mapping[str, Outpost] = _NO_OUTPOSTS,
     clock: Clock | None = None,
 ) -> Conductor:
@@ -208,6 +210,7 @@ def make_conductor(
     Args:
         settings: What the deployment chose.
         home: The supervisor of this process, which runs the steps.
+        others: The supervisors elsewhere; by default those of the settings.
         outposts: What starts steps elsewhere, by the names of the supervisors there.
         clock: Tells the time; the machine's clock by default.
     """
@@ -217,13 +220,17 @@ def make_conductor(
             outposts[name].wake(workflow)
 
     client = connect(redis_url(settings))
+    store = RedisWorkflows(client, settings.namespace)
+    at_home = HomeSupervisor(home)
+    others = make_others(settings) if others is None else others
     return Conductor(
-        store=RedisWorkflows(client, settings.namespace),
-        supervisor=HomeSupervisor(home),
+        store=store,
+        supervisor=at_home,
         doorbell=RedisDoorbell(client),
         clock=clock or SystemClock(),
         keep=timedelta(seconds=settings.result_ttl),
         wake=wake,
+        fetch=Courier(store, at_home, others).fetch,
     )
 
 
@@ -245,21 +252,24 @@ def make_others(
 
 
 def make_outposts(
-    settings: Settings, others: Mapping[str, RemoteSupervisor]
+    settings: Settings, home: Supervisor, others: Mapping[str, RemoteSupervisor]
 ) -> Mapping[str, Outpost]:
     """Return what starts steps elsewhere and waits for their ends, by name."""
     client = connect(redis_url(settings))
+    store = RedisWorkflows(client, settings.namespace)
+    courier = Courier(store, HomeSupervisor(home), others)
     found = {}
     for name, supervisor in others.items():
         watch = Watch(supervisor)
         conductor = Conductor(
-            store=RedisWorkflows(client, settings.namespace),
+            store=store,
             supervisor=supervisor,
             doorbell=RedisDoorbell(client),
             clock=SystemClock(),
             name=name,
             lease=_LEASE_ELSEWHERE,
             watcher=watch,
+            fetch=courier.fetch,
         )
         found[name] = Outpost(conductor, watch)
     return found
@@ -291,7 +301,7 @@ def make_coordinator(
         doorbell=RedisDoorbell(client),
         wakes=RedisWakes(connect_blocking(url), settings.namespace),
         clock=clock or SystemClock(),
-        others=others or make_others(settings),
+        others=make_others(settings) if others is None else others,
         max_job_bytes=settings.max_job_bytes,
     )
 

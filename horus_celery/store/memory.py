@@ -217,6 +217,14 @@ class MemoryStore:
             self._wakes.wake(summary.digest)
             return known.record
 
+    def adopt(self, record: Record) -> None:
+        with self._answering():
+            digest = record.summary.digest
+            if digest not in self._entries:
+                self._refuse_a_taken_id(record.summary)
+                self._entries[digest] = _Entry(record=record, rung_at=None)
+                self._wakes.wake(digest)
+
     def get(self, digest: str, *, contexts: frozenset[str] | None = None) -> Record:
         with self._answering():
             return self._entry(digest, contexts).record

@@ -424,6 +424,7 @@ def _handed(entry: _Entry, index: int, *, with_envelope: bool) -> Handed:
         job_id=job.job_id,
         digest=job.digest,
         envelope=job.envelope if with_envelope else "",
+        is_shared=any(entry.graph.supervisors),
     )
 
 

@@ -110,6 +110,28 @@ class RedisStore:
             queued_at=None if queue is None else recorded_at,
         )
 
+    def adopt(self, record: Record) -> None:
+        summary = record.summary
+        facts: list[str | int | bytes] = []
+        for name in ("queued_at", "started_at"):
+            at = getattr(record, name)
+            facts += [] if at is None else [name, to_ms(at)]
+        for name in ("attempt", "ran_on", "exit_code", "result", "receipt"):
+            value = getattr(record, name)
+            if value is not None:
+                facts += [name, pack(value) if name in _TEXTS else value]
+        answer = self._run(
+            "adopt",
+            summary.digest,
+            _summary_to_json(summary),
+            pack(record.envelope),
+            to_ms(record.created_at),
+            to_ms(record.ended_at or record.created_at),
+            *facts,
+        )
+        if answer[0] == b"taken":
+            raise IdTaken(summary.id, summary.context_id)
+
     def get(self, digest: str, *, contexts: frozenset[str] | None = None) -> Record:
         if contexts is None:
             values = ask(self._client, "HMGET", self._keys.record + digest, *FIELDS)

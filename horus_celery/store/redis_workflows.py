@@ -150,7 +150,7 @@ class RedisWorkflows:
             if supervisor not in names:
                 return Taken(steps=(), has_more=False, waiting=frozenset())
             number = names.index(supervisor) + 1
-        found, has_more, waiting = self._run(
+        found, has_more, waiting, others = self._run(
             "take",
             digest,
             to_ms(at),
@@ -165,7 +165,13 @@ class RedisWorkflows:
         named = (None, *names)
         return Taken(
             steps=tuple(
-                _handed(step, ids, supervisor, _envelope(digest, envelope))
+                _handed(
+                    step,
+                    ids,
+                    supervisor,
+                    envelope=_envelope(digest, envelope),
+                    is_shared=others > 0,
+                )
                 for step, ids, envelope in found
             ),
             has_more=bool(has_more),
@@ -231,8 +237,13 @@ class RedisWorkflows:
             if supervisor not in names:
                 return ()
             number = names.index(supervisor) + 1
-        found = self._run("look", digest, to_ms(at), to_ms(again_at), limit, number)
-        return tuple(_handed(step, ids, supervisor, "") for step, ids in found)
+        found, others = self._run(
+            "look", digest, to_ms(at), to_ms(again_at), limit, number
+        )
+        return tuple(
+            _handed(step, ids, supervisor, envelope="", is_shared=others > 0)
+            for step, ids in found
+        )
 
     def overdue(self, *, at: datetime, limit: int) -> Sequence[str]:
         return _digests(self._run("overdue", to_ms(at), limit))
@@ -453,7 +464,9 @@ def _read_ids(ids: bytes) -> tuple[str, str]:
     return str(UUID(bytes=ids[:16])), ids[16:].hex()
 
 
-def _handed(step: int, ids: bytes, supervisor: str | None, envelope: str) -> Handed:
+def _handed(
+    step: int, ids: bytes, supervisor: str | None, *, envelope: str, is_shared: bool
+) -> Handed:
     job_id, digest = _read_ids(ids)
     return Handed(
         index=step,
@@ -461,6 +474,7 @@ def _handed(step: int, ids: bytes, supervisor: str | None, envelope: str) -> Han
         job_id=job_id,
         digest=digest,
         envelope=envelope,
+        is_shared=is_shared,
     )
 
 

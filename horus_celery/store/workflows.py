@@ -97,6 +97,8 @@ class Handed:
     digest: str
     #: The envelope as JSON text; empty where only its end is asked for.
     envelope: str
+    #: Whether steps of its workflow run at several supervisors.
+    is_shared: bool
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

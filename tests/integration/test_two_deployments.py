@@ -12,6 +12,7 @@ from horus_celery import wiring
 from horus_celery.dag.progress import WorkflowStatus
 from horus_celery.lifecycle import Status
 from horus_celery.settings import load_settings
+from horus_celery.statements.job import InputRef
 from horus_celery.statements.keys import KeyPair
 from horus_celery.store.base import Filter
 
@@ -95,6 +96,36 @@ def test_steps_run_where_they_are_sent_and_all_results_come_home(home, north, wa
     assert ran_on == dict.fromkeys("ad", "python_runner_1") | dict.fromkeys(
         "bc", RUNNER
     )
+
+
+def test_results_travel_with_their_receipts_and_are_checked_there(home, north, way):
+    def reads(name, code):
+        def make(digests):
+            source = {"from": digests[name], "max_bytes": 100}
+            payload = (
+                "import os, pathlib\n"
+                'rows = pathlib.Path(os.environ["HORUS_INPUTS"], "rows").read_text()\n'
+                f"print({code})"
+            )
+            rows = {"rows": InputRef.from_wire(source)}
+            return {"payload": payload, "inputs": rows}
+
+        return make
+
+    jobs = {
+        "a": {"payload": "print(2)"},
+        "b": reads("a", "int(rows) * 3"),
+        "c": reads("b", "int(rows) * 7"),
+    }
+    signed = home.submit_workflow(
+        a=[], b={**NORTH, "depends_on": ["a"]}, c=["b"], jobs=jobs
+    )
+
+    ending = home.ending_of(signed)
+
+    assert ending.results == {"c": "42\n"}
+    (used,) = north.supervisor.get(signed.digests["b"]).receipt.inputs
+    assert used.source == signed.digests["a"]
 
 
 def test_while_the_north_is_away_its_steps_wait_and_nothing_else_does(home, north, way):

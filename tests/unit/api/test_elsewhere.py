@@ -12,11 +12,13 @@ from api import create_app
 from horus_celery.client import Horus
 from horus_celery.conductor import Conductor
 from horus_celery.coordinator import Coordinator
+from horus_celery.courier import Courier
 from horus_celery.dag.progress import WorkflowStatus
 from horus_celery.elsewhere import RemoteSupervisor
 from horus_celery.errors import ConflictError, RefusedError, UnavailableError
 from horus_celery.lifecycle import Event, Status
 from horus_celery.outposts import Watch
+from horus_celery.statements.job import InputRef
 from horus_celery.supervisors import HomeSupervisor
 
 SECOND = timedelta(seconds=1)
@@ -58,8 +60,11 @@ class Country:
         self.remote = RemoteSupervisor("north", client, self.home.trust)
         self.woken: list[tuple[str, str]] = []
         usual = {"store": self.home.workflows, "doorbell": self.home.doorbell}
+        at_home = HomeSupervisor(self.home.supervisor)
+        courier = Courier(self.home.workflows, at_home, {"north": self.remote})
+        usual["fetch"] = courier.fetch
         self.conductor = Conductor(
-            supervisor=HomeSupervisor(self.home.supervisor),
+            supervisor=at_home,
             clock=self.clock,
             wake=lambda name, workflow: self.woken.append((name, workflow)),
             **usual,
@@ -75,7 +80,8 @@ class Country:
             wakes=self.home.wakes,
             clock=self.clock,
             others={"north": self.remote},
-            **usual,
+            store=self.home.workflows,
+            doorbell=self.home.doorbell,
         )
 
     def hear(self):
@@ -86,8 +92,8 @@ class Country:
             for _, workflow in woken:
                 self.outpost.advance(workflow)
 
-    def begin(self, **steps):
-        signed = self.home.workflow(**steps)
+    def begin(self, jobs=None, **steps):
+        signed = self.home.workflow(jobs=jobs, **steps)
         self.home.coordinator.submit(signed.manifest, signed.jobs)
         self.hear()
         return signed
@@ -217,6 +223,64 @@ def test_a_step_that_was_taken_and_never_started_is_started_later(country):
     assert country.north.store.get(signed.digests["a"]).status is Status.QUEUED
 
 
+def reads(name):
+    """Say what a job says that is given the result of a step as data."""
+
+    def make(digests):
+        ref = {"from": digests[name], "max_bytes": 100}
+        return {"inputs": {"rows": InputRef.from_wire(ref)}}
+
+    return make
+
+
+def test_receipt_and_result_travel_to_where_they_are_needed(country):
+    signed = country.begin(
+        jobs={"b": reads("a"), "c": reads("b")},
+        a=[],
+        b={**NORTH, "depends_on": ["a"]},
+        c=["b"],
+    )
+    a, b, c = (signed.digests[name] for name in "abc")
+
+    country.home.finish(signed, "a", result="1, 2, 3")
+    country.hear()
+    there = country.north.supervisor.get(a)
+    assert (there.record.status, there.record.result) == (Status.COMPLETED, "1, 2, 3")
+    assert there.receipt is not None
+    assert there.is_believed
+    country.finish(signed, "b", result="6")
+
+    here = country.home.supervisor.get(b)
+    assert (here.record.status, here.record.result) == (Status.COMPLETED, "6")
+    assert country.home.store.get(c).status is Status.QUEUED
+    # Nothing of it runs there, and nothing is rung for it.
+    assert [job for job, *_ in country.north.dispatcher.bells] == [
+        country.north.store.get(b).summary.id
+    ]
+
+
+def test_a_step_waits_for_what_cannot_be_fetched_now(country):
+    signed = country.begin(
+        jobs={"b": reads("a")}, a=NORTH, b={"depends_on": ["a"], "when": "all_done"}
+    )
+    record = country.north.store.get(signed.digests["a"])
+    country.north.settle(country.north.claim(record), result="1")
+    country.clock.at += 5 * SECOND
+    country.outpost.look(signed.digest)
+    country.network.is_cut = True
+
+    country.hear()
+
+    assert country.steps(signed) == {"a": "completed", "b": "pending"}
+    reason = country.home.coordinator.status(signed.id).reason
+    assert reason == "step b: the supervisor north does not answer"
+    country.network.is_cut = False
+    country.clock.at += SECOND
+    country.conductor.sweep()
+    assert country.steps(signed)["b"] == "queued"
+    assert country.home.supervisor.get(signed.digests["a"]).record.result == "1"
+
+
 def test_nobody_is_called_who_is_not_configured(country):
     with pytest.raises(RefusedError) as refusal:
         country.begin(a={"supervisor": "south"})
@@ -262,7 +326,7 @@ def test_what_it_answers_says_what_to_do(country, code, raised):
     remote = RemoteSupervisor("north", client, country.home.trust)
 
     with pytest.raises(raised):
-        remote.start("{}")
+        remote.start("{}", ())
 
 
 @pytest.mark.parametrize("told", [{}, {"receipt": None, "status": "asleep"}, []])

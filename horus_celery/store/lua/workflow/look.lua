@@ -1,9 +1,10 @@
--- Answers steps (step, ids) that are to be looked at: digest, at, when again, how many, the
+-- Answers steps (step, ids) that are to be looked at, and how many other supervisors there
+-- are: digest, at, when again, how many, the
 -- number of their supervisor.
 local digest, at, again_at, limit = ARGV[1], ARGV[2], ARGV[3], tonumber(ARGV[4])
 local supervisor = tonumber(ARGV[5])
 local w = open(digest)
-if not w or w.status ~= 'running' then return {} end
+if not w or w.status ~= 'running' then return { {}, 0 } end
 local found = {}
 -- Those of other supervisors stay in the way: so many are passed by, and no more.
 for _, one in ipairs(ask('ZRANGEBYSCORE', w.running, '-inf', at, 'LIMIT', 0, EDGES)) do
@@ -15,4 +16,4 @@ for _, one in ipairs(ask('ZRANGEBYSCORE', w.running, '-inf', at, 'LIMIT', 0, EDG
   end
 end
 close(w, at)
-return found
+return { found, w.supervisors }

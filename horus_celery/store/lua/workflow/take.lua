@@ -1,11 +1,11 @@
 -- Notes ends, then hands out steps that may start: digest, at, how many at most, until when,
 -- the number of the supervisor, how many bytes at most, then the ends. Answers steps (step,
--- ids, envelope), whether there is more to do at once, and the numbers of other supervisors
--- that wait.
+-- ids, envelope), whether there is more to do at once, the numbers of other supervisors that
+-- wait, and how many others there are.
 local digest, at, limit, till = ARGV[1], ARGV[2], tonumber(ARGV[3]), ARGV[4]
 local supervisor, room = tonumber(ARGV[5]), tonumber(ARGV[6])
 local w = open(digest)
-if not w or w.status ~= 'running' then return { {}, 0, {} } end
+if not w or w.status ~= 'running' then return { {}, 0, {}, 0 } end
 
 note_ends(w, 7)
 if not w.stop_at then spread(w, at) end
@@ -43,4 +43,4 @@ if not is_full and not w.stop_at then
     end
   end
 end
-return { handed, has_more and 1 or 0, waiting }
+return { handed, has_more and 1 or 0, waiting, w.supervisors }
