@@ -29,6 +29,7 @@ class Code(IntEnum):
     SIGNATURE = -32011
     NOT_COVERED = -32012
     TIME = -32013
+    WORKFLOW = -32014
     UNAVAILABLE = -32020
     NOT_OVER = -32021
     TOO_MANY = -32022
@@ -50,6 +51,7 @@ MESSAGES: Final[Mapping[Code, str]] = MappingProxyType(
         Code.SIGNATURE: "Signature does not count",
         Code.NOT_COVERED: "Not covered",
         Code.TIME: "Not now",
+        Code.WORKFLOW: "Workflow cannot run",
         Code.UNAVAILABLE: "Unavailable",
         Code.NOT_OVER: "Not over in time",
         Code.TOO_MANY: "Too many requests",
@@ -77,6 +79,7 @@ CODES: Final[Mapping[type[errors.HorusError], Code]] = MappingProxyType(
         errors.SignatureError: Code.SIGNATURE,  # sig.*
         errors.NotCoveredError: Code.NOT_COVERED,  # bind.* auth.*
         errors.TimeError: Code.TIME,  # time.*
+        errors.WorkflowError: Code.WORKFLOW,  # workflow.*
         errors.InputError: Code.CONFLICT,  # input.*
         errors.ClaimError: Code.CONFLICT,  # claim.*
         errors.NotFoundError: Code.NOT_FOUND,

@@ -42,9 +42,13 @@ _NAMED_THING: Final = (Code.NOT_FOUND, Code.CONFLICT)
 #: Which codes follow from which parameters.
 _BY_PARAMETER: Final[Mapping[str, tuple[Code, ...]]] = {
     "job": _SIGNED_REQUEST,
+    "upstream": (Code.CONFLICT,),
     "registration": _SIGNED_REQUEST,
     "trust": (*_STATEMENT, Code.NOT_COVERED, Code.CONFLICT),
+    "manifest": (*_SIGNED_REQUEST, Code.WORKFLOW),
+    "jobs": (*_SIGNED_REQUEST, Code.WORKFLOW),
     "job_id": _NAMED_THING,
+    "workflow_id": _NAMED_THING,
     "after": _NAMED_THING,
     "name": _NAMED_THING,
     "id": _NAMED_THING,
@@ -58,6 +62,9 @@ _BY_METHOD: Final[Mapping[str, tuple[Code, ...]]] = {
     "job.receipt": (Code.SIGNATURE,),
     # One that is running has to end first.
     "job.delete": (Code.NOT_OVER,),
+    "workflow.delete": (Code.NOT_OVER,),
+    # Not all of its jobs are there.
+    "workflow.start": (Code.WORKFLOW,),
 }
 _SCOPES: Final[Mapping[Scope, str]] = {
     Scope.NONE: "for everybody, also without a secret",

@@ -13,6 +13,7 @@ from api.address import read_networks
 from api.framing import BodyLimit
 from api.reception import Reception
 from horus_celery import certificates, wiring
+from horus_celery.conductor import ConductorThread
 from horus_celery.errors import ConfigurationError, HorusError
 from horus_celery.journal import Journal
 from horus_celery.settings import load_settings
@@ -83,8 +84,8 @@ def post_worker_init(worker: Worker) -> None:
 
     worker.body_limit = wsgi.body_limit
     wsgi.post_rounds.start()
-    sweep = SweepThread(wiring.make_sweep(_settings))
-    sweep.start()
+    SweepThread(wiring.make_sweep(_settings)).start()
+    ConductorThread(wsgi.conductor).start()
 
     def leave(number: int, frame: FrameType | None) -> None:
         # Not in the handler itself: it would wait for threads that it interrupts.

@@ -6,8 +6,10 @@ from dataclasses import dataclass, field
 
 from api.access import Identity
 from horus_celery.api_secrets.book import SecretBook
+from horus_celery.coordinator import Coordinator
 from horus_celery.fleet import Fleet
 from horus_celery.record import Record
+from horus_celery.store.workflows import WorkflowRecord
 from horus_celery.supervisor import Supervisor
 from horus_celery.trustpost import TrustPost
 
@@ -27,6 +29,11 @@ class About:
         self.context_id = record.summary.context_id
         return record
 
+    def note_workflow(self, record: WorkflowRecord) -> WorkflowRecord:
+        """Keep whose workflow it is, and return its record."""
+        self.context_id = record.outline.context_id
+        return record
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Session:
@@ -35,6 +42,8 @@ class Session:
     identity: Identity
     #: The supervisor within the caller's contexts.
     jobs: Supervisor
+    #: The coordinator within them.
+    workflows: Coordinator
     #: The runners that serve one of them.
     runners: Fleet
     secrets: SecretBook
@@ -47,6 +56,7 @@ class Services:
     """What a deployment has, before anybody's contexts narrow it."""
 
     supervisor: Supervisor
+    coordinator: Coordinator
     fleet: Fleet
     secrets: SecretBook
     trust: TrustPost
@@ -56,6 +66,7 @@ class Services:
         return Session(
             identity=identity,
             jobs=self.supervisor.within(identity.contexts),
+            workflows=self.coordinator.within(identity.contexts),
             runners=self.fleet.within(identity.contexts),
             secrets=self.secrets,
             trust=self.trust,

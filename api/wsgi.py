@@ -27,8 +27,11 @@ diary.to_stderr()
 settings = load_settings()
 _trust = wiring.make_trust(settings)
 supervisor = wiring.make_supervisor(settings, trust=_trust)
+#: Moves workflows on where no worker of the queue `coordinator` does.
+conductor = wiring.make_conductor(settings, supervisor)
 services = Services(
     supervisor=supervisor,
+    coordinator=wiring.make_coordinator(settings, supervisor, conductor),
     fleet=wiring.make_fleet(
         settings, managers=ManagedRunners.of(settings), trust=_trust
     ),

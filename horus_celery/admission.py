@@ -1,7 +1,8 @@
 """The gate: every check that a job passes before it is recorded or started.
 
 The checks run in the order of protocol section 5, and each refuses by raising: who
-signed it, is it a job at all, then the rules of `CHECKS`.
+signed it, is it a job at all, then the rules of `CHECKS`. A workflow's manifest passes
+those of them that it can.
 """
 
 from __future__ import annotations
@@ -20,6 +21,7 @@ from horus_celery.errors import (
 from horus_celery.record import Summary
 from horus_celery.statements import canonical, dsse
 from horus_celery.statements.job import Job
+from horus_celery.statements.manifest import Manifest
 from horus_celery.statements.trust import Grant, Trust, is_listed
 
 #: How far the clocks of a client and of a node may be apart.
@@ -55,9 +57,23 @@ class Admitted:
     signed_by: tuple[str, ...]
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AdmittedManifest:
+    """A manifest that passed every check."""
+
+    manifest: Manifest
+    digest: str
+    #: The envelope that carried it, as JSON text to be kept.
+    envelope: str
+    #: The ids of the trusted keys that signed it, sorted.
+    signed_by: tuple[str, ...]
+
+
 #: Looks at a verified job, the gate, and the ids of the keys that signed; refuses by
 #: raising.
 Check: TypeAlias = Callable[[Job, Gate, frozenset[str]], None]
+#: As much of a manifest.
+ManifestCheck: TypeAlias = Callable[[Manifest, Gate, frozenset[str]], None]
 
 
 def admit(envelope: dsse.Envelope, gate: Gate) -> Admitted:
@@ -83,6 +99,28 @@ def admit(envelope: dsse.Envelope, gate: Gate) -> Admitted:
     )
 
 
+def admit_manifest(envelope: dsse.Envelope, gate: Gate) -> AdmittedManifest:
+    """Check a workflow's manifest; its jobs pass the gate by themselves.
+
+    Raises:
+        RefusedError: as `admit`.
+    """
+    try:
+        signed_by = _verify(envelope, gate)
+        manifest = Manifest.from_wire(canonical.parse(envelope.body))
+        for check in MANIFEST_CHECKS:
+            check(manifest, gate, signed_by)
+    except RefusedError as refusal:
+        refusal.digest = envelope.digest
+        raise
+    return AdmittedManifest(
+        manifest=manifest,
+        digest=envelope.digest,
+        envelope=dsse.to_json(envelope),
+        signed_by=tuple(sorted(signed_by)),
+    )
+
+
 def summary(admitted: Admitted) -> Summary:
     """Return what a record repeats of its job."""
     job = admitted.job
@@ -97,15 +135,17 @@ def summary(admitted: Admitted) -> Summary:
         expires_at=job.expires_at,
         workflow_id=None if job.workflow is None else job.workflow.id,
         signed_by=admitted.signed_by,
+        manifest=None if job.workflow is None else job.workflow.manifest,
     )
 
 
 def audience_is_this_deployment(
-    job: Job, gate: Gate, signed_by: frozenset[str]
+    job: Job | Manifest, gate: Gate, signed_by: frozenset[str]
 ) -> None:
     if not job.aud == gate.aud == gate.trust.aud:
         raise NotCoveredError(
-            "bind.aud", f"the job is for the deployment {job.aud}, not for {gate.aud}"
+            "bind.aud",
+            f"the {_kind(job)} is for the deployment {job.aud}, not for {gate.aud}",
         )
 
 
@@ -130,7 +170,9 @@ def context_is_served_here(job: Job, gate: Gate, signed_by: frozenset[str]) -> N
         )
 
 
-def grant_covers_context(job: Job, gate: Gate, signed_by: frozenset[str]) -> None:
+def grant_covers_context(
+    job: Job | Manifest, gate: Gate, signed_by: frozenset[str]
+) -> None:
     if not gate.trust.grants_for(job.context_id, job.caller_id):
         raise NotCoveredError(
             "auth.context",
@@ -138,7 +180,9 @@ def grant_covers_context(job: Job, gate: Gate, signed_by: frozenset[str]) -> Non
         )
 
 
-def grant_covers_key(job: Job, gate: Gate, signed_by: frozenset[str]) -> None:
+def grant_covers_key(
+    job: Job | Manifest, gate: Gate, signed_by: frozenset[str]
+) -> None:
     if not _by_key(job, gate, signed_by):
         raise NotCoveredError(
             "auth.key",
@@ -177,16 +221,20 @@ def secrets_are_kept_here(job: Job, gate: Gate, signed_by: frozenset[str]) -> No
             raise NotCoveredError("auth.secrets", f"there is no secret {name} here")
 
 
-def job_has_not_expired(job: Job, gate: Gate, signed_by: frozenset[str]) -> None:
+def job_has_not_expired(
+    job: Job | Manifest, gate: Gate, signed_by: frozenset[str]
+) -> None:
     if gate.now >= job.expires_at:
-        raise TimeError("time.expired", f"the job expired at {job.expires_at}")
+        raise TimeError("time.expired", f"the {_kind(job)} expired at {job.expires_at}")
 
 
-def job_was_not_made_later(job: Job, gate: Gate, signed_by: frozenset[str]) -> None:
+def job_was_not_made_later(
+    job: Job | Manifest, gate: Gate, signed_by: frozenset[str]
+) -> None:
     if job.created_at > gate.now + CLOCK_SKEW:
         raise TimeError(
             "time.future",
-            f"the job was made at {job.created_at}, but here it is {gate.now};"
+            f"the {_kind(job)} was made at {job.created_at}, but here it is {gate.now};"
             " compare the clocks",
         )
 
@@ -207,6 +255,18 @@ CHECKS: Final[tuple[Check, ...]] = (
     job_was_not_made_later,
 )
 
+MANIFEST_CHECKS: Final[tuple[ManifestCheck, ...]] = (
+    audience_is_this_deployment,
+    grant_covers_context,
+    grant_covers_key,
+    job_has_not_expired,
+    job_was_not_made_later,
+)
+
+
+def _kind(statement: Job | Manifest) -> str:
+    return "job" if isinstance(statement, Job) else "workflow"
+
 
 def _verify(envelope: dsse.Envelope, gate: Gate) -> frozenset[str]:
     if gate.trust.is_expired(gate.now):
@@ -226,7 +286,7 @@ def _verify(envelope: dsse.Envelope, gate: Gate) -> frozenset[str]:
 # Each narrows what the one before it left, so that one single grant covers it all.
 
 
-def _by_key(job: Job, gate: Gate, signed_by: frozenset[str]) -> list[Grant]:
+def _by_key(job: Job | Manifest, gate: Gate, signed_by: frozenset[str]) -> list[Grant]:
     return [
         grant
         for grant in gate.trust.grants_for(job.context_id, job.caller_id)

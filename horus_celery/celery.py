@@ -6,58 +6,18 @@ is wrong with the configuration is said in one line.
 
 from __future__ import annotations
 
-import importlib
 import os
-import sys
-from pathlib import Path
-from types import ModuleType
 from typing import Any, Final
 
 from celery import Celery
 from celery.signals import celeryd_init
 
 from horus_celery import screening
-from horus_celery.errors import ConfigurationError, HorusError
-from horus_celery.news import News
+from horus_celery.application import make_app, own_module
+from horus_celery.errors import HorusError
 from horus_celery.settings import Settings, load_settings
 
-#: Where the top-level modules of this distribution lie.
-_HOME: Final = Path(__file__).resolve().parent.parent
 _COLUMNS: Final = "name,args,state,received,started,runtime,worker"
-
-
-def own_module(name: str) -> ModuleType:
-    """Import a top-level module of ours, and nothing else that has its name.
-
-    Celery looks into the working directory first, where anything may lie.
-
-    Raises:
-        ConfigurationError: if another module of that name was imported before.
-    """
-    sys.path.insert(0, str(_HOME))
-    try:
-        module = importlib.import_module(name)
-    finally:
-        sys.path.remove(str(_HOME))
-    found = Path(module.__file__ or "").resolve()
-    if found not in (_HOME / f"{name}.py", _HOME / name / "__init__.py"):
-        raise ConfigurationError(
-            f"{found} took the place of the {name} of Horus: start this in another"
-            " directory, such as the state directory"
-        )
-    return module
-
-
-def make_app() -> Celery:
-    """Make the application from our own `celeryconfig`.
-
-    Raises:
-        ConfigurationError: if it, or a setting, is not as it must be.
-    """
-    configuration = own_module("celeryconfig")
-    made = Celery("horus", fixups=[], events=News)
-    made.config_from_object(configuration)
-    return made
 
 
 def flower_defaults(settings: Settings) -> dict[str, str]:

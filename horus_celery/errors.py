@@ -6,6 +6,7 @@ HorusError
 │   ├── SignatureError         sig.*
 │   ├── NotCoveredError        bind.* auth.*
 │   ├── TimeError              time.*
+│   ├── WorkflowError          workflow.*
 │   ├── InputError             input.*
 │   └── ClaimError             claim.*
 ├── NotFoundError          elsewhere: there is no such thing here
@@ -73,6 +74,24 @@ class TimeError(RefusedError):
     """It is too late or too early for it: `time.*`."""
 
 
+class WorkflowError(RefusedError):
+    """Its steps do not hang together, or its jobs are not its steps': `workflow.*`.
+
+    `names` are the steps that the text is about: of a cycle all of them, in order.
+    """
+
+    def __init__(
+        self,
+        reason: str,
+        detail: str,
+        *,
+        names: tuple[str, ...] = (),
+        digest: str | None = None,
+    ) -> None:
+        super().__init__(reason, detail, digest=digest)
+        self.names = names
+
+
 class InputError(RefusedError):
     """What it needs is not proven: `input.*`."""
 
@@ -93,11 +112,11 @@ class ConflictError(HorusError):
 
 
 class IdTaken(ConflictError):
-    """Another job of the same context already has this id."""
+    """Another job, or another workflow, of the same context already has this id."""
 
-    def __init__(self, job_id: str, context_id: str) -> None:
+    def __init__(self, job_id: str, context_id: str, *, what: str = "job") -> None:
         super().__init__(
-            f"context {context_id} already has another job with the id {job_id};"
+            f"context {context_id} already has another {what} with the id {job_id};"
             " choose a new id",
             reason="id_taken",
         )
@@ -106,12 +125,14 @@ class IdTaken(ConflictError):
 
 
 class IdAmbiguous(ConflictError):
-    """Jobs of several contexts have this id, and the caller may see more than one."""
+    """Several contexts have this id, and the caller may see more than one."""
 
-    def __init__(self, job_id: str, digests: tuple[str, ...]) -> None:
+    def __init__(
+        self, job_id: str, digests: tuple[str, ...], *, what: str = "job"
+    ) -> None:
         super().__init__(
-            f"{len(digests)} contexts have a job with the id {job_id};"
-            " name the job by its digest instead",
+            f"{len(digests)} contexts have a {what} with the id {job_id};"
+            f" name the {what} by its digest instead",
             reason="id_ambiguous",
         )
         self.job_id = job_id

@@ -50,7 +50,12 @@ def deliver(node: Node) -> None:
 
 
 def write_outcome(
-    outcome: Outcome, *, digest: str, ended_at: datetime, if_attempt: int | None
+    outcome: Outcome,
+    *,
+    digest: str,
+    ended_at: datetime,
+    if_attempt: int | None,
+    retry_at: datetime | None,
 ) -> str:
     """Return as JSON, for the journal, what the store is to be told of an end."""
     if outcome.reason == GIVEN_UP:
@@ -64,6 +69,7 @@ def write_outcome(
             "exit_code": outcome.exit_code,
             "result": outcome.result,
             "if_attempt": if_attempt,
+            "retry_at": to_ms(retry_at),
             "last": _pack(outcome.last),
             "unsent": _unsent_to_wire(outcome.unsent),
         },
@@ -88,8 +94,34 @@ def hand_over(entry: Entry, node: Node) -> None:
         )
         # An outcome that an earlier version kept has none.
         last = tuple(_unpack(outcome.get("last", ())))
-        note(outcome["digest"], change, node, last)
+        if not _starts_again(outcome, last, node):
+            note(outcome["digest"], change, node, last)
     node.journal.delivered(node.name, entry.seq)
+
+
+def _starts_again(
+    outcome: Mapping[str, Any], last: Sequence[Chunk], node: Node
+) -> bool:
+    """Put a step that failed back into its queue, if it may start again.
+
+    Its receipt stays in the journal, as that of every start but the last.
+    """
+    # An outcome that an earlier version kept has none.
+    again = outcome.get("retry_at")
+    if again is None:
+        return False
+    change = Change(
+        event=Event.REQUEUED,
+        at=from_ms(outcome["at"]),
+        not_before=from_ms(again),
+        if_attempt=outcome["if_attempt"],
+    )
+    try:
+        node.store.note(outcome["digest"], change, last)
+    except (IllegalTransition, NotFoundError):
+        # Somebody has asked for its end meanwhile, or it was given up.
+        return False
+    return True
 
 
 def _send_rest(outcome: Mapping[str, Any], node: Node) -> None:

@@ -29,6 +29,8 @@ class Summary:
     workflow_id: str | None
     #: Key ids whose signatures counted at admission.
     signed_by: tuple[str, ...]
+    #: The digest of its workflow's manifest, so that a coordinator hears of its end.
+    manifest: str | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -96,6 +98,8 @@ class Change:
     receipt: str | None = None
     #: For QUEUED: the queue; None is the one where it last stood, else its executor's.
     queue: str | None = None
+    #: For REQUEUED: it is not rung before this moment.
+    not_before: datetime | None = None
     #: For CLAIMED: the record counts as abandoned after this moment.
     lease_until: datetime | None = None
     #: The change counts only while this attempt holds the record.

@@ -16,6 +16,7 @@ from typing import Final
 
 from horus_celery.errors import ConfigurationError
 from horus_celery.store import keys
+from horus_celery.store.bell import QUEUE
 from horus_celery.store.keys import Keys
 
 #: What is read as a password must not be found by trying.
@@ -29,6 +30,8 @@ class User(StrEnum):
     SUPERVISOR = "supervisor"
     #: A Celery worker of ours, with the scripts that it starts.
     RUNNER = "runner"
+    #: The Celery worker that moves workflows on.
+    COORDINATOR = "coordinator"
     #: The pages that show Celery's queues and events.
     FLOWER = "flower"
     #: Whatever starts all of them on one machine: `horus up`, and a supervisor that
@@ -37,6 +40,7 @@ class User(StrEnum):
 
 
 #: For each key of ours what supervisor and runner do to it: read it, write it, or both.
+#: A coordinator does what a supervisor does, but for those of `API_ALONE`.
 ACCESS: Final[Mapping[str, tuple[str, str]]] = MappingProxyType(
     {
         "record": ("RW", "RW"),
@@ -61,8 +65,17 @@ ACCESS: Final[Mapping[str, tuple[str, str]]] = MappingProxyType(
         "nonces": ("RW", ""),
         "secrets": ("RW", ""),
         "trust": ("RW", "R"),
+        "workflow": ("RW", ""),
+        "workflows": ("RW", ""),
+        "workflow_named": ("RW", ""),
+        "workflow_by": ("RW", ""),
+        "workflow_sequence": ("RW", ""),
+        "workflow_due": ("RW", ""),
+        "workflow_ended": ("RW", ""),
     }
 )
+#: What only the API of all supervisors has to do with.
+API_ALONE: Final = frozenset({"nonces", "secrets", "trust"})
 #: The one field of `Keys` that is a channel.
 CHANNEL: Final = "wakes"
 
@@ -78,10 +91,13 @@ _SCRIPTS: Final = frozenset(
 )
 #: Bells are rung, and looked at by the sweep; the wakes are listened to.
 _OURS: Final = _CONNECTING | _SCRIPTS | {"lpush", "getrange", "subscribe"}
+#: What gives numbers to what is new, and what the scripts of workflows do.
+_RECORDING: Final = frozenset({"incr", "incrby", "set", "setrange", "lset", "lpop"})
 COMMANDS: Final[Mapping[User, frozenset[str]]] = MappingProxyType(
     {
-        User.SUPERVISOR: _OURS | {"incr", "incrby", "set"},
+        User.SUPERVISOR: _OURS | _RECORDING,
         User.RUNNER: _OURS | {"brpop"} | {"multi", "exec"},
+        User.COORDINATOR: _OURS | _RECORDING | {"brpop"} | {"multi", "exec"},
         User.FLOWER: _CONNECTING
         | {"llen", "psubscribe", "punsubscribe", "publish"}
         # Kombu notes with a script that its queue of events is there, and when it ends.
@@ -97,6 +113,10 @@ _FLOWERS_OWN: Final = ("_kombu.binding_deadlines", "celeryev.*")
 _EVENTS: Final = "/{database}.celeryev/*"
 #: Where Flower asks for events before it listens; no runner hears anything there.
 _CONTROL: Final = "/{database}.celery.pidbox"
+
+
+#: Who only looks at executors' queues, and who only rings there.
+_QUEUES_OF: Final = MappingProxyType({User.FLOWER: "%R", User.COORDINATOR: "%W"})
 
 
 def user_lines(
@@ -160,7 +180,11 @@ def hashed(password: str) -> str:
 def _key_rules(user: User, namespace: str, executors: Iterable[str]) -> Iterator[str]:
     for executor in executors:
         for pattern in _queues(executor):
-            yield f"%R~{pattern}" if user is User.FLOWER else f"~{pattern}"
+            yield f"{_QUEUES_OF.get(user, '')}~{pattern}"
+    # Whoever ends a job adds a bell; how many wait, writers may see as well.
+    yield f"{'' if user is User.COORDINATOR else _QUEUES_OF.get(user, '%W')}~{QUEUE}"
+    if user is User.COORDINATOR:
+        yield f"~{_steps_of(QUEUE)}"
     if user is not User.SUPERVISOR:
         yield from (f"~{pattern}" for pattern in _BINDINGS)
     if user is User.FLOWER:
@@ -169,7 +193,9 @@ def _key_rules(user: User, namespace: str, executors: Iterable[str]) -> Iterator
     for name, key in asdict(Keys.of(namespace)).items():
         if name == CHANNEL:
             continue
-        may = ACCESS[name][0 if user is User.SUPERVISOR else 1]
+        may = ACCESS[name][1 if user is User.RUNNER else 0]
+        if user is User.COORDINATOR and name in API_ALONE:
+            continue
         pattern = f"{key}*" if key.endswith(":") else key
         if may:
             yield f"~{pattern}" if may == "RW" else f"%{may}~{pattern}"
@@ -187,9 +213,14 @@ def _channel_rules(user: User, namespace: str, database: int) -> Iterator[str]:
 def _queues(executor: str) -> Iterator[str]:
     """Yield patterns of the lists that carry an executor's bells."""
     yield executor
+    yield _steps_of(executor)
+    yield f"{executor}.at.*"
+    yield f"{executor}.ctx.*"
+
+
+def _steps_of(queue: str) -> str:
+    """Return a pattern of the lists of a queue behind the first."""
     steps = [step for step in keys.STEPS if step]
     mark = keys.queue("", steps[0]).removesuffix(str(steps[0]))
     # Printable, so that a line can be shown and copied: no letter of a name fits.
-    yield f"{executor}{'[^!-~]' * len(mark)}[{''.join(map(str, steps))}]"
-    yield f"{executor}.at.*"
-    yield f"{executor}.ctx.*"
+    return f"{queue}{'[^!-~]' * len(mark)}[{''.join(map(str, steps))}]"

@@ -1,22 +1,23 @@
-"""What gets from the broker into a runner: one job id, or nothing.
+"""What gets from the broker into a worker: one job id, or two digests, or nothing.
 
 Whoever writes to Redis writes programs for a stock Celery worker: a message names the
 task, its callbacks, its limits and what is done with its result. So the raw item is
-screened before anybody else reads it, and a new message is built around the one string
+screened before anybody else reads it, and a new message is built around those strings
 from constants. What is refused is dropped, counted, and never put back.
 """
 
 from __future__ import annotations
 
 import json
+import re
 import time
 from base64 import b64decode, b64encode
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from datetime import timedelta
 from itertools import product
 from queue import Empty
-from typing import Any, Final, cast
+from typing import Any, Final, TypeAlias, cast
 from uuid import uuid4
 
 import kombu.transport.redis as kombu_redis
@@ -31,6 +32,7 @@ from redis.backoff import NoBackoff
 from redis.retry import Retry
 
 from horus_celery.dispatch import JOB_ID, TASK
+from horus_celery.store import bell
 from horus_celery.store.connection import damaged
 
 _logger: Final = structlog.get_logger(__name__)
@@ -50,6 +52,9 @@ _LOOK_AGAIN: Final = timedelta(seconds=1)
 _TRY_AGAIN: Final = timedelta(seconds=1)
 #: How long what happened waits for more of it.
 _EVENTS: Final = timedelta(milliseconds=200)
+_DIGEST: Final = re.compile(r"[0-9a-f]{64}")
+#: Returns a new message for an item, or raises `Refused`.
+Screen: TypeAlias = Callable[[bytes], bytes]
 _EMBED: Final = {"callbacks": None, "errbacks": None, "chain": None, "chord": None}
 
 
@@ -68,6 +73,38 @@ def screen(item: bytes) -> bytes:
     return _bell(_job_id(_body(_parsed(item, "json"))))
 
 
+def screen_bell(item: bytes) -> bytes:
+    """Return a new message that carries the digests of a coordinator's bell.
+
+    Raises:
+        Refused: if the item is not such a bell.
+    """
+    if len(item) > MAX_ITEM:
+        raise Refused("size")
+    match _parsed(item, "json"):
+        case {
+            "headers": {"task": str(task), **headers},
+            "properties": {**properties},
+            "content-type": "application/json",
+            "content-encoding": "utf-8",
+            "body": str(body),
+        } if "body_encoding" not in properties:
+            pass
+        case _:
+            raise Refused("shape")
+    if task != bell.TASK:
+        raise Refused("task")
+    if "compression" in headers:
+        raise Refused("compression")
+    return bell.message(*_digests(_parsed(body.encode(), "body")))
+
+
+class _Installed:
+    """What this process screens by."""
+
+    screen: Screen = staticmethod(screen)
+
+
 class ScreeningClient(redis.Redis):
     """A client that screens whatever it pops from a list."""
 
@@ -82,7 +119,7 @@ class ScreeningClient(redis.Redis):
             return answer
         item = answer[-1] if command_name == "BRPOP" else answer
         try:
-            screened = screen(item)
+            screened = _Installed.screen(item)
         except Refused as refusal:
             _count(str(refusal), len(item))
             return None
@@ -238,8 +275,9 @@ class LockedConsumer(Consumer):  # type: ignore[misc]  # Celery is untyped
         super().__init__(*args, **kwargs, without_mingle=True)
 
 
-def install() -> None:
-    """Put the screen before every Redis broker of this process."""
+def install(by: Screen = screen) -> None:
+    """Put a screen before every Redis broker of this process."""
+    _Installed.screen = staticmethod(by)
     for scheme in ("redis", "rediss"):
         TRANSPORT_ALIASES[scheme] = f"{__name__}:{ScreeningTransport.__name__}"
     TRANSPORT_ALIASES["sentinel"] = f"{__name__}:{ScreeningSentinelTransport.__name__}"
@@ -256,10 +294,10 @@ def is_installed(app: Celery) -> bool:
     return transport in (ScreeningTransport, ScreeningSentinelTransport)
 
 
-def lock_tasks(app: Celery) -> None:
+def lock_tasks(app: Celery, task: str = TASK) -> None:
     """Leave the application no task but ours: the built-in ones call any other."""
     app.finalize()
-    for name in set(app.tasks) - {TASK}:
+    for name in set(app.tasks) - {task}:
         app.tasks.unregister(name)
 
 
@@ -297,6 +335,14 @@ def _job_id(body: object) -> str:
     match body:
         case [[str(text)], {}, {}] if JOB_ID.fullmatch(text) and not body[1]:
             return text
+    raise Refused("arguments")
+
+
+def _digests(body: object) -> tuple[str, str | None]:
+    match body:
+        case [[str() as workflow, (None | str()) as job], {}, {}] if not body[1]:
+            if all(_DIGEST.fullmatch(one) for one in (workflow, job or workflow)):
+                return workflow, job
     raise Refused("arguments")
 
 

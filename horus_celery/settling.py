@@ -25,6 +25,7 @@ from horus_celery.lifecycle import Event, Status, advance
 from horus_celery.node import GIVEN_UP, Assignment, Node, Outcome
 from horus_celery.outbox import hand_over, note, write_outcome
 from horus_celery.record import LEASE, Change, Record, after_death
+from horus_celery.retries import retry_at
 from horus_celery.statements import dsse
 from horus_celery.statements.receipt import Receipt, ResultDigest
 from horus_celery.upstream import Given
@@ -55,6 +56,7 @@ def settle(assignment: Assignment, outcome: Outcome, node: Node) -> None:
             ended_at=outcome.ended_at or node.clock.now(),
             outcome=outcome,
             inputs=assignment.inputs,
+            retry_at=_retry_at(assignment, outcome, node),
         ),
         node,
         meanwhile=keep,
@@ -63,6 +65,14 @@ def settle(assignment: Assignment, outcome: Outcome, node: Node) -> None:
         # The end of the lease would say it, too, some time later.
         with suppress(UnavailableError, DamagedError):
             _give_up_own(assignment, node)
+
+
+def _retry_at(assignment: Assignment, outcome: Outcome, node: Node) -> datetime | None:
+    """Return when a start that failed is followed by another one."""
+    if outcome.event is not Event.FAILED or outcome.reason == GIVEN_UP:
+        return None
+    attempt = max(assignment.attempt, assignment.start)
+    return retry_at(assignment.job, attempt=attempt, now=node.clock.now())
 
 
 def _give_up_own(assignment: Assignment, node: Node) -> None:
@@ -127,6 +137,8 @@ class _Conclusion:
     signed_digest: str | None = None
     #: The record changes only while this is its latest attempt.
     if_attempt: int | None = None
+    #: When the job starts again: then its record does not end.
+    retry_at: datetime | None = None
 
 
 def _conclude(
@@ -146,6 +158,7 @@ def _conclude(
             digest=end.digest,
             ended_at=end.ended_at,
             if_attempt=end.if_attempt,
+            retry_at=end.retry_at,
         ),
     )
     # A refusal comes again with the next bell.

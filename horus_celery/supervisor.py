@@ -14,7 +14,7 @@ from typing import Final, Protocol, TypeVar
 
 import structlog
 
-from horus_celery import __version__, admission, routing
+from horus_celery import __version__, admission, parcels, routing
 from horus_celery.clock import Clock
 from horus_celery.dispatch import Dispatcher
 from horus_celery.errors import (
@@ -193,10 +193,33 @@ class Supervisor:
         return self._add(job, priority=priority, not_before=not_before, queue=False)
 
     def create_and_queue(
-        self, job: object, *, priority: int, not_before: datetime | None
+        self,
+        job: object,
+        *,
+        priority: int,
+        not_before: datetime | None,
+        upstream: Sequence[object] = (),
     ) -> Record:
-        """Admit, record and queue a job in one step; arguments as in `create`."""
-        return self._add(job, priority=priority, not_before=not_before, queue=True)
+        """Admit, record and queue a job in one step; arguments as in `create`.
+
+        Args:
+            job: The envelope, as parsed JSON.
+            priority: 0 (first) to 9 (last).
+            not_before: When it may start at the earliest.
+            upstream: Jobs that it builds on and that completed at another supervisor,
+                as parsed JSON (see `parcels`).
+
+        Raises:
+            RefusedError: as `create`; `input.*` if it is not proven that they did.
+            IdTaken: as `create`.
+        """
+        return self._add(
+            job,
+            priority=priority,
+            not_before=not_before,
+            queue=True,
+            upstream=upstream,
+        )
 
     def run(
         self,
@@ -272,7 +295,7 @@ class Supervisor:
         if page.lines or page.ended or not wait:
             return page
         deadline = time.monotonic() + wait.total_seconds()
-        with self._waiter(), self._wakes.watch(digest) as watch:
+        with self.waiter(), self._wakes.watch(digest) as watch:
             while True:
                 page = self._page(digest, after=after, limit=limit)
                 left = timedelta(seconds=deadline - time.monotonic())
@@ -382,13 +405,27 @@ class Supervisor:
     # --- how -------------------------------------------------------------------
 
     def _add(
-        self, job: object, *, priority: int, not_before: datetime | None, queue: bool
+        self,
+        job: object,
+        *,
+        priority: int,
+        not_before: datetime | None,
+        queue: bool,
+        upstream: Sequence[object] = (),
     ) -> Record:
         now = self._clock.now()
         envelope = dsse.from_wire(job, dsse.JOB, max_bytes=self._limits.max_job_bytes)
-        admitted = admission.admit(envelope, self._gate(now))
+        admitted = admission.admit(envelope, self.gate(now))
         summary = admission.summary(admitted)
         self._recall(summary, now=now)
+        brought = parcels.open_all(
+            upstream,
+            admitted.job,
+            trust=self._trust.current(),
+            max_bytes=self._limits.max_job_bytes,
+        )
+        for one in list(brought):
+            self._store.adopt(one)
         record = self._store.add(
             summary,
             admitted.envelope,
@@ -406,7 +443,7 @@ class Supervisor:
         expires_at = summary.expires_at
         self._stops.recall(summary.digest, at=now, expires_at=expires_at)
 
-    def _gate(self, now: datetime) -> admission.Gate:
+    def gate(self, now: datetime) -> admission.Gate:
         """Return what a supervisor checks; who runs it, its runner checks."""
         return admission.Gate(
             aud=self._namespace,
@@ -488,7 +525,7 @@ class Supervisor:
         return _only(job_id, records, [one.summary.digest for one in records])
 
     @contextmanager
-    def _waiter(self) -> Iterator[None]:
+    def waiter(self) -> Iterator[None]:
         """Count the caller among the waiters.
 
         Raises:
@@ -523,7 +560,7 @@ class Supervisor:
             raise _not_over(shown.record)
         digest = record.summary.digest
         deadline = time.monotonic() + wait.total_seconds()
-        with self._waiter(), self._wakes.watch(digest) as watch:
+        with self.waiter(), self._wakes.watch(digest) as watch:
             while True:
                 shown = self._prove(self._store.get(digest))
                 if shown.record.is_over:

@@ -6,6 +6,7 @@ import platform
 from collections.abc import Iterator, Mapping
 from contextlib import suppress
 from datetime import timedelta
+from types import MappingProxyType
 from typing import Final
 
 from horus_celery import __version__, redis_server
@@ -13,13 +14,20 @@ from horus_celery.api_secrets.book import SecretBook
 from horus_celery.api_secrets.seal import Seal
 from horus_celery.api_secrets.secret import Given
 from horus_celery.api_secrets.shelf import RedisShelf
+from horus_celery.client import Horus
 from horus_celery.clock import Clock, SystemClock
+from horus_celery.conductor import Conductor
+from horus_celery.coordinator import Coordinator
+from horus_celery.courier import Courier
 from horus_celery.dispatch import Dispatcher, RedisDispatcher
+from horus_celery.doorbell import RedisDoorbell
+from horus_celery.elsewhere import RemoteSupervisor
 from horus_celery.errors import ConfigurationError, HorusError
 from horus_celery.fleet import Fleet, Managers
 from horus_celery.journal import Journal
 from horus_celery.node import Executor, Node
-from horus_celery.node_secrets import NodeSecrets
+from horus_celery.node_secrets import NodeSecrets, read_value
+from horus_celery.outposts import Outpost, Watch
 from horus_celery.processes.managed import ManagedRunners
 from horus_celery.registry import RedisRegistry, Registry, Roster
 from horus_celery.routing import all_queues, queue_of
@@ -32,13 +40,18 @@ from horus_celery.store.redis import RedisStore
 from horus_celery.store.redis_clock import RedisClock
 from horus_celery.store.redis_logs import RedisLogs
 from horus_celery.store.redis_wakes import RedisWakes
+from horus_celery.store.redis_workflows import RedisWorkflows
 from horus_celery.supervisor import Limits, Supervisor
+from horus_celery.supervisors import HomeSupervisor
 from horus_celery.sweep import Sweep
 from horus_celery.trustfile import TrustFile
 from horus_celery.trustpost import RedisNoticeboard, TrustPost
 
 #: Threads of an API process that are left for calls that do not wait.
 SPARE_THREADS: Final = 32
+#: Calls over a network take their time, and are made one after the other.
+_LEASE_ELSEWHERE: Final = timedelta(seconds=15)
+_NO_OUTPOSTS: Final[Mapping[str, Outpost]] = MappingProxyType({})
 #: How long a call of the API waits for its turn at the journal.
 _JOURNAL_PATIENCE: Final = timedelta(seconds=1)
 
@@ -183,6 +196,115 @@ def make_supervisor(
             max_waiters=threads - SPARE_THREADS,
             stop_grace=timedelta(seconds=settings.stop_grace),
         ),
+    )
+
+
+def make_conductor(
+    settings: Settings,
+    home: Supervisor,
+    *,
+    others: Mapping[str, RemoteSupervisor] | None = None,
+    outposts: Mapping[str, Outpost] = _NO_OUTPOSTS,
+    clock: Clock | None = None,
+) -> Conductor:
+    """Return what moves workflows on.
+
+    Args:
+        settings: What the deployment chose.
+        home: The supervisor of this process, which runs the steps.
+        others: The supervisors elsewhere; by default those of the settings.
+        outposts: What starts steps elsewhere, by the names of the supervisors there.
+        clock: Tells the time; the machine's clock by default.
+    """
+
+    def wake(name: str, workflow: str) -> None:
+        if name in outposts:
+            outposts[name].wake(workflow)
+
+    client = connect(redis_url(settings))
+    store = RedisWorkflows(client, settings.namespace)
+    at_home = HomeSupervisor(home)
+    others = make_others(settings) if others is None else others
+    return Conductor(
+        store=store,
+        supervisor=at_home,
+        doorbell=RedisDoorbell(client),
+        clock=clock or SystemClock(),
+        keep=timedelta(seconds=settings.result_ttl),
+        wake=wake,
+        fetch=Courier(store, at_home, others).fetch,
+    )
+
+
+def make_others(
+    settings: Settings, trust: TrustFile | None = None
+) -> Mapping[str, RemoteSupervisor]:
+    """Return the supervisors elsewhere that steps may go to, by name.
+
+    Raises:
+        ConfigurationError: if the secret of one cannot be read.
+    """
+    trust = trust or make_trust(settings)
+    found = {}
+    for other in settings.supervisors:
+        secret = read_value(other.secret_file).get_secret_value().decode().strip()
+        client = Horus(other.url, secret, verify=False, ca=other.tls_ca)
+        found[other.name] = RemoteSupervisor(other.name, client, trust)
+    return found
+
+
+def make_outposts(
+    settings: Settings, home: Supervisor, others: Mapping[str, RemoteSupervisor]
+) -> Mapping[str, Outpost]:
+    """Return what starts steps elsewhere and waits for their ends, by name."""
+    client = connect(redis_url(settings))
+    store = RedisWorkflows(client, settings.namespace)
+    courier = Courier(store, HomeSupervisor(home), others)
+    found = {}
+    for name, supervisor in others.items():
+        watch = Watch(supervisor)
+        conductor = Conductor(
+            store=store,
+            supervisor=supervisor,
+            doorbell=RedisDoorbell(client),
+            clock=SystemClock(),
+            name=name,
+            lease=_LEASE_ELSEWHERE,
+            watcher=watch,
+            fetch=courier.fetch,
+        )
+        found[name] = Outpost(conductor, watch)
+    return found
+
+
+def make_coordinator(
+    settings: Settings,
+    home: Supervisor,
+    conductor: Conductor,
+    *,
+    others: Mapping[str, RemoteSupervisor] | None = None,
+    clock: Clock | None = None,
+) -> Coordinator:
+    """Return the coordinator of this process.
+
+    Args:
+        settings: What the deployment chose.
+        home: The supervisor of this process.
+        conductor: What moves its workflows on.
+        others: The supervisors elsewhere; by default those of the settings.
+        clock: Tells the time; the machine's clock by default.
+    """
+    url = redis_url(settings)
+    client = connect(url)
+    return Coordinator(
+        store=RedisWorkflows(client, settings.namespace),
+        home=home,
+        conductor=conductor,
+        doorbell=RedisDoorbell(client),
+        wakes=RedisWakes(connect_blocking(url), settings.namespace),
+        clock=clock or SystemClock(),
+        others=make_others(settings) if others is None else others,
+        max_job_bytes=settings.max_job_bytes,
     )
 
 

@@ -9,7 +9,7 @@ from typing import Final
 
 from api.access import Scope
 from api.codes import Code
-from api.methods import deployment, jobs, runners, secrets
+from api.methods import deployment, jobs, runners, secrets, workflows
 from api.site import Procedure
 
 METHODS: Final = (
@@ -92,6 +92,75 @@ METHODS: Final = (
         function=jobs.list_all,
         aliases=("list_jobs",),
         outside="empty list",
+    ),
+    Procedure(
+        name="workflow.submit",
+        scope=Scope.USER,
+        function=workflows.submit,
+        aliases=("submit_workflow",),
+        outside=Code.NOT_COVERED,
+    ),
+    Procedure(
+        name="workflow.create",
+        scope=Scope.USER,
+        function=workflows.create,
+        outside=Code.NOT_COVERED,
+    ),
+    Procedure(
+        name="workflow.add_jobs",
+        scope=Scope.USER,
+        function=workflows.add_jobs,
+        outside=Code.NOT_FOUND,
+    ),
+    Procedure(
+        name="workflow.start",
+        scope=Scope.USER,
+        function=workflows.start,
+        outside=Code.NOT_FOUND,
+    ),
+    Procedure(
+        name="workflow.status",
+        scope=Scope.USER,
+        function=workflows.status,
+        aliases=("get_workflow_status",),
+        outside=Code.NOT_FOUND,
+    ),
+    Procedure(
+        name="workflow.result",
+        scope=Scope.USER,
+        function=workflows.result,
+        aliases=("get_workflow_result",),
+        outside=Code.NOT_FOUND,
+    ),
+    Procedure(
+        name="workflow.list",
+        scope=Scope.USER,
+        function=workflows.list_all,
+        outside="empty list",
+    ),
+    Procedure(
+        name="workflow.get",
+        scope=Scope.USER,
+        function=workflows.get,
+        outside=Code.NOT_FOUND,
+    ),
+    Procedure(
+        name="workflow.stop",
+        scope=Scope.USER,
+        function=workflows.stop,
+        outside=Code.NOT_FOUND,
+    ),
+    Procedure(
+        name="workflow.delete",
+        scope=Scope.USER,
+        function=workflows.delete,
+        outside=Code.NOT_FOUND,
+    ),
+    Procedure(
+        name="workflow.explain",
+        scope=Scope.USER,
+        function=workflows.explain,
+        outside=Code.NOT_FOUND,
     ),
     Procedure(name="register_runner", scope=Scope.REGISTER, function=runners.register),
     Procedure(

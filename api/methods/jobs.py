@@ -26,6 +26,7 @@ from api.methods.values import (
     RunnerFilter,
     StatusFilter,
     StatusObject,
+    UpstreamParcels,
     WaitForEnd,
     WaitForLines,
     WorkflowFilter,
@@ -64,13 +65,18 @@ def create_and_queue(
     job: JobEnvelope,
     priority: Priority = 4,
     not_before: NotBefore = None,
+    upstream: UpstreamParcels = None,
 ) -> str:
     """Record a signed job and queue it, in one step.
 
     The same envelope again is the same job.
     """
-    at = _instant(not_before)
-    record = session.jobs.create_and_queue(job, priority=priority, not_before=at)
+    record = session.jobs.create_and_queue(
+        job,
+        priority=priority,
+        not_before=_instant(not_before),
+        upstream=upstream or (),
+    )
     return session.about.note(record).summary.id
 
 

@@ -18,7 +18,7 @@ from horus_celery.record import Record, Summary
 from horus_celery.record import status_to_wire as write_status
 from horus_celery.statements import dsse
 from horus_celery.statements.fields import SECOND
-from horus_celery.statements.job import Job, WorkflowRef
+from horus_celery.statements.job import MAX_NEEDS, Job, WorkflowRef
 from horus_celery.store.base import LogLine, Stream
 from horus_celery.supervisor import Ending, Info, LogPage
 
@@ -131,6 +131,13 @@ def envelope_schema(kind: str, what: str) -> WithJsonSchema:
 
 
 JobEnvelope = Annotated[object, envelope_schema(dsse.JOB, "the signed job")]
+UpstreamParcels = Annotated[
+    Annotated[list[object], MaxLen(MAX_NEEDS)] | None,
+    _said(
+        "jobs that it builds on and that completed at another supervisor, each"
+        ' {"job", "receipt", "result"}: two envelopes and a text'
+    ),
+]
 TrustEnvelope = Annotated[
     object,
     envelope_schema(dsse.TRUST, "the trust bundle, signed with the root's key"),

@@ -20,10 +20,12 @@ COMMANDS: Final[Mapping[str, str]] = MappingProxyType(
     {
         "up": "Start everything on this machine, and end it with Ctrl-C.",
         "supervisor": "Start the API and the actors of the configuration, and no more.",
+        "coordinator": "Start the API, the worker of workflows, and the actors.",
         "runner": "Start one runner in the foreground, and end it with Ctrl-C.",
         "init": "Make the state directory: keys, secrets, trust bundle.",
         "demo": "Show in seconds what Horus does, on a deployment of its own.",
         "run": "Sign a script, have it run, follow it, and verify what came of it.",
+        "workflow": "Sign workflows, have them run, follow them, see what is proven.",
         "job": "Look at jobs, stop them, delete them; check an envelope.",
         "audit": "Walk the receipts of this node, and say what is wrong with them.",
         "runners": "Look at runners; start and stop those that the supervisor manages.",
@@ -40,7 +42,7 @@ FAILED: Final = 1
 REFUSED: Final = 3
 INTERRUPTED: Final = 130
 #: The supervisor's codes for a statement that it refuses.
-_REFUSALS: Final = frozenset({-32010, -32011, -32012, -32013})
+_REFUSALS: Final = frozenset({-32010, -32011, -32012, -32013, -32014})
 
 
 class _Commands(click.Group):

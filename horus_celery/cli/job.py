@@ -276,18 +276,21 @@ def _read(path: Path) -> bytes:
         raise ConfigurationError(f"cannot read {path}: {error.strerror}") from None
 
 
-def _told(record: dict[str, Any]) -> list[tuple[str, object]]:
-    return [
-        (name, _told_time(value) if name.endswith("_at") else _flat(value))
-        for name, value in record.items()
-        if name != "receipt"
-    ]
-
-
-def _told_time(value: Any) -> str:  # noqa: ANN401 - a field of a record
+def shown_value(name: str, value: Any) -> str:  # noqa: ANN401 - a field of a record
+    """Return a field of what the API shows, for a person."""
+    if not name.endswith("_at"):
+        return _flat(value)
     if value is None:
         return ""
     return f"{from_ms(value).astimezone():%Y-%m-%d %H:%M:%S}"
+
+
+def _told(record: dict[str, Any]) -> list[tuple[str, object]]:
+    return [
+        (name, shown_value(name, value))
+        for name, value in record.items()
+        if name != "receipt"
+    ]
 
 
 def _flat(value: object) -> str:

@@ -98,6 +98,42 @@ def fields(values: Iterable[tuple[str, Any]]) -> None:
         line(f"{name:<{width}}  {printable(value)}".rstrip())
 
 
+class Window:
+    """Some lines at the end of a terminal that change while a command waits."""
+
+    def __init__(self) -> None:
+        from rich.console import Console  # noqa: PLC0415 - 40 ms, only where it waits
+        from rich.live import Live  # noqa: PLC0415
+
+        self._console = Console(highlight=False, markup=False)
+        self._live = Live(console=self._console, auto_refresh=False, transient=True)
+        self._live.start()
+
+    @property
+    def height(self) -> int:
+        """How many lines the terminal has."""
+        return self._console.height
+
+    def show(self, lines: Sequence[str]) -> None:
+        """Show these lines instead of those before."""
+        from rich.text import Text  # noqa: PLC0415
+
+        self._live.update(
+            Text("\n".join(lines), no_wrap=True, overflow="ellipsis"), refresh=True
+        )
+
+    def close(self, lines: Sequence[str]) -> None:
+        """Leave these lines where the changing ones were."""
+        self._live.stop()
+        for one in lines:
+            line(one)
+
+
+def window() -> Window | None:
+    """Open a window on the terminal; None if standard output is none."""
+    return Window() if sys.stdout.isatty() else None
+
+
 @contextmanager
 def _writing(stream: TextIO | None = None) -> Iterator[None]:
     """Tell it in words when standard output takes no more.

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import sys
 from collections.abc import Iterable, Sequence
 from datetime import datetime, timedelta
@@ -11,6 +10,7 @@ from typing import Final
 
 import click
 
+from horus_celery.authoring.scripts import executor_for, read_script, text_of
 from horus_celery.cli import FAILED, INTERRUPTED, REFUSED, output
 from horus_celery.cli.connection import connect, json_option, state_option, url_option
 from horus_celery.client import (
@@ -22,7 +22,6 @@ from horus_celery.client import (
     Transcript,
     about_job,
 )
-from horus_celery.errors import ConfigurationError
 from horus_celery.instants import to_ms
 from horus_celery.lifecycle import Status
 from horus_celery.statements.receipt import Receipt
@@ -30,8 +29,6 @@ from horus_celery.store.base import LogLine
 
 #: As the command `timeout` has it.
 TIMED_OUT: Final = 124
-#: Which executor runs a file, by its name; every other file is Python.
-_EXECUTORS: Final = {".sh": "system", ".bash": "system"}
 #: What is to be said of output that is not just what the runner signed.
 _DOUBTS: Final = {
     Agreement.ENDS_SIGNED: "only the end of the output above is signed by the runner:"
@@ -123,7 +120,7 @@ def command(
     The exit code is the script's; 124 after a timeout, 3 for a refusal, 1 if the
     output that was shown is not what the runner signed.
     """
-    payload, arguments, suffix = _script(words, code)
+    payload, arguments, by_file = _script(words, code)
     variables = dict(_named(given, "--env NAME=VALUE") for given in env)
     sources = dict(_named(given, "--input NAME=JOB") for given in inputs)
     with connect(
@@ -131,7 +128,7 @@ def command(
     ) as client:
         submitted = client.submit(
             payload,
-            executor=executor or _EXECUTORS.get(suffix, "python"),
+            executor=executor or by_file or "python",
             args=arguments,
             env=variables,
             secrets=secrets,
@@ -289,26 +286,18 @@ def _ms(since: datetime | None, until: datetime | None) -> str:
     return f"{max(0, (until - since) // timedelta(milliseconds=1))} ms"
 
 
-def _script(words: Sequence[str], code: str | None) -> tuple[str, Sequence[str], str]:
-    """Return the script, its arguments, and the suffix of its file."""
+def _script(
+    words: Sequence[str], code: str | None
+) -> tuple[str, Sequence[str], str | None]:
+    """Return the script, its arguments, and the executor that its file stands for."""
     if code is not None:
-        return code, words, ""
+        return code, words, None
     if not words:
         raise click.UsageError("name a FILE, or give the script with -c CODE")
     name, *arguments = words
-    return _read(name), arguments, Path(name).suffix
-
-
-def _read(name: str) -> str:
-    try:
-        raw = sys.stdin.buffer.read() if name == "-" else Path(name).read_bytes()
-        return raw.decode("utf-8")
-    except OSError as error:
-        raise ConfigurationError(
-            f"cannot read the script {name}: {os.strerror(error.errno or 0)}"
-        ) from None
-    except UnicodeDecodeError:
-        raise ConfigurationError(f"the script {name} is not UTF-8 text") from None
+    if name == "-":
+        return text_of(sys.stdin.buffer.read(), name), arguments, None
+    return read_script(Path(name)), arguments, executor_for(Path(name))
 
 
 def _named(given: str, usage: str) -> tuple[str, str]:

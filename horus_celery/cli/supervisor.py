@@ -9,8 +9,9 @@ import click
 from horus_celery.cli import output
 from horus_celery.cli.connection import state_option
 from horus_celery.cli.up import running, until_asked, watch, with_config
+from horus_celery.processes.lineup import Extent
 from horus_celery.processes.platform import Platform
-from horus_celery.settings import load_settings
+from horus_celery.settings import Settings, load_settings
 
 
 @click.command()
@@ -51,11 +52,15 @@ def command(
         state_dir=state_dir,
         namespace=namespace,
     )
+    serve(settings, Extent.SUPERVISOR, config=config)
+
+
+def serve(settings: Settings, extent: Extent, *, config: Path | None) -> None:
+    """Run so much of a deployment until somebody asks for the end."""
+    given = with_config(config)
     with (
         until_asked(),
-        running(
-            settings, tell=output.note, is_whole=False, base=with_config(config)
-        ) as platform,
+        running(settings, tell=output.note, extent=extent, base=given) as platform,
     ):
         _tell_ready(platform)
         watch(platform)

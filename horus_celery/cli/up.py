@@ -19,6 +19,7 @@ import click
 from horus_celery.cli import output
 from horus_celery.cli.connection import state_option
 from horus_celery.errors import HorusError
+from horus_celery.processes.lineup import Extent
 from horus_celery.processes.platform import Platform
 from horus_celery.settings import Settings, load_settings
 from horus_celery.statements.keys import read_key_file
@@ -63,7 +64,8 @@ def command(
 ) -> None:
     """Start everything on this machine, and end it with Ctrl-C.
 
-    Redis (if none is named), the API, one runner for each executor, and Flower.
+    Redis (if none is named), the API, the coordinator of workflows, one runner for
+    each executor, and Flower.
     """
     settings = load_settings(
         config=config,
@@ -93,7 +95,7 @@ def running(
     settings: Settings,
     *,
     tell: Callable[[str], None],
-    is_whole: bool = True,
+    extent: Extent = Extent.WHOLE,
     base: Mapping[str, str] | None = None,
 ) -> Iterator[Platform]:
     """Have everything running within a block; it ends as the block does.
@@ -101,10 +103,10 @@ def running(
     Args:
         settings: What the deployment chose.
         tell: Told what was made or mended at the start.
-        is_whole: Whether it is all of it, or the API and the actors.
+        extent: How much of it there is to be.
         base: The environment of the programs, before the settings; ours by default.
     """
-    platform = Platform(settings, is_whole=is_whole, base=base)
+    platform = Platform(settings, extent=extent, base=base)
     try:
         for note in platform.prepare(now=datetime.now(UTC)):
             tell(note)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from horus_celery.client.connection import RpcError, about_job
+from horus_celery.client.connection import NOT_OVER, RpcError, about_job
 from horus_celery.client.horus import Horus
 from horus_celery.client.upstream import MAX_INPUT
 from horus_celery.outcome import JobNotCompleted, Outcome, Submitted
@@ -10,6 +10,7 @@ from horus_celery.transcript import Agreement, Transcript
 
 __all__ = [
     "MAX_INPUT",
+    "NOT_OVER",
     "Agreement",
     "Horus",
     "JobNotCompleted",

@@ -29,9 +29,10 @@ _PAUSE: Final = timedelta(seconds=0.5)
 _DRAINING: Final = frozenset({"stop_runner", "remove_runner"})
 _DRAIN: Final = timedelta(days=1)
 #: Calls that end when a script has that was told to stop, which may take five minutes.
-_DELETING: Final = frozenset({"job.delete", "delete_job"})
+_DELETING: Final = frozenset({"job.delete", "delete_job", "workflow.delete"})
 _STOPPING: Final = timedelta(seconds=310)
-_NOT_OVER: Final = -32021
+#: The code of an answer that says: not over in time.
+NOT_OVER: Final = -32021
 
 
 class RpcError(HorusError):
@@ -104,7 +105,7 @@ class Connection:
         try:
             return self.call(method, **params)
         except RpcError as error:
-            if error.code != _NOT_OVER:
+            if error.code != NOT_OVER:
                 raise
         # At once, if too many callers wait already; then it is on us to wait.
         left = _PAUSE.total_seconds() - (time.monotonic() - began)

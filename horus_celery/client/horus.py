@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Generator, Iterable, Mapping, Sequence
 from contextlib import closing
-from datetime import timedelta
+from datetime import datetime, timedelta
 from functools import partial
 from pathlib import Path
 from types import MappingProxyType
@@ -12,6 +12,7 @@ from typing import Any, Final, Self
 
 import httpx
 
+from horus_celery.authoring.signing import Signer
 from horus_celery.client.connection import Connection, about_job
 from horus_celery.client.lines import lines_of
 from horus_celery.client.proofs import Proofs, expected_by, expected_of
@@ -167,9 +168,26 @@ class Horus:
         Raises:
             ConfigurationError: if this client has no key.
         """
+        return dsse.sign(dsse.JOB, job.body(), self.signer().keys)
+
+    def signer(self) -> Signer:
+        """Return who signs what this client submits.
+
+        Raises:
+            ConfigurationError: if this client has no key.
+        """
         if self._key is None:
             raise ConfigurationError("this client has no signing key: pass key=…")
-        return dsse.sign(dsse.JOB, job.body(), [self._key])
+        return Signer(
+            aud=self._aud,
+            caller_id=self._caller,
+            context_id=self._context,
+            keys=[self._key],
+        )
+
+    def now(self) -> datetime:
+        """Return the time by this client's clock."""
+        return self._clock.now()
 
     def submit_signed(
         self,
@@ -358,6 +376,14 @@ class Horus:
     def info(self) -> dict[str, Any]:
         """Return what the supervisor says of itself."""
         return dict(self.call("get_supervisor_info"))
+
+    def proven(self, record: Mapping[str, Any], job: Submitted) -> Outcome:
+        """Return what a record shows of a job, as far as it may be shown as true.
+
+        Raises:
+            ReceiptError: if that is not what a trusted runner signed.
+        """
+        return self._proofs.outcome(record, expected_of(job))
 
     def trust(self, *, fresh: bool = False) -> Trust:
         """Return the trust bundle, checked against the root key.

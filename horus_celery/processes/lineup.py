@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from enum import Enum
 
 from horus_celery.bundle import WantedRunner
 from horus_celery.crew import actors_alone, whole_crew
@@ -12,10 +13,27 @@ from horus_celery.fleet import Planned
 from horus_celery.processes import procfile
 from horus_celery.processes.base import ManagedProcess
 from horus_celery.processes.managed import ManagedRunner
-from horus_celery.processes.programs import API, FLOWER, program_of, programs
+from horus_celery.processes.programs import (
+    API,
+    COORDINATOR,
+    FLOWER,
+    program_of,
+    programs,
+)
 from horus_celery.processes.simple import KIND as SIMPLE
 from horus_celery.processes.supervisord import REDIS, Program
 from horus_celery.settings import Actor, Settings
+
+
+class Extent(Enum):
+    """How much of a deployment one command runs, by what it runs besides runners."""
+
+    #: `horus up`, with a runner for each executor.
+    WHOLE = procfile.PLATFORM
+    #: `horus coordinator`, with the actors of the configuration.
+    COORDINATOR = (API, COORDINATOR)
+    #: `horus supervisor`, with the actors of the configuration.
+    SUPERVISOR = (API,)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -43,14 +61,15 @@ class Lineup:
         return frozenset(one.kind for one in self.runners)
 
 
-def lineup_of(settings: Settings, *, is_whole: bool) -> Lineup:
-    """Return what `horus up` runs; what `horus supervisor` runs, if it is not whole.
+def lineup_of(settings: Settings, extent: Extent) -> Lineup:
+    """Return what a command runs.
 
     Raises:
         ConfigurationError: naming an executor or an actor that there cannot be.
     """
+    is_whole = extent is Extent.WHOLE
     crew = whole_crew(settings) if is_whole else actors_alone(settings)
-    procured = programs(crew, platform=procfile.PLATFORM if is_whole else (API,))
+    procured = programs(crew, platform=extent.value)
     own = {program.name: program for program in procured}
     actors = {actor: program_of(actor) for actor in settings.actors}
     simple = {a: p for a, p in actors.items() if a.process_manager == SIMPLE}

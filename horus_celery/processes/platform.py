@@ -27,7 +27,7 @@ from horus_celery.processes.addresses import (
 )
 from horus_celery.processes.base import ProcessStatus
 from horus_celery.processes.lines import last_lines
-from horus_celery.processes.lineup import lineup_of
+from horus_celery.processes.lineup import Extent, lineup_of
 from horus_celery.processes.managed import (
     forget_runners,
     managers_of,
@@ -67,14 +67,14 @@ class Platform:
         self,
         settings: Settings,
         *,
-        is_whole: bool = True,
+        extent: Extent = Extent.WHOLE,
         base: Mapping[str, str] | None = None,
     ) -> None:
         """Start nothing yet.
 
         Args:
             settings: What the deployment chose.
-            is_whole: Whether it is all that `horus up` runs, or the API and the actors.
+            extent: How much of it there is to be.
             base: The programs' environment, before the settings; ours by default.
 
         Raises:
@@ -82,8 +82,8 @@ class Platform:
         """
         self.settings = settings
         self.state = StateDirectory(settings.state_dir)
-        self.lineup = lineup_of(settings, is_whole=is_whole)
-        self._is_whole = is_whole
+        self.lineup = lineup_of(settings, extent)
+        self._is_whole = extent is Extent.WHOLE
         self._base = base
         self._lock: TextIO | None = None
         self._supervisord: subprocess.Popen[bytes] | None = None

@@ -12,7 +12,7 @@ import horus_celery
 from horus_celery.errors import ConfigurationError
 
 #: The programs that serve no executor; every other line is an executor's runner.
-PLATFORM: Final = ("api", "flower")
+PLATFORM: Final = ("api", "coordinator", "flower")
 _LINE: Final = re.compile(r"([A-Za-z0-9_-]+):\s+(\S.*)")
 
 

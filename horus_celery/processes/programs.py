@@ -22,6 +22,7 @@ from horus_celery.settings import PREFIX, Actor, Settings, find_file
 from horus_celery.statedir import StateDirectory
 
 API: Final = "api"
+COORDINATOR: Final = "coordinator"
 FLOWER: Final = "flower"
 #: How long a runner of the Procfile may take to finish what it runs when it is stopped.
 STOP_TIMEOUT: Final = timedelta(seconds=60)
@@ -42,6 +43,7 @@ _HANDED_ON: Final = (
     # Their paths may be written as they are seen from here.
     "actors",
     "node_secrets",
+    "supervisors",
     "tls_cert",
     "tls_key",
 )

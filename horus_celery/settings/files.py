@@ -30,6 +30,14 @@ def unusable(settings: Settings) -> Iterator[tuple[Place, str]]:
             require_usable(kept.file)
         except ConfigurationError as error:
             yield ("node_secrets", secret, "file"), f"names {error.detail}"
+    for index, other in enumerate(settings.supervisors):
+        try:
+            require_usable(other.secret_file)
+        except ConfigurationError as error:
+            yield ("supervisors", index, "secret_file"), f"names {error.detail}"
+        if other.tls_ca is not None and (why := _why_unreadable(other.tls_ca)):
+            place = ("supervisors", index, "tls_ca")
+            yield place, f"names {other.tls_ca}, which cannot be read: {why}"
     for index, actor in enumerate(settings.actors):
         path = actor.binary_path
         if path is not None and not _is_program(path):

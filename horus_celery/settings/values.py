@@ -117,6 +117,24 @@ class Actor(BaseModel):
         return values
 
 
+class OtherSupervisor(BaseModel):
+    """A supervisor that steps of workflows may go to: one `[[supervisors]]`."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", validate_default=True)
+
+    #: What steps call it.
+    name: Name
+    url: Annotated[
+        str,
+        StringConstraints(pattern=r"^https?://[^\s/@]+/?$"),
+        Field(description='an address such as "https://HOST:PORT"'),
+    ]
+    #: The file that holds a user secret of it.
+    secret_file: Annotated[Location, Field(description="a path")]
+    #: The certificates by which its own is believed; by default, the public ones.
+    tls_ca: Location | None = Field(default=None, description="a path")
+
+
 class Settings(BaseModel):
     """What a deployment may choose; every process of it reads the same values.
 
@@ -185,6 +203,12 @@ class Settings(BaseModel):
         tuple[Actor, ...],
         BeforeValidator(kinds.parts),
         Field(description="tables under [[actors]]"),
+    ] = ()
+    #: The other supervisors that steps of workflows may go to.
+    supervisors: Annotated[
+        tuple[OtherSupervisor, ...],
+        BeforeValidator(kinds.parts),
+        Field(description="tables under [[supervisors]]"),
     ] = ()
     #: How far scripts are kept apart: as far as it works here, by bubblewrap, or not.
     sandbox: Annotated[
@@ -300,6 +324,17 @@ def actors_are_not_mixed_up(settings: Settings) -> None:
                 )
 
 
+def supervisors_are_not_mixed_up(settings: Settings) -> None:
+    seen: set[str] = set()
+    for index, one in enumerate(settings.supervisors):
+        if one.name in seen:
+            raise SettingError(
+                ("supervisors", index, "name"),
+                f"{one.name!r} is another supervisor's as well",
+            )
+        seen.add(one.name)
+
+
 def certificate_and_key_come_together(settings: Settings) -> None:
     if (settings.tls_cert is None) == (settings.tls_key is None):
         return
@@ -325,6 +360,7 @@ CHECKS: Final[tuple[Callable[[Settings], None], ...]] = (
     each_secret_has_one_scope,
     only_user_secrets_have_contexts,
     actors_are_not_mixed_up,
+    supervisors_are_not_mixed_up,
     certificate_and_key_come_together,
     others_are_let_in_by_tls_alone,
 )

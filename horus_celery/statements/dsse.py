@@ -20,6 +20,7 @@ from horus_celery.statements.keys import KeyPair, is_signed_by
 
 #: The types of statements; each has its own role of key.
 JOB: Final = "application/vnd.horus.job.v1+json"
+WORKFLOW: Final = "application/vnd.horus.workflow.v1+json"
 RECEIPT: Final = "application/vnd.horus.receipt.v1+json"
 TRUST: Final = "application/vnd.horus.trust.v1+json"
 RUNNER: Final = "application/vnd.horus.runner.v1+json"

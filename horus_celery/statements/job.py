@@ -6,7 +6,7 @@ import uuid
 from collections.abc import Iterable, Mapping
 from datetime import datetime, timedelta
 from types import MappingProxyType
-from typing import Annotated, Any, Final
+from typing import Annotated, Any, Final, TypeAlias
 
 from pydantic import AfterValidator, Field, ValidationInfo, field_validator
 from pydantic_core import PydanticCustomError
@@ -33,6 +33,8 @@ from horus_celery.statements.fields import (
 #: A job lives no longer than this.
 MAX_LIFETIME: Final = timedelta(days=7)
 MAX_TIMEOUT: Final = timedelta(days=1)
+#: How many jobs a job may name as those that must have completed.
+MAX_NEEDS: Final = 1024
 
 #: Variables that decide what a process loads or runs, and those that we set.
 RESERVED_ENV: Final = frozenset(
@@ -56,20 +58,27 @@ _DEFAULT_TIMEOUT: Final = timedelta(seconds=60)
 _DEFAULT_PATIENCE: Final = timedelta(hours=1)
 
 
-def _require_free(value: Mapping[str, str]) -> Mapping[str, str]:
+def require_free(value: Mapping[str, str]) -> Mapping[str, str]:
+    """Return the variables of a script, if none of them is reserved."""
     for name in value:
         if name in RESERVED_ENV or name.startswith(RESERVED_ENV_PREFIXES):
             raise PydanticCustomError("reserved", "{name} is reserved", {"name": name})
     return value
 
 
+MemoryMb: TypeAlias = Annotated[int, Field(ge=16, le=1_048_576)]
+CpuSeconds: TypeAlias = Annotated[int, Field(ge=1, le=86_400)]
+Processes: TypeAlias = Annotated[int, Field(ge=1, le=4096)]
+OutputKb: TypeAlias = Annotated[int, Field(ge=1, le=1_048_576)]
+
+
 class Limits(ClosedModel):
     """What one attempt may use up; the runner enforces it."""
 
-    memory_mb: Annotated[int, Field(ge=16, le=1_048_576)]
-    cpu_s: Annotated[int, Field(ge=1, le=86_400)]
-    procs: Annotated[int, Field(ge=1, le=4096)]
-    output_kb: Annotated[int, Field(ge=1, le=1_048_576)]
+    memory_mb: MemoryMb
+    cpu_s: CpuSeconds
+    procs: Processes
+    output_kb: OutputKb
 
 
 class InputRef(ClosedModel):
@@ -107,13 +116,13 @@ class Job(ClosedModel):
     payload: Text
     args: Annotated[FrozenList[Text], Field(max_length=256)]
     env_vars: Annotated[
-        FrozenMap[EnvName, Text], Field(max_length=256), AfterValidator(_require_free)
+        FrozenMap[EnvName, Text], Field(max_length=256), AfterValidator(require_free)
     ]
     #: Names of secrets that live on the node; values never travel.
     secrets: FrozenList[Name]
     inputs: Annotated[FrozenMap[EnvName, InputRef], Field(max_length=64)]
     #: Digests of jobs that must have completed before.
-    needs: Annotated[FrozenList[Hex64], Field(max_length=1024)]
+    needs: Annotated[FrozenList[Hex64], Field(max_length=MAX_NEEDS)]
     #: Wall time of one attempt.
     timeout: Annotated[timedelta, seconds(ge=1, le=86_400)]
     limits: Limits
@@ -170,6 +179,16 @@ class Job(ClosedModel):
         return canonical.encode(self.to_wire())
 
 
+def usual_limits(timeout: timedelta) -> dict[str, int]:
+    """Return the limits of a job whose signer says nothing of them, as on the wire."""
+    return {
+        "memory_mb": 512,
+        "cpu_s": min(max(60, -(-timeout // SECOND)), MAX_TIMEOUT // SECOND),
+        "procs": 64,
+        "output_kb": 1024,
+    }
+
+
 def make_job(
     *,
     aud: str,
@@ -202,15 +221,6 @@ def make_job(
     timeout_s = -(-timeout // SECOND)
     if expires_at is None:
         expires_at = now + min(_DEFAULT_PATIENCE + timeout, MAX_LIFETIME)
-    if limits is None:
-        limits_wire = {
-            "memory_mb": 512,
-            "cpu_s": max(60, timeout_s),
-            "procs": 64,
-            "output_kb": 1024,
-        }
-    else:
-        limits_wire = dict(limits)
     return Job.from_wire(
         {
             "v": 1,
@@ -230,7 +240,7 @@ def make_job(
             },
             "needs": list(needs),
             "timeout": timeout_s,
-            "limits": limits_wire,
+            "limits": usual_limits(timeout) if limits is None else dict(limits),
             "net": net,
             "attempts": attempts,
             "created_at": to_ms(now),

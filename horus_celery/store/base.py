@@ -159,6 +159,14 @@ class RecordStore(Protocol):
         """
         ...
 
+    def adopt(self, record: Record) -> None:
+        """Keep the record of a job that completed elsewhere, if there is none of it.
+
+        Raises:
+            IdTaken: if that context has another digest under that id.
+        """
+        ...
+
     def get(self, digest: str, *, contexts: frozenset[str] | None = None) -> Record:
         """Return the record of a digest.
 

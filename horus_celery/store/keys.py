@@ -61,7 +61,22 @@ class Keys:
     secrets: str
     #: The newest trust bundle that a supervisor was given, as JSON text.
     trust: str
-    #: Channel that carries the digest of each record that changed.
+    #: + {digest}:part: all that is kept of a workflow (`workflow/prelude.lua`).
+    workflow: str
+    #: Sorted set of the digests of all workflows by sequence.
+    workflows: str
+    #: + workflow id: hash, context to digest.
+    workflow_named: str
+    #: + field:value: sorted set of digests of workflows by sequence, one for each
+    #: `WorkflowFilter` field.
+    workflow_by: str
+    #: The number of the latest workflow.
+    workflow_sequence: str
+    #: Sorted set of digests of workflows by when something is to be done in them.
+    workflow_due: str
+    #: Sorted set of digests of workflows that are over, by the time of their end.
+    workflow_ended: str
+    #: Channel that carries the digest of each record or workflow that changed.
     wakes: str
 
     @classmethod
@@ -90,6 +105,13 @@ class Keys:
             nonces=f"{namespace}:nonce:",
             secrets=f"{namespace}:secrets",
             trust=f"{namespace}:trust",
+            workflow=f"{namespace}:workflow:",
+            workflows=f"{namespace}:workflows",
+            workflow_named=f"{namespace}:workflow_id:",
+            workflow_by=f"{namespace}:workflow_by:",
+            workflow_sequence=f"{namespace}:workflow_sequence",
+            workflow_due=f"{namespace}:workflow_due",
+            workflow_ended=f"{namespace}:workflow_ended",
             wakes=f"{namespace}:wakes",
         )
 

@@ -161,6 +161,8 @@ class MemoryStore:
     ) -> None:
         #: Set it to see what others do when the store does not answer.
         self.is_away = False
+        #: What was rung for coordinators: workflow and job.
+        self.bells: list[tuple[str, str]] = []
         self._wakes = wakes or MemoryWakes()
         self._logs = logs or MemoryLogs(self._wakes)
         self._lock = threading.RLock()
@@ -208,11 +210,20 @@ class MemoryStore:
                     known.record = _changed(
                         known.record, Change(event=Event.STOP_ASKED, at=at)
                     )
+                    self._ring(known.record)
             may_queue = queue is not None and summary.digest not in self._stopped
             if may_queue and known.record.status is Status.CREATED:
                 self._change(known, Change(event=Event.QUEUED, at=at, queue=queue))
             self._wakes.wake(summary.digest)
             return known.record
+
+    def adopt(self, record: Record) -> None:
+        with self._answering():
+            digest = record.summary.digest
+            if digest not in self._entries:
+                self._refuse_a_taken_id(record.summary)
+                self._entries[digest] = _Entry(record=record, rung_at=None)
+                self._wakes.wake(digest)
 
     def get(self, digest: str, *, contexts: frozenset[str] | None = None) -> Record:
         with self._answering():
@@ -515,14 +526,21 @@ class MemoryStore:
         before = entry.record
         after = entry.record = _changed(before, change)
         self._count(before, after)
+        if after.is_over:
+            self._ring(after)
         if change.event is Event.QUEUED and before.not_before is None:
             entry.rung_at = entry.record.queued_at
         if change.event is Event.REQUEUED:
-            entry.rung_at = entry.record.queued_at
+            is_to_wait = change.not_before is not None
+            entry.rung_at = None if is_to_wait else entry.record.queued_at
         if change.event is Event.CLAIMED:
             entry.lease_until = change.lease_until or change.at + LEASE
         if not entry.record.is_held:
             entry.lease_until = None
+
+    def _ring(self, record: Record) -> None:
+        if record.summary.manifest is not None:
+            self.bells.append((record.summary.manifest, record.summary.digest))
 
     def _count(self, before: Record, after: Record) -> None:
         executor = after.summary.executor
@@ -556,6 +574,7 @@ def _changed(record: Record, change: Change) -> Record:
         started_at=at if change.event is Event.CLAIMED else record.started_at,
         ended_at=at if status in TERMINAL else record.ended_at,
         reason=_or(change.reason, record.reason),
+        not_before=_whole_or(change.not_before, record.not_before),
         attempt=_or(change.attempt, record.attempt),
         ran_on=_or(change.ran_on, record.ran_on),
         exit_code=_or(change.exit_code, record.exit_code),
@@ -570,6 +589,10 @@ def _queue(record: Record, change: Change) -> str:
 
 def _or(fact: _T | None, known: _T) -> _T:
     return known if fact is None else fact
+
+
+def _whole_or(fact: datetime | None, known: datetime | None) -> datetime | None:
+    return known if fact is None else _whole_ms(fact)
 
 
 def _agrees(record: Record, wanted: Filter) -> bool:

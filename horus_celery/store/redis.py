@@ -112,6 +112,28 @@ class RedisStore:
             queued_at=None if queue is None else recorded_at,
         )
 
+    def adopt(self, record: Record) -> None:
+        summary = record.summary
+        facts: list[str | int | bytes] = []
+        for name in ("queued_at", "started_at"):
+            at = getattr(record, name)
+            facts += [] if at is None else [name, to_ms(at)]
+        for name in ("attempt", "ran_on", "exit_code", "result", "receipt"):
+            value = getattr(record, name)
+            if value is not None:
+                facts += [name, pack(value) if name in _TEXTS else value]
+        answer = self._run(
+            "adopt",
+            summary.digest,
+            _summary_to_json(summary),
+            pack(record.envelope),
+            to_ms(record.created_at),
+            to_ms(record.ended_at or record.created_at),
+            *facts,
+        )
+        if answer[0] == b"taken":
+            raise IdTaken(summary.id, summary.context_id)
+
     def get(self, digest: str, *, contexts: frozenset[str] | None = None) -> Record:
         if contexts is None:
             values = ask(self._client, "HMGET", self._keys.record + digest, *FIELDS)
@@ -384,6 +406,8 @@ def _facts(change: Change) -> list[str | int]:
     facts: list[str | int] = []
     if change.event in _TIME_OF:
         facts += (_TIME_OF[change.event], to_ms(change.at))
+    if change.not_before is not None:
+        facts += ("not_before", to_ms(change.not_before))
     for name in ("reason", "attempt", "ran_on", "exit_code", "result", "receipt"):
         value = getattr(change, name)
         if value is not None:
@@ -412,6 +436,7 @@ def _summary_to_json(summary: Summary) -> bytes:
             "expires_at": to_ms(summary.expires_at),
             "workflow_id": summary.workflow_id,
             "signed_by": summary.signed_by,
+            **({} if summary.manifest is None else {"manifest": summary.manifest}),
         }
     )
 
@@ -424,6 +449,7 @@ def _summary(digest: str, text: bytes) -> Summary:
         _require(isinstance(said[name], str | None))
     for name in ("attempts", "expires_at"):
         _require(type(said[name]) is int)
+    _require(isinstance(said.get("manifest"), str | None))
     _require(all(isinstance(keyid, str) for keyid in said["signed_by"]))
     return Summary(
         digest=digest,
@@ -436,6 +462,7 @@ def _summary(digest: str, text: bytes) -> Summary:
         expires_at=from_ms(said["expires_at"]),
         workflow_id=said["workflow_id"],
         signed_by=tuple(said["signed_by"]),
+        manifest=said.get("manifest"),
     )
 
 

@@ -13,6 +13,7 @@ import redis
 from redis.exceptions import NoScriptError
 
 from horus_celery.lifecycle import HELD, TERMINAL, TRANSITIONS, Status
+from horus_celery.store import bell
 from horus_celery.store.base import BUCKETS
 from horus_celery.store.connection import ask
 from horus_celery.store.keys import Keys
@@ -40,6 +41,8 @@ FIELDS: Final = (
 #: Upper bounds of the histograms, in ms, as the scripts write them.
 BUCKETS_MS: Final = tuple(round(bound * 1000) for bound in BUCKETS)
 _LUA: Final = Path(__file__).parent / "lua"
+#: What stands in front of scripts.
+_PARTS: Final = ("prelude", "doorbell")
 
 
 class Script:
@@ -65,12 +68,42 @@ class Script:
 @cache
 def make_scripts(namespace: str) -> Mapping[str, Script]:
     """Return the scripts of a namespace by name: those of the folder `lua`."""
-    head = _tables(namespace) + (_LUA / "prelude.lua").read_text("utf-8")
+    return _scripts_in(_LUA, _head(namespace))
+
+
+def make_scripts_of(
+    folder: str,
+    namespace: str,
+    *,
+    tables: Mapping[str, Mapping[str, str]],
+    values: Mapping[str, str],
+) -> Mapping[str, Script]:
+    """Return the scripts of a folder in `lua`, behind what all and its own ones know.
+
+    Args:
+        folder: The name of the folder; it has a prelude of its own.
+        namespace: The namespace of the deployment.
+        tables: Tables that its scripts are given, by the name of the variable.
+        values: Other values, as Lua has them.
+    """
+    given = [f"local {name} = {_table(table)}" for name, table in tables.items()]
+    given += [f"local {name} = {value}" for name, value in values.items()]
+    own = (_LUA / folder / "prelude.lua").read_text("utf-8")
+    head = "\n".join([_head(namespace), *given, own])
+    return _scripts_in(_LUA / folder, head)
+
+
+def _scripts_in(folder: Path, head: str) -> Mapping[str, Script]:
     return {
         path.stem: Script(head + path.read_text("utf-8"))
-        for path in _LUA.glob("*.lua")
-        if path.stem != "prelude"
+        for path in folder.glob("*.lua")
+        if path.stem not in _PARTS
     }
+
+
+def _head(namespace: str) -> str:
+    parts = ((_LUA / f"{name}.lua").read_text("utf-8") for name in _PARTS)
+    return _tables(namespace) + "".join(parts)
 
 
 def _tables(namespace: str) -> str:
@@ -88,6 +121,9 @@ def _tables(namespace: str) -> str:
             f"local HELD = {_table(dict.fromkeys(sorted(HELD), 'true'))}",
             f"local FIELDS = {{ {', '.join(map(repr, FIELDS))} }}",
             f"local BUCKETS = {{ {', '.join(map(str, BUCKETS_MS))} }}",
+            f"local BELL = [==[{bell.PATTERN}]==]",
+            f"local BELL_QUEUE = '{bell.QUEUE}'",
+            f"local BELL_MOST = {bell.MOST}",
             "",
         ]
     )
@@ -100,4 +136,5 @@ def _table(values: Mapping[str, str]) -> str:
 
 
 def _value(value: str) -> str:
-    return value if value == "true" or value.startswith("{") else f"'{value}'"
+    is_written = value == "true" or value.isdigit() or value.startswith("{")
+    return value if is_written else f"'{value}'"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import shutil
 import subprocess
@@ -13,6 +14,7 @@ import pytest
 pytestmark = pytest.mark.acceptance
 
 ROOT = Path(__file__).parents[2]
+HORUS = (sys.executable, "-c", "from horus_celery.cli import main; main()")
 SAYS = {
     "create_start_poll.py": "created\ncompleted {'success': '42\\n'}\n",
     "fire_and_forget.py": "1 squared is 1\n2 squared is 4\n3 squared is 9\n",
@@ -30,6 +32,39 @@ deleted: True
 gone: Not found
 """,
     "from_curl.sh": "completed: {'success': 'from curl\\n'}\n",
+    "map_reduce.py": "completed with 10 words\n",
+}
+#: How the steps of each workflow end, and what it gives.
+WORKFLOWS = {
+    "etl.toml": (
+        dict.fromkeys(["extract", "clean", "rejects", "load"], "completed"),
+        {"load": "3 rows loaded, sum 49; 2 rejected\n"},
+    ),
+    "alarm.yaml": (
+        {
+            "measure": "completed",
+            "check": "failed",
+            "alarm": "completed",
+            "clear": "skipped",
+            "report": "completed",
+        },
+        {"report": "checked\n"},
+    ),
+    "release.yaml": (
+        dict.fromkeys(["build", "lint", "test", "deploy"], "completed"),
+        {"deploy": "23\nbytes of 1.2 deployed\n"},
+    ),
+    "fallback.toml": (
+        {
+            "mirror": "completed",
+            "archive": "skipped",
+            "broken": "failed",
+            "repair": "completed",
+            "convert": "completed",
+            "publish": "completed",
+        },
+        {"publish": "published\n"},
+    ),
 }
 
 
@@ -52,6 +87,28 @@ def test_an_example_says_what_it_should(shared, name):
     assert sorted(done.stdout.splitlines()) == sorted(SAYS[name].splitlines())
 
 
+@pytest.mark.parametrize("name", WORKFLOWS)
+def test_a_workflow_ends_as_it_should(shared, name):
+    done = subprocess.run(  # noqa: S603 - our own command
+        [*HORUS, "workflow", "run", str(ROOT / "examples" / name), "--json"],
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+        cwd=shared.state_dir.parent,
+        env=environment_for(shared),
+    )
+    assert done.returncode == 0, done.stderr
+    shown = json.loads(done.stdout)
+    statuses, results = WORKFLOWS[name]
+    steps = shown["steps"]
+    assert {name: one["status"] for name, one in steps.items()} == statuses
+    assert {name for name, one in steps.items() if one["verified"]} == {
+        name for name, status in statuses.items() if status != "skipped"
+    }
+    assert (shown["status"], shown["results"]) == ("completed", results)
+
+
 def environment_for(deployment):
     scripts = Path(sys.executable).parent
     return {
@@ -64,6 +121,6 @@ def environment_for(deployment):
 
 def test_every_example_is_run_and_short():
     examples = {path.name: path for path in (ROOT / "examples").iterdir()}
-    assert examples.keys() - {"__pycache__"} == SAYS.keys()
-    for name in SAYS:
+    assert examples.keys() - {"__pycache__"} == SAYS.keys() | WORKFLOWS.keys()
+    for name in SAYS.keys() | WORKFLOWS.keys():
         assert len(examples[name].read_text().splitlines()) < 45

@@ -12,9 +12,12 @@ from horus_celery.registry import MemoryRegistry, RedisRegistry, Registry
 from horus_celery.store.base import LogStore, RecordStore, Wakes
 from horus_celery.store.connection import connect, connect_blocking
 from horus_celery.store.memory import MemoryLogs, MemoryStore, MemoryWakes
+from horus_celery.store.memory_workflows import MemoryWorkflows
 from horus_celery.store.redis import RedisStore
 from horus_celery.store.redis_logs import RedisLogs
 from horus_celery.store.redis_wakes import RedisWakes
+from horus_celery.store.redis_workflows import RedisWorkflows
+from horus_celery.store.workflows import WorkflowStore
 from horus_celery.trustpost import (
     MemoryNoticeboard,
     Noticeboard,
@@ -33,6 +36,7 @@ class Adapters:
     registry: Registry
     shelf: SecretShelf
     board: Noticeboard
+    workflows: WorkflowStore
 
 
 @pytest.fixture
@@ -47,6 +51,7 @@ def memory_adapters(clock):
         registry=MemoryRegistry(),
         shelf=MemoryShelf(),
         board=MemoryNoticeboard(),
+        workflows=MemoryWorkflows(wakes),
     )
     wakes.close()
 
@@ -63,6 +68,7 @@ def redis_adapters(redis_url, namespace, clock):
             registry=RedisRegistry(client, namespace),
             shelf=RedisShelf(client, namespace),
             board=RedisNoticeboard(client, namespace),
+            workflows=RedisWorkflows(client, namespace),
         )
         wakes.close()
 
@@ -105,6 +111,11 @@ def shelf(adapters):
 @pytest.fixture
 def board(adapters):
     return adapters.board
+
+
+@pytest.fixture
+def workflows(adapters):
+    return adapters.workflows
 
 
 @pytest.fixture

@@ -9,7 +9,7 @@ import pytest
 
 from horus_celery.errors import IdTaken, IllegalTransition, NotFoundError
 from horus_celery.lifecycle import TERMINAL, TRANSITIONS, Event, Status
-from horus_celery.record import LEASE, Change
+from horus_celery.record import LEASE, Change, Record
 from horus_celery.store.base import (
     BUCKETS,
     Ahead,
@@ -419,6 +419,59 @@ def test_times_tell_when_a_record_was_queued_started_and_ended(record, make, clo
 def test_a_record_that_is_queued_again_has_not_ended(bring, make, clock):
     again = make(bring(Status.RUNNING), Event.REQUEUED)
     assert (again.queued_at, again.ended_at) == (clock.at, None)
+
+
+def test_a_record_that_is_to_wait_for_its_next_start_is_due_then(
+    bring, make, store, clock
+):
+    running = bring(Status.RUNNING)
+    digest = running.summary.digest
+    later = clock.at + timedelta(seconds=9)
+
+    again = make(running, Event.REQUEUED, not_before=later)
+
+    assert (again.status, again.not_before) == (Status.QUEUED, later)
+    assert store.get(digest).not_before == later
+    assert store.queue_lengths(["python"]) == {"python": 0}
+    assert store.due(at=later - timedelta(seconds=1), limit=10) == ()
+    assert store.silent(before=later, limit=10) == ()
+    [bell] = store.due(at=later, limit=10)
+    assert bell.digest == digest
+    store.rung(digest, at=later, queue=bell.queue)
+    assert store.due(at=later, limit=10) == ()
+    assert store.queue_lengths(["python"]) == {"python": 1}
+
+
+def test_a_record_of_elsewhere_is_kept_as_it_is(store, make_summary, clock):
+    elsewhere = Record(
+        summary=make_summary(),
+        envelope='{"payload":"x"}',
+        status=Status.COMPLETED,
+        created_at=clock.at,
+        queued_at=clock.at,
+        started_at=clock.at,
+        ended_at=clock.at + timedelta(seconds=1),
+        attempt=2,
+        ran_on="north_1",
+        exit_code=0,
+        result="1\n",
+        receipt='{"payload":"y"}',
+    )
+    digest = elsewhere.summary.digest
+
+    store.adopt(elsewhere)
+    store.adopt(replace(elsewhere, result="another"))
+
+    kept = store.get(digest)
+    assert replace(kept, queue=None) == elsewhere
+    assert [one.summary.digest for one in store.list(Filter(), limit=5)] == [digest]
+    assert store.counts()[Status.COMPLETED] == 1
+    assert store.finished(before=clock.at + timedelta(seconds=9), limit=5) == (digest,)
+    other = make_summary(id=elsewhere.summary.id)
+    with pytest.raises(IdTaken):
+        store.adopt(replace(elsewhere, summary=other))
+    store.retire(digest)
+    assert store.archived(digest)
 
 
 def test_of_many_claims_exactly_one_wins(record, store, clock):

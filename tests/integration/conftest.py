@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import json
 import os
 import re
 import shutil
@@ -14,7 +15,9 @@ import tempfile
 import threading
 import uuid
 from contextlib import ExitStack, contextmanager, suppress
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
+from functools import cached_property
 from pathlib import Path
 
 import httpx
@@ -24,6 +27,7 @@ import pytest
 from horus_celery import wiring
 from horus_celery.crew import runners_of
 from horus_celery.errors import UnavailableError
+from horus_celery.lifecycle import Status
 from horus_celery.processes.tree import descendants
 from horus_celery.registry import Phase
 from horus_celery.settings import load_settings
@@ -32,6 +36,7 @@ from horus_celery.statements import dsse
 from horus_celery.statements.job import Limits, make_job
 from horus_celery.statements.keys import read_key_file
 from horus_celery.store.connection import connect
+from tests.signing import sign_workflow
 
 TOP = Path(__file__).parents[2]
 CELERY = Path(sys.executable).with_name("celery")
@@ -90,10 +95,12 @@ class Deployment:
 
         self.state.reissue(change, now=datetime.now(UTC))
 
-    def celery(self, *words, cwd=None, env=(), before=(), **options):
+    def celery(
+        self, *words, cwd=None, env=(), before=(), app="horus_celery", **options
+    ):
         """Start one of Celery's own commands, in the state directory."""
         return subprocess.Popen(  # noqa: S603 - a command of our own environment
-            [*before, CELERY, "-A", "horus_celery", *words],
+            [*before, CELERY, "-A", app, *words],
             cwd=cwd or self.state.path,
             env={**self.env, **dict(env)},
             **options,
@@ -107,6 +114,16 @@ class Deployment:
         self.workers.append(worker)
         self.until(lambda: worker.poll() is not None or self.beat_of(worker))
         assert worker.poll() is None, self.log_of(worker)
+        return worker
+
+    def start_coordinator(self, *words, **options):
+        """Start a worker of the queue `coordinator`; it is there a little later."""
+        log = (self.folder / f"worker{len(self.workers)}.log").open("w+b")
+        app = "horus_celery.coordinating"
+        options = {"stdout": log, "stderr": log, **options}
+        worker = self.celery("worker", "-Q", "coordinator", *words, app=app, **options)
+        worker.log = log
+        self.workers.append(worker)
         return worker
 
     def beat_of(self, worker):
@@ -159,6 +176,78 @@ class Deployment:
         }
         job = make_job(payload=payload, **{**usual, **facts})
         return dsse.to_wire(dsse.sign(dsse.JOB, job.body(), [self.key]))
+
+    @cached_property
+    def coordinator(self):
+        """The coordinator of this very process."""
+        return wiring.make_coordinator(self.settings, self.supervisor, self.conductor)
+
+    @cached_property
+    def conductor(self):
+        """What moves workflows on in this process, when a test says so."""
+        return wiring.make_conductor(self.settings, self.supervisor)
+
+    def sign(self, *, jobs=None, **steps):
+        """Sign a workflow whose jobs are Python scripts (see `sign_workflow`)."""
+        usual = {
+            "aud": self.namespace,
+            "caller_id": "default",
+            "context_id": "default",
+        }
+        return sign_workflow(
+            steps,
+            key=self.key,
+            now=datetime.now(UTC),
+            manifest=usual,
+            job={**usual, "executor": "python"},
+            jobs=jobs,
+        )
+
+    def workflow_of(self, signed):
+        """Return the record of a workflow."""
+        return self.coordinator.get(signed.digest)[0]
+
+    def plant(self, envelope):
+        """Put what nobody signed in the place of a job; return what its runner says.
+
+        As whoever may do everything to the store: the record is about the envelope.
+        """
+        honest = self.supervisor.create(
+            self.envelope("print(1)"), priority=4, not_before=None
+        )
+        said = json.loads(envelope.body)
+        summary = replace(honest.summary, id=said["id"], digest=envelope.digest)
+        record = self.store.add(
+            summary,
+            dsse.to_json(envelope),
+            at=datetime.now(UTC),
+            priority=4,
+            not_before=None,
+            queue="python",
+        )
+        wiring.make_dispatcher(self.settings).ring(said["id"], "python", 4)
+        self.until(lambda: self.store.get(envelope.digest).is_over)
+        over = self.store.get(record.summary.digest)
+        assert over.status is Status.REJECTED
+        return over.reason
+
+    def submit_workflow(self, *, jobs=None, **steps):
+        """Sign a workflow, and have it submitted."""
+        signed = self.sign(jobs=jobs, **steps)
+        self.coordinator.submit(signed.manifest, signed.jobs)
+        return signed
+
+    def ending_of(self, signed, *, wait=SOON):
+        """Return how a workflow ended, as soon as it has."""
+        return self.coordinator.result(signed.id, wait=wait)
+
+    def steps_of(self, signed):
+        """Return where each step of a workflow stands."""
+        overview = self.coordinator.status(signed.id)
+        return {
+            name: step.status.value
+            for name, step in zip(overview.graph.names, overview.steps, strict=True)
+        }
 
     def submit(self, payload, *, priority=4, **facts):
         return self.supervisor.create_and_queue(
@@ -332,16 +421,21 @@ class Web:
         self._deployment = deployment
         self.url = f"http://127.0.0.1:{port}"
         self._log = deployment.folder / f"{Path(command[0]).name}{port}.log"
-        with self._log.open("wb") as log:
+        self._command, self._env = command, env
+        self.http = httpx.Client(timeout=SOON.total_seconds() + 5)
+        self.start()
+
+    def start(self):
+        """Start it, also once more where it was killed."""
+        with self._log.open("ab") as log:
             self._process = subprocess.Popen(  # noqa: S603 - our own command
-                command,
-                cwd=deployment.state.path,
-                env={**deployment.env, "PYTHONPATH": str(TOP), **env},
+                self._command,
+                cwd=self._deployment.state.path,
+                env={**self._deployment.env, "PYTHONPATH": str(TOP), **self._env},
                 stdout=log,
                 stderr=log,
             )
-        self.http = httpx.Client(timeout=SOON.total_seconds() + 5)
-        deployment.until(self._answers)
+        self._deployment.until(self._answers)
 
     def log(self):
         return self._log.read_text()

@@ -30,8 +30,11 @@ from horus_celery.api_secrets.seal import Seal
 from horus_celery.api_secrets.secret import Given
 from horus_celery.api_secrets.shelf import MemoryShelf
 from horus_celery.clock import SystemClock
+from horus_celery.conductor import Conductor
+from horus_celery.coordinator import Coordinator
 from horus_celery.crew import runners_of
 from horus_celery.dispatch import MemoryDispatcher
+from horus_celery.doorbell import MemoryDoorbell
 from horus_celery.errors import MalformedError
 from horus_celery.fleet import Fleet, ManagedStatus, Planned
 from horus_celery.instants import to_ms
@@ -43,11 +46,15 @@ from horus_celery.statedir import StateDirectory
 from horus_celery.statements import canonical, dsse
 from horus_celery.statements.job import make_job
 from horus_celery.statements.keys import KeyPair, read_key_file
+from horus_celery.statements.manifest import make_manifest, make_step
 from horus_celery.store.base import Chunk, Stream
 from horus_celery.store.memory import MemoryLogs, MemoryStore, MemoryWakes
+from horus_celery.store.memory_workflows import MemoryWorkflows
 from horus_celery.supervisor import Limits, Supervisor
+from horus_celery.supervisors import HomeSupervisor
 from horus_celery.trustfile import TrustFile
 from horus_celery.trustpost import MemoryNoticeboard, TrustPost
+from tests.signing import Signed, sign_workflow
 
 with warnings.catch_warnings():
     # It asks jsonschema for a class that is on its way out.
@@ -130,6 +137,8 @@ class Deployment:
         #: Envelopes of jobs that are over.
         self.over: list[dict[str, Any]] = []
         self.jobs = [self._job(number) for number in range(JOBS)]
+        self.signed = self._workflow()
+        self.workflows = [self.signed.id, self.signed.digest, self._workflow().id]
         self.beat()
         self.spare = [self._spare_secret() for _ in range(SPARE)]
         limits = RequestLimits(max_request_bytes=64 * 1024, rate_limit=10**9)
@@ -151,6 +160,24 @@ class Deployment:
             limits=Limits(max_waiters=0),
         )
 
+    def _coordinator(self) -> Coordinator:
+        store, doorbell = MemoryWorkflows(self.wakes), MemoryDoorbell()
+        home = self.supervisor
+        conductor = Conductor(
+            store=store,
+            supervisor=HomeSupervisor(home),
+            doorbell=doorbell,
+            clock=self.clock,
+        )
+        return Coordinator(
+            store=store,
+            home=home,
+            conductor=conductor,
+            doorbell=doorbell,
+            wakes=self.wakes,
+            clock=self.clock,
+        )
+
     def _services(self) -> Services:
         given = [
             Given(scope=scope, secret=secret, place=scope)
@@ -161,6 +188,7 @@ class Deployment:
         )
         return Services(
             supervisor=self.supervisor,
+            coordinator=self._coordinator(),
             fleet=Fleet(
                 registry=self.registry,
                 trust=self.trust,
@@ -204,6 +232,16 @@ class Deployment:
         if kind == dsse.TRUST:
             version = self.trust.current().version + is_new
             return {**self.bundle, "version": version, "issued_at": to_ms(now)}
+        if kind == dsse.WORKFLOW:
+            manifest = make_manifest(
+                aud="hero",
+                caller_id="default",
+                context_id="default",
+                name="w",
+                steps=[make_step("a"), make_step("b", depends_on=["a"])],
+                now=now,
+            )
+            return manifest.to_wire()
         if kind == dsse.RUNNER:
             nonce = base64.b64encode(now.isoformat().encode()).decode()
             facts = {"name": RUNNER, "executor": "python", "contexts": ["*"]}
@@ -221,6 +259,19 @@ class Deployment:
 
     def signer(self, kind: str) -> KeyPair:
         return {dsse.TRUST: self.root, dsse.RUNNER: self.runner}.get(kind, self.key)
+
+    def _workflow(self) -> Signed:
+        """Have a workflow that runs."""
+        usual = {"aud": "hero", "caller_id": "default", "context_id": "default"}
+        signed = sign_workflow(
+            {"a": [], "b": ["a"]},
+            key=self.key,
+            now=self.clock.now(),
+            manifest=usual,
+            job={**usual, "executor": "python"},
+        )
+        self.services.coordinator.submit(signed.manifest, signed.jobs)
+        return signed
 
     def _job(self, number: int) -> tuple[str, str]:
         """Have a job that has come as far as its number says; return id and digest."""
@@ -292,7 +343,7 @@ class Requests:
             }
             for method in document["methods"]
         }
-        strange = ["", "rpc.describe", "workflow.submit", "__class__", "system.list"]
+        strange = ["", "rpc.describe", "workflow.run", "__class__", "system.list"]
         self._names = st.sampled_from([*sorted(self._schemas), *strange])
 
     def strategy(self) -> st.SearchStrategy[Request]:
@@ -303,9 +354,14 @@ class Requests:
         schema = {"components": self._document["components"], **parameter["schema"]}
         values = _values_of(schema)
         jobs = [one for job in self._deployment.jobs for one in job]
+        workflows = self._deployment.workflows
         real = {
+            "workflow_id": st.sampled_from(workflows),
+            "manifest": self._statements(dsse.WORKFLOW)
+            | st.just(self._deployment.signed.manifest),
+            "jobs": st.just(self._deployment.signed.jobs),
             "job_id": st.sampled_from(jobs),
-            "after": st.sampled_from([*jobs, "1-0", "1-0+"]),
+            "after": st.sampled_from([*jobs, *workflows, "1-0", "1-0+"]),
             "name": st.sampled_from([RUNNER, "nobody"]),
             "id": st.sampled_from(self._deployment.spare),
             "context_id": st.sampled_from(["default", "elsewhere"]),
@@ -408,6 +464,9 @@ def _values_of(schema: dict[str, Any]) -> st.SearchStrategy[Any]:
     Objects are put together here: those of hypothesis-jsonschema call what newer
     versions of hypothesis no longer have.
     """
+    others = schema.get("additionalProperties")
+    if schema.get("type") == "object" and others:
+        return st.dictionaries(st.sampled_from("abc"), _values_of(others), max_size=2)
     if schema.get("type") == "object":
         return st.fixed_dictionaries(
             {name: _values_of(one) for name, one in schema["properties"].items()}

@@ -19,6 +19,7 @@ import redis
 from redis.backoff import ConstantBackoff
 from redis.retry import Retry
 
+from horus_celery.dag.progress import WorkflowStatus
 from horus_celery.errors import ConfigurationError, UnavailableError
 from horus_celery.lifecycle import Event, Status
 from horus_celery.record import Change
@@ -29,6 +30,7 @@ from horus_celery.store.connection import answering, connect
 from horus_celery.store.keys import queue
 from horus_celery.store.redis import RedisStore
 from horus_celery.store.redis_logs import RedisLogs
+from horus_celery.store.workflows import WorkflowFilter
 
 pytestmark = pytest.mark.integration
 
@@ -158,6 +160,8 @@ def test_all_is_served_and_nobody_is_refused_anything(
         assert client.delete("python", queue("python", 4)) == 1
     env = {"HORUS_REDIS_URL": runner}
     worker = deployment.start_worker("-Q", "python", "-c", "2", env=env)
+    env = {"HORUS_REDIS_URL": f"{guarded.url_of(User.COORDINATOR)}?db=1"}
+    coordinator = deployment.start_coordinator(env=env)
 
     assert api.run("print('run')") == {"success": "run\n"}
     job = api.ask("create_job", job=api.envelope(SLOW))
@@ -177,6 +181,11 @@ def test_all_is_served_and_nobody_is_refused_anything(
     assert api.ask("job.result", job_id=later, wait=20) == {"success": "1\n"}
     assert deployment.over(lost).result == "found\n"
 
+    signed = deployment.submit_workflow(a=[], b=["a"])
+    assert deployment.ending_of(signed).record.status is WorkflowStatus.COMPLETED
+    deployment.coordinator.list(WorkflowFilter(caller_id="default"), limit=10)
+    deployment.coordinator.delete(signed.id)
+
     names = [one["name"] for one in api.ask("list_runners")]
     assert "python_runner_1" in names
     assert api.ask("get_supervisor_info")["namespace"] == deployment.namespace
@@ -192,6 +201,7 @@ def test_all_is_served_and_nobody_is_refused_anything(
     deployment.until(lambda: "task-succeeded" in pages.http.get(events).text)
 
     deployment.end(worker)
+    deployment.end(coordinator)
     assert guarded.refusals() == []
 
 
@@ -281,7 +291,13 @@ MORE = {
         HGETALL NS:secrets|HSET NS:secrets a b|DEL NS:secrets|TYPE NS:secrets
         EVAL x 1 NS:secrets|SET NS:trust v|DEL NS:trust|LPUSH NS:trust v
         INCR NS:sequence|DEL NS:sequence|SET NS:nonce:a 1|DEL NS:nonce:a
+        HSET NS:workflow:a b c|ZADD NS:workflow_due 1 a|DEL NS:workflows
+        BRPOP coordinator 1|LRANGE coordinator 0 1
         PSUBSCRIBE /1.celeryev/*|PUBLISH /1.celery.pidbox v
+    """,
+    User.COORDINATOR: """
+        BRPOP python 1|RPOP python|HGETALL NS:secrets|BRPOP NS:secrets 1|SET NS:trust v
+        PUBLISH /1.celery.pidbox v|HSET NS2:workflow:a b c
     """,
     User.PLATFORM: """
         BRPOP NS:secrets 1|LTRIM python 0 0|PUBLISH /0.celery.pidbox v|PSUBSCRIBE NS:*
@@ -296,6 +312,7 @@ MORE = {
 ALLOWED = {
     User.SUPERVISOR: "HGETALL NS:secrets|SET NS:trust v|LPUSH python.at.a v|PING",
     User.RUNNER: "GETRANGE NS:trust 0 1|BRPOP python python.ctx.a 1|HSET NS:job:a b c",
+    User.COORDINATOR: "LPUSH python v|BRPOP coordinator 1|HSET NS:workflow:a b c|PING",
     User.PLATFORM: "HGETALL NS:secrets|BRPOP python 1|PSUBSCRIBE /1.celeryev/*|PING",
     User.FLOWER: "LLEN python|LLEN python.at.a|PSUBSCRIBE /1.celeryev/*",
 }

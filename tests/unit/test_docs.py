@@ -20,9 +20,6 @@ from horus_celery.settings import OTHER_VARIABLES, PREFIX, Actor, Settings
 ROOT = Path(__file__).parents[2]
 DOCS = ROOT / "docs"
 PAGES = [ROOT / "README.md", ROOT / "CHANGELOG.md", *sorted(DOCS.glob("*.md"))]
-#: What the protocol fixes the names of before it exists.
-AHEAD_COMMANDS = {"coordinator", "workflow"}
-AHEAD_CODES = {-32014}
 #: What a script finds and what nobody sets.
 OTHER_WORDS = {"HORUS_INPUTS", "HORUS_JOB_ID", "HORUS_CONTEXT_ID", "HORUS_RESULT"}
 
@@ -183,11 +180,6 @@ def test_every_setting_is_listed_with_its_default_and_no_other():
     assert Actor.model_fields.keys() <= set(re.findall(r"`(\w+)`", section))
 
 
-def test_what_is_ahead_does_not_exist_yet():
-    assert not AHEAD_COMMANDS & COMMANDS.keys()
-    assert not AHEAD_CODES & {code.value for code in Code}
-
-
 @pytest.mark.parametrize("variable", pages(r"HORUS_[A-Z][A-Z_]*"))
 def test_a_variable_that_is_named_exists(variable):
     settings = {f"{PREFIX}{name.upper()}" for name in Settings.model_fields}
@@ -200,7 +192,7 @@ def test_a_variable_that_is_named_exists(variable):
 
 @pytest.mark.parametrize("command", pages(r"(?:`|\$ |bin/)horus ([a-z-]+)"))
 def test_a_command_that_is_named_exists(command):
-    assert command in COMMANDS.keys() | AHEAD_COMMANDS
+    assert command in COMMANDS
 
 
 # --- errors ------------------------------------------------------------------------
@@ -217,7 +209,7 @@ def error_table():
 
 def test_the_codes_of_the_protocol_are_those_of_the_api():
     standard = {code.value for code in STANDARD_REASONS}
-    ours = {code.value for code in Code} | AHEAD_CODES
+    ours = {code.value for code in Code}
     assert error_table().keys() - standard == ours - standard
 
 

@@ -27,7 +27,7 @@ from horus_celery.outbox import deliver
 from horus_celery.proof import prove
 from horus_celery.record import LEASE, Change
 from horus_celery.statements import canonical, dsse
-from horus_celery.statements.job import InputRef, make_job
+from horus_celery.statements.job import InputRef, WorkflowRef, make_job
 from horus_celery.statements.keys import KeyPair
 from horus_celery.statements.receipt import (
     Expected,
@@ -1284,3 +1284,99 @@ def test_a_runner_that_the_bundle_does_not_know_runs_nothing(world, change, said
     with pytest.raises(HorusError, match=said):
         own_entry(world.node)
     assert world.store.get(queued.summary.digest).status is Status.QUEUED
+
+
+# --- steps that failed -----------------------------------------------------------
+
+STEP = WorkflowRef.from_wire(
+    {
+        "id": "00000000-0000-4000-8000-000000000001",
+        "step": "a",
+        "manifest": "ab" * 32,
+    }
+)
+EXITED = Outcome(event=Event.FAILED, reason="exit_code", exit_code=1)
+
+
+def test_a_step_that_failed_is_queued_again_while_it_has_attempts(world):
+    finished = world.executor.outcome
+    world.executor.outcome = EXITED
+    record = world.ring(world.queue(workflow=STEP, attempts=2))
+
+    assert (record.status, record.attempt) == (Status.QUEUED, 1)
+    assert record.not_before == world.clock.at + timedelta(seconds=1)
+    assert (record.receipt, record.reason, record.exit_code) == (None, None, None)
+    assert world.ring(record).status is Status.QUEUED  # too early
+
+    world.clock.advance(seconds=1)
+    world.executor.outcome = finished
+    over = world.ring(record)
+
+    assert (over.status, over.attempt, over.result) == (Status.COMPLETED, 2, "42\n")
+    assert world.receipt(over).attempt == 2
+
+
+def test_every_start_of_a_step_has_a_receipt(world):
+    world.executor.outcome = EXITED
+    record = world.ring(world.queue(workflow=STEP, attempts=2))
+    world.clock.advance(seconds=1)
+
+    over = world.ring(record)
+
+    assert (over.status, over.reason, over.attempt) == (Status.FAILED, "exit_code", 2)
+    receipt = world.receipt(over)
+    # The first one is the one before it in the chain of its runner.
+    assert (receipt.seq, receipt.attempt) == (2, 2)
+    assert receipt.prev is not None
+
+
+def test_a_step_without_further_attempts_has_failed(world):
+    world.executor.outcome = EXITED
+    assert world.ring(world.queue(workflow=STEP)).status is Status.FAILED
+
+
+def test_a_job_alone_has_failed_at_once(world):
+    world.executor.outcome = EXITED
+    assert world.ring(world.queue(attempts=3)).status is Status.FAILED
+
+
+def test_a_step_that_failed_while_its_end_was_asked_for_does_not_start_again(world):
+    world.executor.outcome = EXITED
+    record = world.queue(workflow=STEP, attempts=3)
+
+    def stop():
+        change = Change(event=Event.STOP_ASKED, at=world.clock.at)
+        world.store.apply(record.summary.digest, change)
+
+    world.executor.meanwhile = stop
+
+    over = world.ring(record)
+
+    assert (over.status, over.reason) == (Status.FAILED, "exit_code")
+
+
+def test_a_step_that_was_stopped_does_not_start_again(world):
+    world.executor.outcome = Outcome(event=Event.STOPPED)
+    record = world.queue(workflow=STEP, attempts=3)
+    world.executor.meanwhile = lambda: world.store.apply(
+        record.summary.digest, Change(event=Event.STOP_ASKED, at=world.clock.at)
+    )
+
+    assert world.ring(record).status is Status.STOPPED
+
+
+def test_what_the_store_did_not_hear_of_a_failed_start_it_hears_later(world):
+    world.executor.outcome = EXITED
+    record = world.queue(workflow=STEP, attempts=2)
+
+    def go_away():
+        world.store.is_away = True
+
+    world.executor.meanwhile = go_away
+    execute(record.summary.id, world.node)
+    world.store.is_away = False
+
+    deliver(world.node)
+
+    again = world.store.get(record.summary.digest)
+    assert (again.status, again.attempt) == (Status.QUEUED, 1)

@@ -39,7 +39,7 @@ def lines_of(**changes):
 
 def in_scripts():
     """Return every command that a script of ours gives."""
-    texts = [path.read_text() for path in (HOME / "store" / "lua").glob("*.lua")]
+    texts = [path.read_text() for path in (HOME / "store" / "lua").rglob("*.lua")]
     texts += [path.read_text() for path in HOME.rglob("*.py")]
     return {
         command.lower()
@@ -68,7 +68,7 @@ def test_every_command_that_is_given_is_allowed_to_whoever_gives_it():
     assert {"hset", "zadd", "publish"} <= in_scripts()
     assert {"lpush", "evalsha", "hgetall"} <= given()
     assert in_scripts() | given() <= COMMANDS[User.SUPERVISOR] | {"brpop"}
-    only_the_supervisor = {"incr", "incrby", "set"}
+    only_the_supervisor = {"incr", "incrby", "set", "setrange", "lset", "lpop"}
     assert in_scripts() <= COMMANDS[User.RUNNER] | only_the_supervisor
 
 

@@ -20,7 +20,9 @@ from horus_celery.screening import (
     Refused,
     ScreeningClient,
     screen,
+    screen_bell,
 )
+from horus_celery.store import bell
 
 JOB_ID = "0b5e8d6e-6f3c-4c8f-9a53-6a7f0f6f2f11"
 OURS = json.loads(message(JOB_ID, "python", 4, at=datetime.now(UTC)))
@@ -115,6 +117,68 @@ def test_nothing_of_the_sender_but_the_job_id_is_left():
     screened = screen(json.dumps(loud).encode())
     assert b"SENDER" not in screened
     assert b64_body(screened) == JOB_ID
+
+
+# --- a coordinator's bells -------------------------------------------------------
+
+WORKFLOW, JOB = "ab" * 32, "cd" * 32
+
+
+def rung(**changes):
+    return json.dumps({**json.loads(bell.message(WORKFLOW, JOB)), **changes}).encode()
+
+
+@pytest.mark.parametrize("job", [JOB, None])
+def test_a_bell_passes_with_its_digests_and_nothing_else(job):
+    loud = json.loads(bell.message(WORKFLOW, job))
+    loud["headers"] |= {"id": "SENDER", "eta": "SENDER", "timelimit": ["SENDER"] * 2}
+    loud["properties"] |= {"reply_to": "SENDER", "delivery_tag": "SENDER"}
+    args, kwargs, _ = json.loads(loud["body"])
+    loud["body"] = json.dumps([args, kwargs, {"chain": ["SENDER"]}])
+
+    screened = screen_bell(json.dumps(loud).encode())
+
+    assert b"SENDER" not in screened
+    args, kwargs, embed = json.loads(json.loads(screened)["body"])
+    assert (args, kwargs) == ([WORKFLOW, job], {})
+    assert set(embed.values()) == {None}
+
+
+@pytest.mark.parametrize(
+    "forged",
+    [
+        item(),
+        b"{",
+        b"[" * 100_000,
+        rung(headers={"task": TASK}),
+        rung(headers={"task": "celery.chord_unlock"}),
+        rung(headers={"task": bell.TASK, "compression": "zlib"}),
+        rung(body=json.dumps([[WORKFLOW], {}, {}])),
+        rung(body=json.dumps([[WORKFLOW, JOB, JOB], {}, {}])),
+        rung(body=json.dumps([[WORKFLOW, JOB], {"job": JOB}, {}])),
+        rung(body=json.dumps([[WORKFLOW, 1], {}, {}])),
+        rung(body=json.dumps([[None, JOB], {}, {}])),
+        rung(body=json.dumps([[WORKFLOW.upper(), JOB], {}, {}])),
+        rung(body=json.dumps([[WORKFLOW + "\n", JOB], {}, {}])),
+        rung(body=json.dumps([["", ""], {}, {}])),
+        rung(body="no json"),
+        rung(body=["x"]),
+        rung(properties={"body_encoding": "base64"}),
+        rung(**{"content-type": "application/x-python-serialize"}),
+        rung(body=json.dumps([[WORKFLOW, JOB], {}, {"chain": "x" * MAX_ITEM}])),
+    ],
+)
+def test_what_is_no_bell_of_a_coordinator_does_not_pass(forged):
+    with pytest.raises(Refused):
+        screen_bell(forged)
+
+
+def test_a_runner_hears_no_bell_of_a_coordinator():
+    with pytest.raises(Refused):
+        screen(bell.message(WORKFLOW, JOB))
+
+
+# --- a runner's bells ------------------------------------------------------------
 
 
 def test_the_task_gets_a_new_id_each_time():

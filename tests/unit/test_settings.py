@@ -521,3 +521,36 @@ def test_reading_settings_is_light():
         cwd=Path(__file__).parents[2],
     ).stdout.split()
     assert not {"celery", "flask", "redis", "httpx"} & set(modules)
+
+
+# --- supervisors elsewhere -------------------------------------------------------
+
+OTHER = """
+[[supervisors]]
+name = '{}'
+url = 'https://n.example.org'
+secret_file = 'secret'
+"""
+
+
+def test_another_supervisor_is_named_with_its_secret(secret_file):
+    (other,) = load(OTHER.format("north")).supervisors
+    assert (other.name, other.url) == ("north", "https://n.example.org")
+    assert (other.secret_file, other.tls_ca) == (secret_file.absolute(), None)
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        (OTHER.format("a b"), "supervisors[0].name must be"),
+        (OTHER.format("a").replace("https:", "ftp:"), "supervisors[0].url must be"),
+        (OTHER.format("a").replace("//n", "//u:p@n"), "supervisors[0].url must be"),
+        (OTHER.format("a").replace("'secret'", "'x'"), "supervisors[0].secret_file"),
+        (OTHER.format("a") + "tls_ca = 'x'", "supervisors[0].tls_ca names"),
+        (OTHER.format("a") * 2, "'a' is another supervisor's as well"),
+    ],
+)
+def test_what_is_wrong_with_another_supervisor_is_named(secret_file, text, said):
+    with pytest.raises(ConfigurationError) as caught:
+        load(text)
+    assert said in caught.value.detail

@@ -24,13 +24,7 @@ end
 
 local status = queue ~= '' and NEXT['created']['queued'] or 'created'
 if is_stopped then status = NEXT['created']['asked to stop'] end
-local seq = ask('INCR', KEY.sequence)
-if seq == 1 then
-  -- The numbers may be lost while there are records: then go on behind them.
-  local last = ask('ZREVRANGE', KEY.every, 0, 0, 'WITHSCORES')[2]
-  if is_whole(last) then seq = redis.call('INCRBY', KEY.sequence, last) end
-end
-if seq < 1 or seq > MAX_MS then damaged(KEY.sequence) end
+local seq = next_sequence()
 
 local new = {
   executor = summary.executor,
@@ -55,6 +49,7 @@ if new.not_before then redis.call('HSET', key, 'not_before', not_before) end
 if OVER[status] then
   redis.call('HSET', key, 'ended_at', at)
   note(digest, KEY.ended, at)
+  ring_coordinator(digest, summary)
 end
 if status == 'queued' then
   redis.call('HSET', key, 'queued_at', at)

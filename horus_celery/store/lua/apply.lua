@@ -26,13 +26,14 @@ for i = first, #ARGV do set[#set + 1] = ARGV[i] end
 for i = first, #ARGV, 2 do facts[ARGV[i]] = ARGV[i + 1] end
 local moved = to == 'queued' and queue ~= '' and queue ~= had.queue
 if moved then had.queue = queue end
--- Once it ran it has waited long enough.
-if to == 'queued' and status ~= 'created' then had.not_before = false end
+-- Once it ran it has waited long enough, unless it is to wait again.
+if to == 'queued' and status ~= 'created' then had.not_before = facts.not_before or false end
 move(digest, had, to, at, facts)
 tell(had, to, at, facts)
 redis.call('HSET', KEY.record .. digest, unpack(set))
 -- A log of another kind hides no end.
 if first > 10 then redis.pcall('RPUSH', KEY.log .. digest, unpack(ARGV, 10, first - 1)) end
+if OVER[to] then ring_coordinator(digest, had.summary) end
 if moved then note_queue(digest, had) end
 redis.call('PUBLISH', KEY.wakes, digest)
 return done()

@@ -192,6 +192,18 @@ local function move(digest, had, to, at, facts)
   if OVER[to] then note(digest, KEY.ended, at) end
 end
 
+-- Answers the number of a new record.
+local function next_sequence()
+  local seq = ask('INCR', KEY.sequence)
+  if seq == 1 then
+    -- The numbers may be lost while there are records: then go on behind them.
+    local last = ask('ZREVRANGE', KEY.every, 0, 0, 'WITHSCORES')[2]
+    if is_whole(last) then seq = redis.call('INCRBY', KEY.sequence, last) end
+  end
+  if seq < 1 or seq > MAX_MS then damaged(KEY.sequence) end
+  return seq
+end
+
 -- Answers until when it is kept that a job was stopped for good, or false.
 local function stopped_until(digest)
   return ask('ZSCORE', KEY.stopped, digest)

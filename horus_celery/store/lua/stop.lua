@@ -25,6 +25,7 @@ if to and to ~= had.status then
   move(digest, had, to, at, {})
   tell(had, to, at, {})
   redis.call('HSET', KEY.record .. digest, unpack(set))
+  if OVER[to] then ring_coordinator(digest, had.summary) end
 end
 redis.call('PUBLISH', KEY.wakes, digest)
 return read(digest)

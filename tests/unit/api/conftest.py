@@ -16,7 +16,10 @@ from horus_celery.api_secrets.book import SecretBook
 from horus_celery.api_secrets.seal import Seal
 from horus_celery.api_secrets.secret import Given
 from horus_celery.api_secrets.shelf import MemoryShelf
+from horus_celery.conductor import Conductor
+from horus_celery.coordinator import Coordinator
 from horus_celery.dispatch import MemoryDispatcher
+from horus_celery.doorbell import MemoryDoorbell
 from horus_celery.errors import ConflictError, NotCoveredError
 from horus_celery.fleet import Fleet
 from horus_celery.instants import to_ms
@@ -31,8 +34,11 @@ from horus_celery.statements.receipt import OutputDigest
 from horus_celery.statements.trust import Trust, read_trust
 from horus_celery.store.base import Chunk, Stream
 from horus_celery.store.memory import MemoryLogs, MemoryStore, MemoryWakes
+from horus_celery.store.memory_workflows import MemoryWorkflows
 from horus_celery.supervisor import Limits, Supervisor
+from horus_celery.supervisors import HomeSupervisor
 from horus_celery.trustpost import MemoryNoticeboard, TrustPost
+from tests.signing import Signed, sign_workflow
 
 PROTOCOL = Path(__file__).parents[3] / "docs" / "protocol.md"
 NOW = datetime(2026, 1, 1, tzinfo=UTC)
@@ -109,6 +115,22 @@ class World:
             namespace="hero",
             limits=limits,
         )
+        self.workflows = MemoryWorkflows(self.wakes)
+        self.doorbell = MemoryDoorbell()
+        self.conductor = Conductor(
+            store=self.workflows,
+            supervisor=HomeSupervisor(self.supervisor),
+            doorbell=self.doorbell,
+            clock=self.clock,
+        )
+        self.coordinator = Coordinator(
+            store=self.workflows,
+            home=self.supervisor,
+            conductor=self.conductor,
+            doorbell=self.doorbell,
+            wakes=self.wakes,
+            clock=self.clock,
+        )
         self.fleet = Fleet(
             registry=self.registry,
             trust=self.trust,
@@ -130,6 +152,7 @@ class World:
         self.board = MemoryNoticeboard()
         self.services = Services(
             supervisor=self.supervisor,
+            coordinator=self.coordinator,
             fleet=self.fleet,
             secrets=self.book,
             trust=TrustPost(self.trust, self.board, aud="hero"),
@@ -185,6 +208,54 @@ class World:
         }
         job = make_job(**given)
         return dsse.to_wire(dsse.sign(dsse.JOB, job.body(), [key or self.caller]))
+
+    def workflow(self, *, jobs: dict[str, Any] | None = None, **steps: Any) -> Signed:
+        """Sign a workflow as a client does.
+
+        Args:
+            jobs: What the job of a step says otherwise, by the name of the step, or
+                `also_needs`; "manifest" stands for the manifest.
+            steps: What each step says of itself, or the names of those before it.
+        """
+        changes = dict(jobs or {})
+        usual = {"aud": "hero", "caller_id": "alice", "context_id": "billing"}
+        return sign_workflow(
+            steps,
+            key=self.caller,
+            now=self.clock.at,
+            manifest={**usual, **changes.pop("manifest", {})},
+            job={**usual, "executor": "python"},
+            jobs=changes,
+        )
+
+    def begin(self, **steps: Any) -> Signed:
+        """Have a workflow submitted, and its first steps started."""
+        signed = self.workflow(**steps)
+        self.coordinator.submit(signed.manifest, signed.jobs)
+        self.hear()
+        return signed
+
+    def hear(self) -> None:
+        """Be the coordinator's worker that answers every bell."""
+        while self.doorbell.bells or self.store.bells:
+            waiting = [*self.doorbell.bells, *self.store.bells]
+            self.doorbell.bells.clear()
+            self.store.bells.clear()
+            for workflow, job in waiting:
+                self.conductor.advance(workflow, job)
+
+    def finish(self, signed: Signed, name: str, **facts: Any) -> None:
+        """Be the runner that runs the job of a step, and have the bell answered."""
+        self.settle(self.claim(self.store.get(signed.digests[name])), **facts)
+        self.hear()
+
+    def statuses(self, signed: Signed) -> dict[str, str]:
+        """Return where each step of a workflow stands."""
+        overview = self.coordinator.status(signed.id)
+        return {
+            name: step.status.value
+            for name, step in zip(overview.graph.names, overview.steps, strict=True)
+        }
 
     def submit(self, *, priority: int = 4, **changes: Any) -> Record:
         """Have a job recorded and queued."""

@@ -19,9 +19,9 @@ UNAVAILABLE = -32020
 TOO_MANY = -32022
 METHOD_NOT_FOUND = -32601
 WRONG = "nobody-has-this-secret"
-#: Methods of the protocol that are not here yet, of other servers, and of nobody.
+#: Methods of other servers, and of nobody.
 ABSENT = [
-    "workflow.submit",
+    "workflow.run",
     "rpc.describe",
     "JOB.STATUS",
     "job.status ",

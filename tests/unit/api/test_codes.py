@@ -62,6 +62,7 @@ def test_the_codes_are_those_of_the_protocol(protocol_text):
         ("bind.aud", -32012),
         ("auth.key", -32012),
         ("time.expired", -32013),
+        ("workflow.cycle", -32014),
     ],
 )
 def test_a_refusal_has_the_code_of_its_branch(reason, code):
@@ -73,6 +74,7 @@ def test_a_refusal_has_the_code_of_its_branch(reason, code):
         "bind": errors.NotCoveredError,
         "auth": errors.NotCoveredError,
         "time": errors.TimeError,
+        "workflow": errors.WorkflowError,
     }[reason.partition(".")[0]]
     shown = to_wire(branch(reason, "because"))
     assert shown["code"] == code

@@ -49,10 +49,8 @@ class TestTable:
         aliases, scope = self.rows(protocol_text)[procedure.name]
         assert (list(procedure.aliases), procedure.scope.value) == (aliases, scope)
 
-    def test_every_method_of_the_protocol_is_here_but_for_workflows(
-        self, protocol_text
-    ):
-        wanted = {name for name in self.rows(protocol_text) if "workflow." not in name}
+    def test_every_method_of_the_protocol_is_here(self, protocol_text):
+        wanted = self.rows(protocol_text).keys()
         assert wanted == {*(one.name for one in METHODS), "rpc.discover"}
 
     def test_no_name_is_there_twice(self):
@@ -388,8 +386,19 @@ class TestStoreAway:
     def params(self, world, name):
         if name in {"job.run", "run_job"}:
             return {"job": world.envelope(), "wait": 0}
+        if name in {"workflow.submit", "submit_workflow"}:
+            signed = world.workflow(a=[])
+            return {"manifest": signed.manifest, "jobs": signed.jobs}
+        if name == "workflow.create":
+            return {"manifest": world.workflow(a=[]).manifest}
+        if name == "workflow.add_jobs":
+            return {"workflow_id": NOBODY, "jobs": {}}
         if "create" in name:
             return {"job": world.envelope()}
+        if name == "workflow.list":
+            return {}
+        if "workflow" in name:
+            return {"workflow_id": NOBODY}
         if name in {"jobs.list", "list_jobs", "get_supervisor_info", "list_runners"}:
             return {}
         if name == "get_runner_status":
@@ -400,11 +409,11 @@ class TestStoreAway:
     def test_every_method_says_so(self, world, client, name):
         world.beat()
         params = self.params(world, name)
-        world.store.is_away = True
+        world.store.is_away = world.workflows.is_away = True
         error = client.error(name, **params)
         assert error["code"] == -32020
         assert error["data"]["retryable"] is True
-        world.store.is_away = False
+        world.store.is_away = world.workflows.is_away = False
         assert client.answer(name, **params).get("error", {}).get("code") != -32020
 
     def test_what_needs_no_store_goes_on(self, world, client):

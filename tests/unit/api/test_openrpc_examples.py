@@ -11,11 +11,13 @@ import pytest
 from api.methods import METHODS
 from api.openrpc import EXAMPLES
 from horus_celery.admission import Gate, admit
+from horus_celery.dag.compiler import compile_plan
 from horus_celery.instants import from_ms
 from horus_celery.statements import dsse
 from horus_celery.statements.receipt import Expected, check_receipt
 from horus_celery.statements.runner import read_registration, require_fresh
 from horus_celery.statements.trust import read_trust
+from horus_celery.submission import read_jobs, read_manifest, require_all
 
 WRITTEN = json.loads(EXAMPLES.read_text())
 #: Of the root that signed the bundles of the examples.
@@ -100,6 +102,25 @@ def test_the_receipt_of_the_examples_was_signed_by_the_runner(trust):
     assert receipt.stdout.bytes == len(record["result"])
     (line,) = result_of("job.logs")["lines"]
     assert f"{line['text']}\n" == record["result"] == result_of("job.run")["success"]
+
+
+def test_the_workflow_of_the_examples_was_signed_by_who_was_granted_it(trust):
+    params = params_of("workflow.submit")
+    body = json.loads(dsse.from_wire(params["manifest"], dsse.WORKFLOW).body)
+    now = from_ms(body["created_at"])
+    gate = Gate(aud="hero", trust=trust, now=now)
+    submission = read_manifest(params["manifest"], gate, supervisors=())
+    jobs = read_jobs(submission, params["jobs"], gate)
+    require_all(submission, params["jobs"])
+
+    assert submission.manifest.id == result_of("workflow.submit")
+    shown = result_of("workflow.get")
+    assert shown["digest"] == submission.digest
+    assert shown["signed_by"] == list(submission.signed_by)
+    steps = result_of("workflow.status")["steps"].values()
+    assert [job.job_id for job in jobs] == [step["job_id"] for step in steps]
+    plan = compile_plan(submission.graph).to_wire()
+    assert result_of("workflow.explain").items() >= plan.items()
 
 
 def test_the_registration_of_the_examples_was_signed_by_the_runner(trust):

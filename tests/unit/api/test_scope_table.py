@@ -7,6 +7,7 @@ from api.methods import METHODS
 from horus_celery.registry import Phase
 from horus_celery.statements import dsse
 from horus_celery.store.base import Filter
+from horus_celery.store.workflows import WorkflowFilter
 
 YES = "yes"
 #: No secret, a wrong one, register, a user inside the context, one outside it, admin.
@@ -28,6 +29,17 @@ TABLE = {
     "job.stop": OF_A_JOB,
     "job.delete": OF_A_JOB,
     "jobs.list": ("-32001", "-32001", "-32003", YES, "empty list", YES),
+    "workflow.submit": OF_A_NEW_JOB,
+    "workflow.create": OF_A_NEW_JOB,
+    "workflow.add_jobs": OF_A_JOB,
+    "workflow.start": OF_A_JOB,
+    "workflow.status": OF_A_JOB,
+    "workflow.result": OF_A_JOB,
+    "workflow.list": ("-32001", "-32001", "-32003", YES, "empty list", YES),
+    "workflow.get": OF_A_JOB,
+    "workflow.stop": OF_A_JOB,
+    "workflow.delete": OF_A_JOB,
+    "workflow.explain": OF_A_JOB,
     "register_runner": ("-32001", "-32001", YES, "-32003", "-32003", "-32003"),
     "list_runners": ("-32001", "-32001", "-32003", YES, "own runners only", YES),
     "get_runner_status": OF_A_JOB,
@@ -73,6 +85,9 @@ class Scene:
         self.world = world
         self.client = client
         self.job_id = world.submit().summary.id
+        self.signed = world.workflow(a=[], b=["a"])
+        world.coordinator.create(self.signed.manifest)
+        world.coordinator.add_jobs(self.signed.id, self.signed.jobs)
         _, self.spare = world.book.add(scope="admin", contexts=["*"], secret=None)
         self.secrets = {
             Caller.NOBODY: None,
@@ -92,6 +107,19 @@ class Scene:
                 return {"job": self.world.envelope(), "wait": 0}
             case "job.result" | "job.logs":
                 return {"job_id": self.job_id, "wait": 0}
+            case "workflow.submit":
+                new = self.world.workflow(a=[])
+                return {"manifest": new.manifest, "jobs": new.jobs}
+            case "workflow.create":
+                return {"manifest": self.world.workflow(a=[]).manifest}
+            case "workflow.add_jobs":
+                return {"workflow_id": self.signed.id, "jobs": self.signed.jobs}
+            case "workflow.result":
+                return {"workflow_id": self.signed.id, "wait": 0}
+            case "workflow.list":
+                return {}
+            case one if one.startswith("workflow."):
+                return {"workflow_id": self.signed.id}
             case one if one.startswith("job."):
                 return {"job_id": self.job_id}
             case "register_runner":
@@ -123,6 +151,7 @@ class Scene:
         world = self.world
         return (
             world.store.list(Filter(), limit=100),
+            world.workflows.list(WorkflowFilter(), limit=100),
             world.book.list(),
             world.trust.trust.version,
             world.board.text,
@@ -153,7 +182,7 @@ def require(cell, name, answer):
             assert set(answer["result"]["counts"].values()) == {0}
             assert answer["result"]["runners"] == []
             assert answer["result"]["queues"] == {}
-        case _ if name in {"jobs.list", "list_runners", "list_jobs"}:
+        case _ if name in {"jobs.list", "list_runners", "list_jobs", "workflow.list"}:
             assert len(answer["result"]) == 1
 
 
@@ -230,8 +259,9 @@ def test_who_may_not_call_is_told_nothing_of_the_parameters(scene, name, params)
 def test_the_scene_changes_for_those_who_may(scene, world):
     before = scene.state()
     scene.post(scene.call("job.stop"), Caller.INSIDE)
+    scene.post(scene.call("workflow.stop"), Caller.INSIDE)
     scene.post(scene.call("add_secret"), Caller.ADMIN)
     scene.post(scene.call("trust.install"), Caller.ADMIN)
     after = scene.state()
-    assert all(one != other for one, other in zip(before[:4], after[:4], strict=True))
+    assert all(one != other for one, other in zip(before[:5], after[:5], strict=True))
     assert world.store.list(Filter(), limit=1)[0].status.value == "stopped"

@@ -16,7 +16,7 @@ from horus_celery.processes.addresses import (
     read_addresses,
     with_ports,
 )
-from horus_celery.processes.lineup import lineup_of
+from horus_celery.processes.lineup import Extent, lineup_of
 from horus_celery.processes.platform import changes, last_words, window_changes
 from horus_celery.processes.procfile import (
     PLATFORM,
@@ -74,11 +74,12 @@ def test_the_default_executors_are_those_of_the_procfile(settings):
 
 
 def test_only_the_runners_of_wanted_executors_are_run():
-    lines = {"api": ["a"], "flower": ["f"], "python": ["p"], "system": ["s"]}
-    assert list(for_executors(lines, ["system"])) == ["api", "flower", "system"]
+    names = ["api", "coordinator", "flower", "python", "system"]
+    lines = {name: [name[0]] for name in names}
+    assert list(for_executors(lines, ["system"])) == [*names[:3], "system"]
 
 
-@pytest.mark.parametrize("executor", ["osis", "api", "flower"])
+@pytest.mark.parametrize("executor", ["osis", "api", "coordinator", "flower"])
 def test_an_executor_without_a_line_is_refused_with_those_that_there_are(executor):
     lines = {"api": ["a"], "flower": ["f"], "python": ["p"]}
     with pytest.raises(ConfigurationError, match=f"'{executor}' here.* are: python"):
@@ -192,10 +193,12 @@ def test_a_program_of_somebody_else_is_told_who_it_is(tmp_path, monkeypatch):
     assert "HORUS_DB_PATH" not in without.environment
 
 
-@pytest.mark.parametrize("name", ["api", "flower", "redis", "python", "horus"])
+@pytest.mark.parametrize(
+    "name", ["api", "coordinator", "flower", "redis", "python", "horus"]
+)
 def test_no_name_of_an_actor_is_that_of_another_program(tmp_path, name):
     settings = Settings(state_dir=tmp_path, actors=[actor(name=name)])
-    names = [each.name for each in lineup_of(settings, is_whole=True).programs]
+    names = [each.name for each in lineup_of(settings, Extent.WHOLE).programs]
     assert len({*names, REDIS}) == len(names) + 1
 
 
@@ -230,9 +233,10 @@ def test_horus_up_runs_all_and_waits_for_what_is_ours(tmp_path):
             actor(id="other", executor="osis", binary_path="/bin/true"),
         ],
     )
-    lineup = lineup_of(settings, is_whole=True)
+    lineup = lineup_of(settings, Extent.WHOLE)
     names = {program.name for program in lineup.programs}
-    assert names == {"api", "flower", "python", "actor.here", "actor.other"}
+    platform = {"api", "coordinator", "flower"}
+    assert names == {*platform, "python", "actor.here", "actor.other"}
     assert set(lineup.windows) == {"there"}
     kinds = {one.name: (one.kind, one.process.program) for one in lineup.runners}
     assert kinds == {
@@ -242,16 +246,24 @@ def test_horus_up_runs_all_and_waits_for_what_is_ours(tmp_path):
         "other": ("simple", "actor.other"),
     }
     assert lineup.awaited == {"python_runner_1", "here", "there"}
-    assert lineup.vital == {"redis", "api", "python"}
+    assert lineup.vital == {"redis", "api", "coordinator", "python"}
     assert {one.name for one in lineup.wanted} == set(kinds)
 
 
 def test_a_supervisor_runs_the_api_and_its_actors(tmp_path):
     settings = Settings(state_dir=tmp_path, actors=[actor(id="here")])
-    lineup = lineup_of(settings, is_whole=False)
+    lineup = lineup_of(settings, Extent.SUPERVISOR)
     assert [program.name for program in lineup.programs] == ["api", "actor.here"]
     assert lineup.awaited == {"here"}
     assert [one.name for one in lineup.wanted] == ["here"]
+
+
+def test_a_coordinator_runs_its_worker_beside_that(tmp_path):
+    settings = Settings(state_dir=tmp_path, actors=[actor(id="here")])
+    lineup = lineup_of(settings, Extent.COORDINATOR)
+    names = [program.name for program in lineup.programs]
+    assert names == ["api", "coordinator", "actor.here"]
+    assert lineup.vital == {"redis", "api", "coordinator"}
 
 
 def test_an_actor_takes_the_place_of_the_runner_of_its_name(tmp_path):

@@ -1,0 +1,108 @@
+"""Where a coordinator's bells come in: the Celery task `horus.advance`, and its worker.
+
+Found by `celery -A horus_celery.coordinating`. It runs no script, so its work is done
+by threads of one process; and it knows no other task, so nobody can have it run one.
+"""
+
+from __future__ import annotations
+
+from typing import Any, Final
+
+import structlog
+from celery import Celery, signals
+from kombu.entity import Queue
+
+from horus_celery import diary, screening, wiring
+from horus_celery.application import make_app
+from horus_celery.conductor import Conductor, ConductorThread
+from horus_celery.errors import ConfigurationError, HorusError
+from horus_celery.outposts import Outpost
+from horus_celery.settings import load_settings
+from horus_celery.store.bell import QUEUE, TASK
+
+_logger: Final = structlog.get_logger(__name__)
+
+#: Bells that are answered at a time: each waits for Redis most of its time.
+_THREADS: Final = 4
+
+
+def _start() -> Celery:
+    try:
+        return make_app(
+            # The runners' task is none of ours.
+            imports=(),
+            task_queues=[Queue(QUEUE, routing_key=QUEUE)],  # type: ignore[no-untyped-call]  # kombu is untyped
+            task_default_queue=QUEUE,
+            worker_pool="threads",
+            worker_concurrency=_THREADS,
+            # What happens to a bell is of interest to nobody; steps are jobs.
+            worker_send_task_events=False,
+        )
+    except HorusError as error:
+        # Celery's command line shows the traceback of any other exception.
+        raise SystemExit(f"horus: {error}") from None
+
+
+app = _start()
+
+
+class _Worker:
+    """What the worker keeps between two bells."""
+
+    conductor: Conductor
+    outposts: tuple[Outpost, ...]
+    thread: ConductorThread
+
+
+@app.task(name=TASK, ignore_result=True)
+def advance(workflow: str, job: str | None) -> None:
+    """Answer one bell; whatever comes of it, Celery sees a normal return."""
+    try:
+        _Worker.conductor.advance(workflow, job)
+    except HorusError as error:
+        _logger.warning("bell not answered", reason=error.reason, detail=error.detail)
+    except Exception as error:  # noqa: BLE001 - Celery would publish its text
+        _logger.error("bell not answered", error=type(error).__name__)  # noqa: TRY400 - a foreign text may quote a payload
+
+
+screening.lock_tasks(app, TASK)
+
+
+@signals.celeryd_init.connect(weak=False)
+def _take_up(**_: Any) -> None:  # noqa: ANN401 - whatever the signal carries
+    """Become a coordinator before anything is connected, or say why not."""
+    diary.through_logging()
+    screening.install(screening.screen_bell)
+    try:
+        settings = load_settings()
+        trust = wiring.make_trust(settings)
+        trust.current()
+        home = wiring.make_supervisor(settings, trust=trust)
+        others = wiring.make_others(settings, trust)
+        outposts = wiring.make_outposts(settings, home, others)
+        _Worker.outposts = tuple(outposts.values())
+        _Worker.conductor = wiring.make_conductor(
+            settings, home, others=others, outposts=outposts
+        )
+        if not screening.is_installed(app):
+            raise ConfigurationError(
+                "the broker is not read through the screen: unset CELERY_BROKER_URL,"
+                " and name the Redis with HORUS_REDIS_URL"
+            )
+    except HorusError as error:
+        raise SystemExit(f"horus: {error}") from None
+    _Worker.thread = ConductorThread(_Worker.conductor)
+
+
+@signals.worker_ready.connect(weak=False)
+def _begin(**_: Any) -> None:  # noqa: ANN401 - as above
+    _Worker.thread.start()
+    for outpost in _Worker.outposts:
+        outpost.start()
+
+
+@signals.worker_shutdown.connect(weak=False)
+def _end(**_: Any) -> None:  # noqa: ANN401 - as above
+    for outpost in _Worker.outposts:
+        outpost.close()
+    _Worker.thread.close()

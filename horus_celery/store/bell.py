@@ -1,0 +1,64 @@
+"""The message by which a coordinator hears that there may be something to do.
+
+It is made in two places, here and in the script that ends a job, after one pattern: a
+message of Celery's protocol 2 whose body is plain JSON, so that a script can make it.
+"""
+
+from __future__ import annotations
+
+from typing import Final
+from uuid import uuid4
+
+import orjson
+
+#: The one task that a coordinator has.
+TASK: Final = "horus.advance"
+#: The queue that carries its bells; no executor has this name.
+QUEUE: Final = "coordinator"
+#: Bells that wait at most; whatever comes then is left to the sweep.
+MOST: Final = 10_000
+
+#: Between two @ what a message is about, and what makes it another one.
+PATTERN: Final = orjson.dumps(
+    {
+        # Text inside of text, so its quotation marks are written twice over.
+        "body": '[["@WORKFLOW@", @JOB@], {}, {"callbacks": null, "errbacks": null,'
+        ' "chain": null, "chord": null}]',
+        "content-encoding": "utf-8",
+        "content-type": "application/json",
+        "headers": {
+            "lang": "py",
+            "task": TASK,
+            "id": "@ID@",
+            "root_id": "@ID@",
+            "parent_id": None,
+            "group": None,
+            "retries": 0,
+            "eta": None,
+            "expires": None,
+            "timelimit": [None, None],
+            "origin": "horus",
+            "ignore_result": True,
+        },
+        "properties": {
+            "correlation_id": "@ID@",
+            "reply_to": "",
+            "delivery_mode": 2,
+            "delivery_info": {"exchange": "", "routing_key": QUEUE},
+            "priority": 0,
+            "delivery_tag": "@ID@",
+        },
+    }
+).decode()
+
+
+def message(workflow: str, job: str | None = None) -> bytes:
+    """Return a message that asks to look at a workflow.
+
+    Args:
+        workflow: The digest of its manifest.
+        job: The digest of a job of it that is over.
+    """
+    job_text = "null" if job is None else f'\\"{job}\\"'
+    text = PATTERN.replace("@WORKFLOW@", workflow).replace("@JOB@", job_text)
+    return text.replace("@ID@", str(uuid4())).encode()

@@ -1,0 +1,123 @@
+"""A workflow that is written in Python is the one that its file would be."""
+
+from __future__ import annotations
+
+from datetime import timedelta
+
+import pytest
+
+from horus_celery.authoring import EarlierJob, StepResult, Workflow
+from horus_celery.errors import ConfigurationError, WorkflowError
+
+
+def test_steps_stand_behind_those_that_they_name():
+    with Workflow("etl", max_parallel=2, lifetime=timedelta(hours=1)) as etl:
+        rows = etl.step("extract", run="print(1)")
+        clean = etl.step("clean", run="x", after=[rows], inputs={"ROWS": rows})
+        etl.step("load", run="y", after=["clean"], inputs={"N": clean.at_most(5)})
+    draft = etl.draft()
+    assert (draft.name, draft.max_parallel) == ("etl", 2)
+    assert draft.lifetime == timedelta(hours=1)
+    assert [(one.name, one.parents) for one in draft.steps] == [
+        ("extract", ()),
+        ("clean", ("extract",)),
+        ("load", ("clean",)),
+    ]
+    assert draft.steps[1].inputs == {"ROWS": StepResult(step="extract")}
+    assert draft.steps[2].inputs == {"N": StepResult(step="clean", max_bytes=5)}
+
+
+def test_a_step_may_take_the_result_of_a_job_that_is_over():
+    earlier = EarlierJob(digest="0" * 64)
+    flow = Workflow("x")
+    flow.step("a", run="", inputs={"X": earlier, "Y": "b"}, needs=["1" * 64])
+    (step,) = flow.draft().steps
+    assert step.inputs == {"X": earlier, "Y": StepResult(step="b")}
+    assert (step.parents, step.needs) == (("b",), ("1" * 64,))
+
+
+def test_what_a_step_does_not_say_its_workflow_says():
+    flow = Workflow(
+        "x",
+        executor="system",
+        timeout=timedelta(seconds=5),
+        env={"A": "1", "B": "1"},
+        attempts=3,
+        supervisor="far",
+    )
+    flow.step("a", run="")
+    flow.step(
+        "b",
+        run="",
+        executor="python",
+        timeout=timedelta(seconds=7),
+        env={"B": "2"},
+        attempts=1,
+        supervisor="near",
+    )
+    a, b = flow.draft().steps
+    assert (a.executor, a.timeout, a.attempts) == ("system", timedelta(seconds=5), 3)
+    assert (a.env_vars, a.supervisor) == ({"A": "1", "B": "1"}, "far")
+    assert (b.executor, b.timeout, b.attempts) == ("python", timedelta(seconds=7), 1)
+    assert (b.env_vars, b.supervisor) == ({"A": "1", "B": "2"}, "near")
+
+
+@pytest.mark.parametrize(
+    ("name", "executor"),
+    [("a.py", "python"), ("a.sh", "system"), ("a.bash", "system"), ("a.txt", "osis")],
+)
+def test_a_file_says_what_runs_it(tmp_path, name, executor):
+    (tmp_path / name).write_text("échø")
+    flow = Workflow("x", executor="osis")
+    flow.step("a", file=tmp_path / name)
+    (step,) = flow.draft().steps
+    assert (step.payload, step.executor) == ("échø", executor)
+
+
+def test_a_script_is_python_if_nobody_says_otherwise():
+    flow = Workflow("x")
+    flow.step("a", run="")
+    assert flow.draft().steps[0].executor == "python"
+
+
+@pytest.mark.parametrize("script", [{}, {"run": "", "file": "a.py"}])
+def test_a_step_needs_one_script(script):
+    with pytest.raises(ConfigurationError, match="the step a needs one script"):
+        Workflow("x").step("a", **script)
+
+
+def test_a_file_that_cannot_be_read_is_named(tmp_path):
+    with pytest.raises(ConfigurationError, match=r"cannot read the script .*/no\.py"):
+        Workflow("x").step("a", file=tmp_path / "no.py")
+    (tmp_path / "bad.py").write_bytes(b"\xff")
+    with pytest.raises(ConfigurationError, match=r"bad\.py is not UTF-8 text"):
+        Workflow("x").step("a", file=tmp_path / "bad.py")
+
+
+def test_a_name_is_taken_once():
+    flow = Workflow("x")
+    flow.step("a", run="")
+    with pytest.raises(ConfigurationError, match="has a step a already"):
+        flow.step("a", run="")
+
+
+def test_a_block_ends_only_if_its_steps_can_be_run():
+    with pytest.raises(WorkflowError) as refusal, Workflow("x") as flow:
+        flow.step("a", run="", after=["b"])
+    assert refusal.value.reason == "workflow.unknown_step"
+
+
+def test_an_error_in_a_block_is_not_hidden_by_what_it_left_undone():
+    flow = Workflow("x")
+    flow.step("a", run="", after=["b"])
+    with pytest.raises(LookupError), flow:
+        raise LookupError
+
+
+def test_a_workflow_shows_its_plan_and_is_signed(deployment):
+    with Workflow("x") as flow:
+        a = flow.step("a", run="")
+        flow.step("b", run="", after=[a])
+    assert flow.plan().critical_path == (0, 1)
+    submission = flow.sign(deployment.signer, now=deployment.now)
+    assert list(submission.jobs) == ["a", "b"]
