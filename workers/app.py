@@ -119,6 +119,7 @@ class Runner:
     executors: Mapping[str, Executor]
     #: What starts their scripts; its processes are those of a pool's child.
     nursery: Nursery
+    groups: Groups | None
 
     @classmethod
     def of_worker(cls, hostname: str, queues: Iterable[str]) -> Self:
@@ -154,6 +155,7 @@ class Runner:
             settings=settings,
             executors={executor: known[executor] for executor in served},
             nursery=nursery,
+            groups=groups,
         )
 
     def make_node(self) -> Node:
@@ -181,6 +183,9 @@ class _Child:
         with cls.slots.taken(before_waiting=lambda: cls._ring_on(job_id)) as is_mine:
             if is_mine:
                 # Who had the slot before may have been killed, and left its job to run.
+                with suppress(OSError):
+                    if cls.runner.groups is not None:
+                        cgroup.remove_abandoned(cls.runner.groups.base)
                 with suppress(OSError):
                     remove_abandoned(node.rooms)
                 execute(job_id, node)
