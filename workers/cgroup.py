@@ -92,6 +92,18 @@ class Groups:
             _remove(path)
 
 
+def remove_abandoned(base: Path) -> None:
+    """Remove the cgroups of processes that are gone, and end who is left in them.
+
+    Raises:
+        OSError: if the kernel does not let us.
+    """
+    for left in base.glob(f"{_JOB}*"):
+        if not has_owner(left.name.removeprefix(_JOB)):
+            with suppress(FileNotFoundError):  # another one was here before
+                _remove(left)
+
+
 def own_group(proc: Path = Path("/proc/self")) -> Path | None:
     """Return the cgroup whose children are this runner's to make, if it is delegated.
 
@@ -162,14 +174,12 @@ def take() -> Path | None:
         return None
     try:
         move_in(base)
+        remove_abandoned(base)
     except OSError as error:
         _logger.warning(
             "jobs get no cgroups", error=error.strerror, path=error.filename
         )
         return None
-    for left in base.glob(f"{_JOB}*"):
-        if not has_owner(left.name.removeprefix(_JOB)):
-            _remove(left)
     return base
 
 

@@ -17,6 +17,7 @@ from horus_celery.lifecycle import Event
 from horus_celery.node import GIVEN_UP, Assignment, Node, Outcome
 from horus_celery.statements.job import Job
 from horus_celery.store.base import Stream
+from workers import cgroup
 from workers.attendance import Attendance, attendance
 from workers.capture import STOP_GRACE, Console, End, Watcher, follow
 from workers.cgroup import Group, Groups
@@ -96,6 +97,9 @@ class ScriptExecutor:
             mask=mask_of(secrets),
         )
         # Who had the slot before may have been killed, and left its job to run.
+        if self.groups is not None:
+            with suppress(OSError):
+                cgroup.remove_abandoned(self.groups.base)
         with suppress(OSError):
             remove_abandoned(node.rooms)
         its_own = private_room(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 import textwrap
 import threading
 import time
@@ -13,6 +14,7 @@ from datetime import timedelta
 import pytest
 
 from horus_celery.lifecycle import Status
+from horus_celery.processes.tree import is_running
 from horus_celery.statements import canonical, dsse
 from horus_celery.statements.job import Limits
 from horus_celery.statements.receipt import Receipt
@@ -151,3 +153,19 @@ def test_a_job_has_a_group_and_the_runner_is_in_none_of_them(runner):
     runner.supervisor.stop(record.summary.digest)
     assert runner.over(record).status is Status.STOPPED
     assert groups_of_jobs(runner) == []
+
+
+def test_what_hides_from_a_child_that_was_killed_ends_before_the_next_job(runner):
+    # Without an environment and a session by which it could be found.
+    record = runner.submit(
+        "(env -i setsid sleep 300 > /dev/null 2>&1 &); echo on; sleep 300",
+        executor="system",
+    )
+    runner.until_it_says(record, "on")
+    (group,) = groups_of_jobs(runner)
+    child = int(group.removeprefix("job-").partition("-")[0])
+    os.kill(child, signal.SIGKILL)
+    runner.until(lambda: not is_running(child))
+    assert runner.run("print(1)").status is Status.COMPLETED
+    assert groups_of_jobs(runner) == []
+    assert runner.over(record).reason == "worker_lost"
