@@ -25,6 +25,7 @@ from horus_celery.errors import (
     RefusedError,
     UnavailableError,
 )
+from horus_celery.proof import Shown
 from horus_celery.record import Record
 from horus_celery.store.workflows import Handed, StepEnd, WorkflowStore
 from horus_celery.supervisors import StepSupervisor
@@ -75,6 +76,7 @@ class Conductor:
         wake: Callable[[str, str], None] = lambda name, workflow: None,
         watcher: Watcher | None = None,
         fetch: Callable[[str, Handed], Sequence[object]] = lambda workflow, step: (),
+        adopt: Callable[[Shown], None] | None = None,
     ) -> None:
         """Take what it works with.
 
@@ -90,6 +92,7 @@ class Conductor:
                 wait for it.
             watcher: Waits for ends where no bells are heard of them.
             fetch: Brings what a step builds on that completed at other supervisors.
+            adopt: Keeps what is proven of jobs that are over elsewhere.
         """
         self._store = store
         self._supervisor = supervisor
@@ -101,6 +104,7 @@ class Conductor:
         self._wake = wake
         self._watcher = watcher
         self._fetch = fetch
+        self._adopt = adopt
         #: How long the supervisor is left alone when it does not answer.
         self._pause = _PAUSE
 
@@ -183,7 +187,7 @@ class Conductor:
             return [self._refused(step, StepStatus.STOPPED, None)]
         if shown is None:
             return self._start_all(workflow, [replace(step, envelope=read())])
-        ends = _ends_of(shown.record)
+        ends = self._ends_of(shown)
         if not ends:
             self._watch(workflow, step)
         return ends
@@ -191,7 +195,14 @@ class Conductor:
     def _end_of(self, workflow: str, step: Handed) -> list[StepEnd]:
         """Return how the job of a step ended, if it is over."""
         shown = self._supervisor.find(step.digest, self._reader(workflow, step))
-        return [] if shown is None else _ends_of(shown.record)
+        return [] if shown is None else self._ends_of(shown)
+
+    def _ends_of(self, shown: Shown) -> list[StepEnd]:
+        """Return how a job ended, and have its proof where the workflow is."""
+        ends = _ends_of(shown.record)
+        if ends and self._adopt is not None:
+            self._adopt(shown)
+        return ends
 
     def _heard(self, job: str) -> list[StepEnd]:
         """Return how a job ended of which a bell says that it is over."""

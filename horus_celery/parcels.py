@@ -74,6 +74,16 @@ def open_all(
         yield _record(parcel, upstream, receipt)
 
 
+def open_own(parcel: Parcel, *, trust: Trust) -> Record:
+    """Return the record of a job that completed elsewhere, once it is proven.
+
+    Raises:
+        InputError: as `open_all`.
+    """
+    job = Job.from_wire(canonical.parse(parcel.job.body))
+    return _record(parcel, job, _proven(parcel, job, trust))
+
+
 def _read(value: object, max_bytes: int) -> Parcel:
     match value:
         case {"job": job, "receipt": receipt, "result": str(result), **more} if (

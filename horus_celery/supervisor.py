@@ -30,6 +30,7 @@ from horus_celery.holdup import Holdup, holdup_of
 from horus_celery.journal import Journal
 from horus_celery.lifecycle import Event, Status
 from horus_celery.mismatches import Mismatches, Place
+from horus_celery.parcels import Parcel
 from horus_celery.proof import Proofs, Shown, disbelieved, job_of
 from horus_celery.record import Change, Record, Summary
 from horus_celery.registry import Registry, Roster
@@ -401,6 +402,15 @@ class Supervisor:
     def trust_envelope(self) -> str:
         """Return the trust bundle as the root signed it, as JSON text."""
         return self._trust.envelope()
+
+    def adopt(self, parcel: Parcel) -> None:
+        """Keep the record of a job that completed elsewhere, if there is none of it.
+
+        Raises:
+            InputError: if it is not proven that it completed so.
+            IdTaken: if its context has another job under its id.
+        """
+        self._store.adopt(parcels.open_own(parcel, trust=self._trust.current()))
 
     # --- how -------------------------------------------------------------------
 

@@ -6,12 +6,17 @@ import json
 from collections.abc import Callable, Sequence
 from typing import Final, Protocol
 
-from horus_celery.errors import NotFoundError
+import structlog
+
+from horus_celery.errors import ConflictError, InputError, NotFoundError
+from horus_celery.parcels import Parcel
 from horus_celery.proof import Shown
 from horus_celery.supervisor import Supervisor
 
 #: Those of jobs whose workflows do not say otherwise.
 _PRIORITY: Final = 4
+
+_logger: Final = structlog.get_logger(__name__)
 
 
 class StepSupervisor(Protocol):
@@ -70,6 +75,25 @@ class HomeSupervisor:
             return self._supervisor.get(digest)
         except NotFoundError:
             return None
+
+    def adopt(self, shown: Shown) -> None:
+        """Keep the record of a job that completed elsewhere, and nothing of others.
+
+        So whoever asks this supervisor finds the proof of every completed step.
+        """
+        parcel = Parcel.of(shown)
+        if parcel is None:
+            return
+        try:
+            self._supervisor.adopt(parcel)
+        except (ConflictError, InputError) as refusal:
+            # What its workflow goes on with is proven, whether it is kept or not.
+            _logger.warning(
+                "record not kept",
+                job_id=shown.record.summary.id,
+                reason=refusal.reason,
+                detail=refusal.detail,
+            )
 
     def stop(self, digest: str) -> None:
         try:

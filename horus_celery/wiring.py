@@ -259,7 +259,8 @@ def make_outposts(
     """Return what starts steps elsewhere and waits for their ends, by name."""
     client = connect(redis_url(settings))
     store = RedisWorkflows(client, settings.namespace)
-    courier = Courier(store, HomeSupervisor(home), others)
+    at_home = HomeSupervisor(home)
+    courier = Courier(store, at_home, others)
     found = {}
     for name, supervisor in others.items():
         watch = Watch(supervisor)
@@ -272,6 +273,7 @@ def make_outposts(
             lease=_LEASE_ELSEWHERE,
             watcher=watch,
             fetch=courier.fetch,
+            adopt=at_home.adopt,
         )
         found[name] = Outpost(conductor, watch)
     return found

@@ -168,3 +168,13 @@ def test_a_stop_reaches_the_north(home, north, way):
     assert home.ending_of(signed).record.status is WorkflowStatus.STOPPED
     assert home.steps_of(signed) == {"a": "stopped"}
     assert north.supervisor.get(digest).record.status is Status.STOPPED
+
+
+def test_the_proof_of_what_ran_in_the_north_is_found_at_home(home, north, way):
+    signed = home.submit_workflow(a=NORTH, jobs={"a": {"payload": "print(1)"}})
+
+    assert home.ending_of(signed).record.status is WorkflowStatus.COMPLETED
+
+    shown = home.supervisor.get(signed.digests["a"])
+    assert shown.record.ran_on == RUNNER
+    assert shown.receipt is not None

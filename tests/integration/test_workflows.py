@@ -130,6 +130,36 @@ def test_a_hundred_steps_run_at_once(deployment, coordinator):
     assert ending.record.status is WorkflowStatus.COMPLETED
 
 
+def test_without_a_worker_of_its_queue_the_api_moves_workflows_on(
+    make_deployment, api_of
+):
+    alone = make_deployment()
+    alone.start_worker("-Q", "python", "-c", "1")
+    api = api_of(alone)
+    signed = alone.sign(a=[], b=["a"])
+
+    api.ask("workflow.submit", manifest=signed.manifest, jobs=signed.jobs)
+
+    told = api.ask("workflow.result", workflow_id=signed.id, wait=20)
+    assert told == {"status": "completed", "results": {"b": ""}}
+
+
+@pytest.mark.parametrize(
+    ("env", "said"),
+    [
+        ({"HORUS_STATE_DIR": "/nowhere"}, "/nowhere/root.pub cannot be read"),
+        ({"CELERY_BROKER_URL": "memory://"}, "unset CELERY_BROKER_URL"),
+    ],
+)
+def test_a_coordinator_that_cannot_serve_says_why_in_one_line(deployment, env, said):
+    worker = deployment.start_coordinator(env=env)
+
+    assert worker.wait(20) != 0
+    log = deployment.log_of(worker)
+    assert said in log
+    assert "Traceback" not in log
+
+
 # --- forged bells ----------------------------------------------------------------
 
 

@@ -19,6 +19,7 @@ from horus_celery.errors import ConflictError, RefusedError, UnavailableError
 from horus_celery.lifecycle import Event, Status
 from horus_celery.outposts import Watch
 from horus_celery.statements.job import InputRef
+from horus_celery.store.base import Filter
 from horus_celery.supervisors import HomeSupervisor
 
 SECOND = timedelta(seconds=1)
@@ -71,7 +72,11 @@ class Country:
         )
         self.watch = Watch(self.remote)
         self.outpost = Conductor(
-            supervisor=self.remote, clock=self.clock, name="north", **usual
+            supervisor=self.remote,
+            clock=self.clock,
+            name="north",
+            adopt=at_home.adopt,
+            **usual,
         )
         self.home.conductor = self.conductor
         self.home.coordinator = Coordinator(
@@ -127,6 +132,34 @@ def test_a_step_goes_where_it_is_to_run_and_the_next_one_comes_home(country):
 
     record = country.home.coordinator.get(signed.id)[0]
     assert record.status is WorkflowStatus.COMPLETED
+
+
+def test_the_proof_of_a_step_elsewhere_comes_home(country):
+    signed = country.begin(a=NORTH, b=NORTH)
+    country.finish(signed, "a", result="from the north")
+    country.finish(signed, "b", event=Event.FAILED, reason="exit_code", exit_code=3)
+
+    wanted = Filter(workflow_id=signed.id)
+    (shown,) = country.home.supervisor.list(wanted, limit=10)
+
+    theirs = country.north.store.get(signed.digests["a"])
+    assert shown.record.summary.digest == signed.digests["a"]
+    assert shown.record.result == "from the north"
+    assert (shown.record.ran_on, shown.record.attempt) == (theirs.ran_on, 1)
+    assert shown.receipt is not None
+
+
+def test_a_proof_that_cannot_be_kept_holds_nothing_up(country):
+    signed = country.begin(a=NORTH, b=["a"])
+    # Its id is another job's at home.
+    taken = country.north.store.get(signed.digests["a"]).summary.id
+    other = country.home.workflow(a=[], jobs={"a": {"job_id": taken}})
+    country.home.coordinator.submit(other.manifest, other.jobs)
+    country.hear()
+
+    country.finish(signed, "a")
+
+    assert country.steps(signed)["a"] == "completed"
 
 
 def test_the_result_of_a_step_elsewhere_is_the_workflows(country):
