@@ -112,7 +112,6 @@ class Runner:
     executors: Mapping[str, Executor]
     #: What starts their scripts; its processes are those of a pool's child.
     nursery: Nursery
-    groups: Groups | None
 
     @classmethod
     def of_worker(cls, hostname: str, queues: Iterable[str]) -> Self:
@@ -148,7 +147,6 @@ class Runner:
             settings=settings,
             executors={executor: known[executor] for executor in served},
             nursery=nursery,
-            groups=groups,
         )
 
     def make_node(self) -> Node:
