@@ -14,6 +14,7 @@ import socket
 import threading
 import warnings
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from types import MappingProxyType
@@ -112,6 +113,8 @@ class Runner:
     executors: Mapping[str, Executor]
     #: What starts their scripts; its processes are those of a pool's child.
     nursery: Nursery
+    #: What makes cgroups for their jobs, where there can be any.
+    groups: Groups | None
 
     @classmethod
     def of_worker(cls, hostname: str, queues: Iterable[str]) -> Self:
@@ -147,6 +150,7 @@ class Runner:
             settings=settings,
             executors={executor: known[executor] for executor in served},
             nursery=nursery,
+            groups=groups,
         )
 
     def make_node(self) -> Node:
@@ -199,6 +203,7 @@ class Keeper:
 
     def __init__(self, runner: Runner) -> None:
         self._node = runner.make_node()
+        self._groups = runner.groups
         self._stops = Stops(self._node.journal, self._node.store)
         self._registry: Registry = wiring.make_registry(runner.settings)
         self._sweep = SweepThread(wiring.make_sweep(runner.settings))
@@ -299,6 +304,9 @@ class Keeper:
         Raises:
             ConfigurationError: if there is no place for the jobs' directories.
         """
+        if self._groups is not None:
+            with suppress(OSError):  # the next round tries again
+                cgroup.remove_abandoned(self._groups.base)
         rooms = self._node.rooms
         try:
             rooms.mkdir(mode=0o700, parents=True, exist_ok=True)
