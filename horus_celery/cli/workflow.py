@@ -260,6 +260,11 @@ def delete(
     show_default=True,
     help="Key that signed it, and signs again: NAME or FILE.",
 )
+@click.option(
+    "--file",
+    type=click.Path(path_type=Path),
+    help="The workflow as it is written now: what runs again is taken from it.",
+)
 @click.option("--dry-run", is_flag=True, help="Show the difference, and no more.")
 @click.option("--detach", is_flag=True, help="Print the id, and do not wait.")
 @url_option
@@ -269,6 +274,7 @@ def rerun_workflow(
     *,
     workflow: str,
     key: str,
+    file: Path | None,
     dry_run: bool,
     detach: bool,
     url: str | None,
@@ -292,7 +298,11 @@ def rerun_workflow(
                 " stop it, then run it again"
             )
         old.prove(view)
-        plan = rerun(before, {name: one.status for name, one in view.steps.items()})
+        plan = rerun(
+            before,
+            {name: one.status for name, one in view.steps.items()},
+            edited=None if file is None else read_file(file),
+        )
         if not as_json:
             _show_difference(plan)
         if dry_run:

@@ -408,6 +408,16 @@ def test_the_difference_can_be_seen_before(horus, failed):
     assert "workflow.submit" not in failed.later.methods
 
 
+def test_a_mended_file_says_what_runs_again(horus, failed, etl):
+    etl.write_text(ETL.replace('run = "y"', 'run = "mended"'))
+    told = horus("workflow", "rerun", failed.id, "--file", etl)
+    assert told.code == 0
+    assert set(failed.later.jobs) == {"count", "load"}
+    count, _ = failed.later.job("count")
+    assert count.payload == "mended"
+    assert count.needs == (failed.first.job("extract")[1],)
+
+
 def test_the_rerun_is_its_own_workflow(horus, failed):
     told = horus("workflow", "rerun", failed.id, "--detach")
     assert told.out == f"{failed.later.manifest.id}\n"
