@@ -10,7 +10,6 @@ from hypothesis import strategies as st
 from horus_celery.dag.cycles import find_cycle
 from horus_celery.dag.model import MAX_EDGES, MAX_STEPS, Graph, shown
 from horus_celery.errors import WorkflowError
-from horus_celery.statements.job import MAX_NEEDS
 from horus_celery.statements.manifest import make_manifest, make_step
 
 
@@ -147,17 +146,6 @@ def test_too_many_edges_are_counted():
     error = error_of([many] * (MAX_EDGES // 1001 + 1))
     assert error.reason == "workflow.too_large"
     assert "500,500 others" in error.detail
-
-
-def test_a_step_may_need_as_many_as_a_job_can_name():
-    names = [f"s{number}" for number in range(MAX_NEEDS + 1)]
-    roots = [make_step(name) for name in names]
-    all_but_one = make_step("end", depends_on=names[1:])
-    assert Graph.of_steps([*roots, all_but_one]).edges == MAX_NEEDS
-    error = error_of([*roots, make_step("end", depends_on=names)])
-    assert (error.reason, error.names) == ("workflow.too_large", ("end",))
-    whatever = make_step("end", depends_on=names, when="all_done")
-    assert Graph.of_steps([*roots, whatever]).edges == MAX_NEEDS + 1
 
 
 @pytest.mark.parametrize(
