@@ -9,7 +9,7 @@ from typing import Final
 
 import click
 
-from horus_celery.authoring.files import read_file
+from horus_celery.authoring.programs import read_workflow
 from horus_celery.authoring.rerun import Rerun, rerun
 from horus_celery.authoring.signing import Submission, sign
 from horus_celery.cli import FAILED, INTERRUPTED, output
@@ -54,7 +54,8 @@ _MANY_STEPS: Final = 1000
 def command() -> None:
     """Sign workflows, have them run, follow them, see what is proven.
 
-    FILE is a workflow as TOML or YAML, WORKFLOW a workflow's id, or its digest.
+    FILE is a workflow as TOML, as YAML or in Python, WORKFLOW a workflow's id, or its
+    digest.
     """
 
 
@@ -88,7 +89,7 @@ def run(
     The exit code is 0 only if it completed and every completed step is proven; 1 if it
     failed, 3 for a refusal.
     """
-    draft = read_file(file)
+    draft = read_workflow(file)
     with connect(
         url=url, state_dir=state_dir, key=key, context=context, caller=caller
     ) as client:
@@ -301,7 +302,7 @@ def rerun_workflow(
         plan = rerun(
             before,
             {name: one.status for name, one in view.steps.items()},
-            edited=None if file is None else read_file(file),
+            edited=None if file is None else read_workflow(file),
         )
         if not as_json:
             _show_difference(plan)
@@ -408,7 +409,7 @@ def _graph(workflow: str, *, url: str | None, state_dir: Path | None) -> Graph:
     """Return the graph of a file, or of a workflow that a supervisor has."""
     path = Path(workflow)
     if path.suffix or path.exists():
-        return read_file(path).graph()
+        return read_workflow(path).graph()
     with connect(url=url, state_dir=state_dir) as client:
         told = client.call("workflow.get", workflow_id=workflow)
     envelope = dsse.from_wire(
