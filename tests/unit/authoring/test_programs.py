@@ -69,6 +69,16 @@ def test_what_is_wrong_with_a_program_is_told_with_its_line(read, text, said):
     assert said in refusal.value.detail
 
 
+def test_what_a_program_says_wrongly_of_its_workflow_is_told_as_it_is(read):
+    text = (
+        "from horus_celery.authoring import Workflow\n"
+        "flow = Workflow('x')\nflow.step('a')\n"
+    )
+    with pytest.raises(ConfigurationError) as refusal:
+        read(text)
+    assert refusal.value.detail == ("the step a needs one script: pass run=… or file=…")
+
+
 def test_steps_of_a_program_that_cannot_be_run_are_told(read):
     text = (
         "from horus_celery.authoring import Workflow\n"

@@ -6,7 +6,7 @@ from dataclasses import replace
 from datetime import timedelta
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from horus_celery.authoring.drafts import (
@@ -238,6 +238,7 @@ def workflows(draw):
 
 
 @given(workflows())
+@settings(deadline=None)
 def test_nothing_that_completed_runs_again_and_all_that_failed_does(case):
     submission, told = case
     ended = ends(submission, **told)

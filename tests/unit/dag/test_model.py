@@ -4,7 +4,7 @@ from collections import deque
 from datetime import UTC, datetime
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from horus_celery.dag.cycles import find_cycle
@@ -88,6 +88,7 @@ def acyclic(draw):
 
 
 @given(acyclic())
+@settings(deadline=None)
 def test_every_edge_leads_forward_and_none_is_lost(steps):
     graph = Graph.of_steps(steps)
     assert set(graph.names) == {step.name for step in steps}
@@ -105,6 +106,7 @@ def test_every_edge_leads_forward_and_none_is_lost(steps):
 
 
 @given(acyclic())
+@settings(deadline=None)
 def test_the_order_is_the_first_of_all_that_are_possible(steps):
     expected: list[str] = []
     while len(expected) < len(steps):
@@ -211,6 +213,7 @@ def length_through(edges, start):
         )
     )
 )
+@settings(deadline=None)
 def test_no_cycle_is_shorter_than_the_one_that_is_found(edges):
     lengths = [
         length
@@ -234,6 +237,7 @@ def assert_is_cycle(edges, nodes):
 
 
 @given(st.integers(0, 2000), st.randoms(use_true_random=False))
+@settings(deadline=None)
 def test_a_search_that_is_given_up_still_shows_a_cycle(effort, chance):
     edges = [chance.sample(range(60), 3) for _ in range(60)]
     found = find_cycle(edges, effort=effort)
