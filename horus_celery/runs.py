@@ -63,11 +63,6 @@ class StepView:
     started_at: datetime | None = None
     ended_at: datetime | None = None
 
-    @property
-    def is_over(self) -> bool:
-        """Whether its status will never change again."""
-        return self.status in ENDS
-
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RunView:

@@ -8,6 +8,7 @@ from datetime import timedelta
 from typing import Final, TypeAlias
 
 from horus_celery.dag.model import Graph
+from horus_celery.errors import MalformedError
 from horus_celery.statements.fields import Net
 from horus_celery.statements.manifest import OnFailure, Step, When, make_step
 
@@ -103,7 +104,11 @@ class WorkflowDraft:
         """Return the graph of its steps.
 
         Raises:
-            MalformedError: as `manifest_steps`.
+            MalformedError: as `manifest_steps`; or `schema.steps`, if there is none.
             WorkflowError: if they cannot be run.
         """
+        if not self.steps:
+            raise MalformedError(
+                "schema.steps", f"the workflow {self.name} has no step: add one"
+            )
         return Graph.of_steps(self.manifest_steps())

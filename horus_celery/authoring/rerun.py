@@ -7,7 +7,7 @@ them name their jobs, whose receipts and results are there already.
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from horus_celery.authoring.drafts import (
     EarlierJob,
@@ -70,15 +70,22 @@ def read_back(
     return Submission(manifest=said, envelope=envelope, graph=graph, jobs=found)
 
 
-def rerun(submission: Submission, statuses: Mapping[str, StepStatus]) -> Rerun:
+def rerun(
+    submission: Submission,
+    statuses: Mapping[str, StepStatus],
+    *,
+    edited: WorkflowDraft | None = None,
+) -> Rerun:
     """Return what runs again of a workflow that is over.
 
     Args:
         submission: The workflow.
         statuses: How each of its steps ended; that a step completed must be proven.
+        edited: The workflow as it is written now; by default its steps are as before.
 
     Raises:
-        ConfigurationError: if nothing has to run again.
+        ConfigurationError: if nothing has to run again, or what is written now has not
+            the steps that do.
     """
     graph = submission.graph
     ended = [statuses[name] for name in graph.names]
@@ -89,10 +96,23 @@ def rerun(submission: Submission, statuses: Mapping[str, StepStatus]) -> Rerun:
         )
     said = submission.manifest
     names = {graph.names[step] for step in again}
+    if edited is None:
+        steps = [_draft(submission, step, names) for step in again]
+    else:
+        completed = {
+            name: submission.jobs[name].envelope.digest
+            for name, status in statuses.items()
+            if status is StepStatus.COMPLETED
+        }
+        written = {step.name: step for step in edited.steps}
+        steps = [
+            _behind(_written(graph.names[step], written), names, completed)
+            for step in again
+        ]
     return Rerun(
         draft=WorkflowDraft(
             name=said.name,
-            steps=tuple(_draft(submission, step, names) for step in again),
+            steps=tuple(steps),
             max_parallel=said.max_parallel,
             lifetime=said.expires_at - said.created_at,
         ),
@@ -165,6 +185,39 @@ def _draft(submission: Submission, step: int, again: Collection[str]) -> StepDra
         limits=dict(job.limits),
         net=job.net,
         attempts=job.attempts,
+    )
+
+
+def _written(name: str, written: Mapping[str, StepDraft]) -> StepDraft:
+    if name not in written:
+        raise ConfigurationError(
+            f"the step {name} has to run again, and what is written now has no such"
+            " step: give it its name back"
+        )
+    return written[name]
+
+
+def _behind(
+    step: StepDraft, again: Collection[str], completed: Mapping[str, str]
+) -> StepDraft:
+    """Return a step as it is written now, behind the jobs that completed before."""
+    for name in step.parents:
+        if name not in again and name not in completed:
+            raise ConfigurationError(
+                f"the step {step.name} now depends on {name}, which has not completed"
+                " and does not run again: take it out of depends_on and inputs"
+            )
+    kept = [completed[name] for name in step.parents if name in completed]
+    return replace(
+        step,
+        depends_on=tuple(name for name in step.parents if name in again),
+        needs=(*kept, *step.needs) if step.when == "all_success" else step.needs,
+        inputs={
+            key: EarlierJob(digest=completed[one.step], max_bytes=one.max_bytes)
+            if isinstance(one, StepResult) and one.step in completed
+            else one
+            for key, one in step.inputs.items()
+        },
     )
 
 

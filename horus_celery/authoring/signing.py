@@ -18,6 +18,7 @@ from horus_celery.dag.model import Graph
 from horus_celery.errors import MalformedError
 from horus_celery.statements import dsse
 from horus_celery.statements.job import (
+    MAX_NEEDS,
     InputRef,
     Job,
     Limits,
@@ -154,10 +155,21 @@ def _job(
 
 
 def _needs(draft: StepDraft, before: Mapping[str, SignedJob]) -> tuple[str, ...]:
-    """Return the jobs whose completion the runner is to see proven."""
+    """Return the jobs whose completion the runner is to see proven.
+
+    Raises:
+        MalformedError: `schema.needs`, if there are more than a job can name.
+    """
     if draft.when != "all_success":
         return draft.needs
-    return (*(before[name].envelope.digest for name in draft.parents), *draft.needs)
+    needs = (*(before[name].envelope.digest for name in draft.parents), *draft.needs)
+    if len(needs) > MAX_NEEDS:
+        raise MalformedError(
+            "schema.needs",
+            f"it needs {len(needs):,} jobs, and a job names at most {MAX_NEEDS:,}: put"
+            " steps between them that gather",
+        )
+    return needs
 
 
 def _inputs(draft: StepDraft, before: Mapping[str, SignedJob]) -> dict[str, InputRef]:

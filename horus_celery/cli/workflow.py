@@ -9,7 +9,7 @@ from typing import Final
 
 import click
 
-from horus_celery.authoring.files import read_file
+from horus_celery.authoring.programs import read_workflow
 from horus_celery.authoring.rerun import Rerun, rerun
 from horus_celery.authoring.signing import Submission, sign
 from horus_celery.cli import FAILED, INTERRUPTED, output
@@ -54,7 +54,8 @@ _MANY_STEPS: Final = 1000
 def command() -> None:
     """Sign workflows, have them run, follow them, see what is proven.
 
-    FILE is a workflow as TOML or YAML, WORKFLOW a workflow's id, or its digest.
+    FILE is a workflow as TOML, as YAML or in Python, WORKFLOW a workflow's id, or its
+    digest.
     """
 
 
@@ -88,7 +89,7 @@ def run(
     The exit code is 0 only if it completed and every completed step is proven; 1 if it
     failed, 3 for a refusal.
     """
-    draft = read_file(file)
+    draft = read_workflow(file)
     with connect(
         url=url, state_dir=state_dir, key=key, context=context, caller=caller
     ) as client:
@@ -260,6 +261,11 @@ def delete(
     show_default=True,
     help="Key that signed it, and signs again: NAME or FILE.",
 )
+@click.option(
+    "--file",
+    type=click.Path(path_type=Path),
+    help="The workflow as it is written now: what runs again is taken from it.",
+)
 @click.option("--dry-run", is_flag=True, help="Show the difference, and no more.")
 @click.option("--detach", is_flag=True, help="Print the id, and do not wait.")
 @url_option
@@ -269,6 +275,7 @@ def rerun_workflow(
     *,
     workflow: str,
     key: str,
+    file: Path | None,
     dry_run: bool,
     detach: bool,
     url: str | None,
@@ -292,7 +299,11 @@ def rerun_workflow(
                 " stop it, then run it again"
             )
         old.prove(view)
-        plan = rerun(before, {name: one.status for name, one in view.steps.items()})
+        plan = rerun(
+            before,
+            {name: one.status for name, one in view.steps.items()},
+            edited=None if file is None else read_workflow(file),
+        )
         if not as_json:
             _show_difference(plan)
         if dry_run:
@@ -398,7 +409,7 @@ def _graph(workflow: str, *, url: str | None, state_dir: Path | None) -> Graph:
     """Return the graph of a file, or of a workflow that a supervisor has."""
     path = Path(workflow)
     if path.suffix or path.exists():
-        return read_file(path).graph()
+        return read_workflow(path).graph()
     with connect(url=url, state_dir=state_dir) as client:
         told = client.call("workflow.get", workflow_id=workflow)
     envelope = dsse.from_wire(

@@ -14,7 +14,6 @@ from typing import Final
 
 from horus_celery.dag.cycles import find_cycle
 from horus_celery.errors import WorkflowError
-from horus_celery.statements.job import MAX_NEEDS
 from horus_celery.statements.manifest import Manifest, OnFailure, Step, When
 
 #: What one workflow may have.
@@ -128,15 +127,6 @@ def _require_small(steps: Sequence[Step]) -> None:
             f"its steps name {edges:,} others in depends_on, and at most {MAX_EDGES:,}"
             " are allowed: have many steps depend on one that gathers",
         )
-    for step in steps:
-        if step.when == "all_success" and len(step.depends_on) > MAX_NEEDS:
-            raise WorkflowError(
-                "workflow.too_large",
-                f"the step {step.name} depends on {len(step.depends_on):,} others, but"
-                f" a job names at most {MAX_NEEDS:,} in needs: put steps between them"
-                " that gather",
-                names=(step.name,),
-            )
 
 
 def _places(steps: Sequence[Step]) -> dict[str, int]:

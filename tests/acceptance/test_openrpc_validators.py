@@ -22,6 +22,7 @@ from horus_celery.statedir import StateDirectory
 from horus_celery.statements import canonical, dsse
 from horus_celery.statements.job import make_job
 from horus_celery.statements.keys import read_key_file
+from tests.signing import sign_workflow
 
 pytestmark = [
     pytest.mark.acceptance,
@@ -137,6 +138,29 @@ class Live:
             case _:
                 return self.over
 
+    def sign(self):
+        """Sign a workflow of the two steps that the examples have."""
+        usual = {"aud": "hero", "caller_id": "default", "context_id": "default"}
+        return sign_workflow(
+            {"rows": [], "sum": ["rows"]},
+            key=read_key_file(self.state.key_file("default")),
+            now=datetime.now(UTC),
+            manifest=usual,
+            job={**usual, "executor": "python"},
+        )
+
+    def workflow_id_for(self, method):
+        """Return a workflow that this may be done with."""
+        self.signed = self.sign()
+        if method == "workflow.add_jobs":
+            return self.ask("workflow.create", manifest=self.signed.manifest)
+        if method == "workflow.start":
+            made = self.ask("workflow.create", manifest=self.signed.manifest)
+            self.ask("workflow.add_jobs", workflow_id=made, jobs=self.signed.jobs)
+            return made
+        params = {"manifest": self.signed.manifest, "jobs": self.signed.jobs}
+        return self.ask("workflow.submit", **params)
+
     def value_for(self, method, parameter, shown):
         """Return what stands here for the value that an example shows."""
         match parameter:
@@ -144,6 +168,14 @@ class Live:
                 return self.job("print(6 * 7)")
             case "job_id":
                 return self.job_id_for(method)
+            case "workflow_id":
+                return self.workflow_id_for(method)
+            case "manifest":
+                self.signed = self.sign()
+                return self.signed.manifest
+            case "jobs":
+                # Those of the manifest or the workflow before it.
+                return self.signed.jobs
             case "name":
                 return "leaving" if method == "remove_runner" else "spare"
             case "registration":

@@ -13,7 +13,7 @@ from horus_celery.authoring.signing import sign
 from horus_celery.client import Horus, RpcError
 from horus_celery.errors import ReceiptError
 from horus_celery.lifecycle import Status
-from horus_celery.runs import WorkflowRun
+from horus_celery.runs import WorkflowRun, run_workflow
 from tests.coordinator import ALICE, NOW, ROOT, FakeCoordinator, Refusal
 
 
@@ -153,16 +153,28 @@ def test_a_supervisor_that_stays_away_is_given_up(start, coordinator):
     assert refusal.value.reason == "unavailable"
 
 
-def test_a_workflow_that_is_gone_is_not_waited_for(client, coordinator, start):
-    def be_gone(_):
+@pytest.mark.parametrize("method", ["workflow.status", "workflow.result"])
+def test_a_workflow_that_is_gone_is_not_waited_for(coordinator, start, method):
+    def be_gone(_=None, **__):
         raise Refusal(-32004, "not_found")
 
     run = start()
-    coordinator.lies["workflow.result"] = be_gone
-    coordinator.lies["workflow.status"] = be_gone
+    setattr(coordinator, "on_" + method.replace(".", "_"), be_gone)
     with pytest.raises(RpcError) as refusal:
         run.follow(lambda _: None)
     assert refusal.value.reason == "not_found"
+
+
+def test_a_workflow_is_run_by_one_call(client, coordinator):
+    coordinator.results = {"end": "42\n"}
+    looks: list[str] = []
+    outcome = run_workflow(
+        client,
+        WorkflowDraft(name="x", steps=FLOW),
+        on_look=lambda view: looks.append(view.status),
+    )
+    assert outcome.results == {"end": "42\n"}
+    assert looks[-1] == outcome.view.status == "completed"
 
 
 # --- handing in --------------------------------------------------------------------

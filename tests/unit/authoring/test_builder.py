@@ -7,7 +7,7 @@ from datetime import timedelta
 import pytest
 
 from horus_celery.authoring import EarlierJob, StepResult, Workflow
-from horus_celery.errors import ConfigurationError, WorkflowError
+from horus_celery.errors import ConfigurationError, MalformedError, WorkflowError
 
 
 def test_steps_stand_behind_those_that_they_name():
@@ -105,6 +105,14 @@ def test_a_block_ends_only_if_its_steps_can_be_run():
     with pytest.raises(WorkflowError) as refusal, Workflow("x") as flow:
         flow.step("a", run="", after=["b"])
     assert refusal.value.reason == "workflow.unknown_step"
+
+
+def test_a_block_without_a_step_is_no_workflow():
+    with (
+        pytest.raises(MalformedError, match="the workflow x has no step"),
+        Workflow("x"),
+    ):
+        pass
 
 
 def test_an_error_in_a_block_is_not_hidden_by_what_it_left_undone():

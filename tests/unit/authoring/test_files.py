@@ -275,6 +275,7 @@ def test_an_unknown_key_is_named_with_its_line_and_the_known_ones(
         ("limits = { procs = 0 }", "limits.procs: Input should be greater than"),
         ('needs = ["x"]', "needs.0: must be 64 hex digits in lower case"),
         ('executor = "a b"', "executor: must be a name: "),
+        ('inputs = { X = "a b" }', "inputs.X.step: must be a name: "),
         ("inputs = { X = 5 }", "inputs.X: Input should be a valid dictionary or"),
         ("inputs = { X = {} }", "inputs.X: must name a step or a job, and one only"),
         ('inputs = { "a/b" = "a" }', "inputs.a/b: must be the name of a variable"),

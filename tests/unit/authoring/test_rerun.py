@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from datetime import timedelta
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from horus_celery.authoring.drafts import (
@@ -120,6 +121,55 @@ def test_a_step_keeps_all_that_it_said():
     assert draft.lifetime == timedelta(hours=3)
 
 
+def test_a_step_that_was_mended_runs_again_as_it_is_written_now():
+    submission = signed(*ETL)
+    digests = {name: one.envelope.digest for name, one in submission.jobs.items()}
+    mended = [
+        replace(ETL[0], payload="changed, and kept as it ran"),
+        replace(ETL[1], payload="mended", needs=(HEX,)),
+        ETL[2],
+        replace(ETL[3], payload="as well", when="all_done"),
+    ]
+    edited = WorkflowDraft(name="other", steps=tuple(mended))
+    again = rerun(submission, ends(submission, clean="failed"), edited=edited)
+    clean, load = again.draft.steps
+    assert (clean.payload, clean.parents) == ("mended", ())
+    assert clean.needs == (digests["extract"], HEX)
+    assert clean.inputs == {"ROWS": EarlierJob(digest=digests["extract"], max_bytes=99)}
+    assert (load.payload, load.parents, load.needs) == ("as well", ("clean",), ())
+    assert load.inputs == {
+        "R": StepResult(step="clean"),
+        "N": EarlierJob(digest=digests["count"]),
+    }
+    assert list(again.kept) == ["extract", "count"]
+
+
+def test_what_is_written_as_before_runs_again_as_before():
+    submission = signed(*ETL)
+    ended = ends(submission, clean="failed")
+    edited = rerun(submission, ended, edited=WorkflowDraft(name="etl", steps=ETL)).draft
+    for new, old in zip(
+        edited.steps, rerun(submission, ended).draft.steps, strict=True
+    ):
+        assert replace(new, limits={}) == replace(old, limits={})
+
+
+def test_a_step_that_has_to_run_again_must_still_be_there():
+    submission = signed(*ETL)
+    edited = WorkflowDraft(name="etl", steps=ETL[:-1])
+    with pytest.raises(ConfigurationError, match="the step load has to run again"):
+        rerun(submission, ends(submission, clean="failed"), edited=edited)
+
+
+def test_a_step_cannot_wait_for_what_never_runs():
+    submission = signed(step("a"), step("alarm", "a", when="one_failed"), step("b"))
+    edited = WorkflowDraft(
+        name="x", steps=(step("a"), step("alarm", "a"), step("b", "alarm"))
+    )
+    with pytest.raises(ConfigurationError, match="b now depends on alarm, which has"):
+        rerun(submission, ends(submission, b="failed"), edited=edited)
+
+
 def test_an_alarm_that_rang_does_not_ring_again():
     submission = signed(step("a"), step("alarm", "a", when="one_failed"))
     again = rerun(submission, ends(submission, a="failed"))
@@ -188,6 +238,7 @@ def workflows(draw):
 
 
 @given(workflows())
+@settings(deadline=None)
 def test_nothing_that_completed_runs_again_and_all_that_failed_does(case):
     submission, told = case
     ended = ends(submission, **told)

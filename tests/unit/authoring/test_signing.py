@@ -17,7 +17,7 @@ from horus_celery.authoring.drafts import (
 from horus_celery.authoring.signing import sign
 from horus_celery.errors import InputError, MalformedError, WorkflowError
 from horus_celery.statements import canonical, dsse
-from horus_celery.statements.job import Job
+from horus_celery.statements.job import MAX_NEEDS, Job
 from horus_celery.statements.keys import KeyPair
 from horus_celery.statements.manifest import Manifest
 
@@ -203,6 +203,17 @@ def test_what_is_wrong_with_a_job_names_its_step(signed):
     with pytest.raises(MalformedError, match="the step b: timeout: ") as refusal:
         signed(step("a"), step("b", timeout=timedelta(days=2)))
     assert refusal.value.reason == "schema.timeout"
+
+
+def test_a_step_needs_no_more_than_a_job_can_name(signed):
+    names = [f"s{number}" for number in range(MAX_NEEDS + 1)]
+    roots = [step(name) for name in names]
+    whatever = signed(*roots, step("end", *names, when="all_done"))
+    assert whatever.jobs["end"].job.needs == ()
+    all_but_one = signed(*roots, step("end", *names[1:]))
+    assert len(all_but_one.jobs["end"].job.needs) == MAX_NEEDS
+    with pytest.raises(MalformedError, match="the step end: it needs 1,025 jobs"):
+        signed(*roots, step("end", *names))
 
 
 def test_unknown_limits_name_their_step(signed):

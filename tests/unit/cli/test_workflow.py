@@ -176,6 +176,20 @@ def test_who_does_not_wait_is_given_the_id(horus, coordinator, etl):
     assert "workflow.status" not in coordinator.methods
 
 
+def test_a_long_work_says_how_far_it_is(horus, coordinator, tmp_path):
+    path = tmp_path / "big.toml"
+    steps = [f"[steps.s{number}]\nrun = {'x' * 3000!r}\n" for number in range(1000)]
+    path.write_text("".join(steps))
+    told = horus("workflow", "run", path, "--detach")
+    assert told.code == 0
+    lines = told.err.splitlines()
+    assert lines[:2] == ["signed: 100 of 1,000 jobs", "signed: 200 of 1,000 jobs"]
+    assert lines[9] == "signed: 1,000 of 1,000 jobs"
+    assert lines[10].startswith("handed in: ")
+    assert lines[-1] == "handed in: 1,000 of 1,000 jobs"
+    assert len(coordinator.jobs) == 1000
+
+
 def test_a_refusal_has_the_exit_code_of_one(horus, coordinator, etl):
     def refuse(_):
         raise Refusal(-32014, "workflow.unknown_supervisor")
@@ -406,6 +420,16 @@ def test_the_difference_can_be_seen_before(horus, failed):
         "kept": {"extract": "completed", "clean": "completed"},
     }
     assert "workflow.submit" not in failed.later.methods
+
+
+def test_a_mended_file_says_what_runs_again(horus, failed, etl):
+    etl.write_text(ETL.replace('run = "y"', 'run = "mended"'))
+    told = horus("workflow", "rerun", failed.id, "--file", etl)
+    assert told.code == 0
+    assert set(failed.later.jobs) == {"count", "load"}
+    count, _ = failed.later.job("count")
+    assert count.payload == "mended"
+    assert count.needs == (failed.first.job("extract")[1],)
 
 
 def test_the_rerun_is_its_own_workflow(horus, failed):

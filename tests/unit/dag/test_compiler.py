@@ -1,7 +1,7 @@
 import itertools
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from horus_celery.dag.compiler import Chord, Group, compile_plan, critical_path
@@ -118,6 +118,7 @@ def links(graph):
 
 
 @given(graphs())
+@settings(deadline=None)
 def test_chains_hold_every_edge_without_a_fork_or_join_once(graph):
     chains = compile_plan(graph).chains
     pairs = [pair for chain in chains for pair in itertools.pairwise(chain)]
@@ -128,6 +129,7 @@ def test_chains_hold_every_edge_without_a_fork_or_join_once(graph):
 
 
 @given(graphs())
+@settings(deadline=None)
 def test_groups_and_chords_are_all_forks_and_joins(graph):
     plan = compile_plan(graph)
     roots = tuple(step for step, above in enumerate(graph.parents) if not above)
@@ -146,6 +148,7 @@ def test_groups_and_chords_are_all_forks_and_joins(graph):
 
 
 @given(graphs(), st.data())
+@settings(deadline=None)
 def test_no_way_is_heavier_than_the_critical_path(graph, data):
     weights = data.draw(
         st.lists(st.integers(0, 5), min_size=len(graph), max_size=len(graph))
@@ -161,6 +164,7 @@ def test_no_way_is_heavier_than_the_critical_path(graph, data):
 
 
 @given(graphs())
+@settings(deadline=None)
 def test_the_depth_of_a_step_is_that_of_the_longest_way_to_it(graph):
     plan = compile_plan(graph)
     depths = [max(map(len, ways(graph, step))) for step in range(len(graph))]

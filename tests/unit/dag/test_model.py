@@ -4,13 +4,12 @@ from collections import deque
 from datetime import UTC, datetime
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from horus_celery.dag.cycles import find_cycle
 from horus_celery.dag.model import MAX_EDGES, MAX_STEPS, Graph, shown
 from horus_celery.errors import WorkflowError
-from horus_celery.statements.job import MAX_NEEDS
 from horus_celery.statements.manifest import make_manifest, make_step
 
 
@@ -89,6 +88,7 @@ def acyclic(draw):
 
 
 @given(acyclic())
+@settings(deadline=None)
 def test_every_edge_leads_forward_and_none_is_lost(steps):
     graph = Graph.of_steps(steps)
     assert set(graph.names) == {step.name for step in steps}
@@ -106,6 +106,7 @@ def test_every_edge_leads_forward_and_none_is_lost(steps):
 
 
 @given(acyclic())
+@settings(deadline=None)
 def test_the_order_is_the_first_of_all_that_are_possible(steps):
     expected: list[str] = []
     while len(expected) < len(steps):
@@ -147,17 +148,6 @@ def test_too_many_edges_are_counted():
     error = error_of([many] * (MAX_EDGES // 1001 + 1))
     assert error.reason == "workflow.too_large"
     assert "500,500 others" in error.detail
-
-
-def test_a_step_may_need_as_many_as_a_job_can_name():
-    names = [f"s{number}" for number in range(MAX_NEEDS + 1)]
-    roots = [make_step(name) for name in names]
-    all_but_one = make_step("end", depends_on=names[1:])
-    assert Graph.of_steps([*roots, all_but_one]).edges == MAX_NEEDS
-    error = error_of([*roots, make_step("end", depends_on=names)])
-    assert (error.reason, error.names) == ("workflow.too_large", ("end",))
-    whatever = make_step("end", depends_on=names, when="all_done")
-    assert Graph.of_steps([*roots, whatever]).edges == MAX_NEEDS + 1
 
 
 @pytest.mark.parametrize(
@@ -223,6 +213,7 @@ def length_through(edges, start):
         )
     )
 )
+@settings(deadline=None)
 def test_no_cycle_is_shorter_than_the_one_that_is_found(edges):
     lengths = [
         length
@@ -246,6 +237,7 @@ def assert_is_cycle(edges, nodes):
 
 
 @given(st.integers(0, 2000), st.randoms(use_true_random=False))
+@settings(deadline=None)
 def test_a_search_that_is_given_up_still_shows_a_cycle(effort, chance):
     edges = [chance.sample(range(60), 3) for _ in range(60)]
     found = find_cycle(edges, effort=effort)

@@ -1,7 +1,7 @@
 import itertools
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from horus_celery.dag.model import Graph
@@ -299,6 +299,7 @@ def expected(graph, ends):
 
 
 @given(graphs(), st.data())
+@settings(deadline=None)
 def test_every_step_ends_once_as_its_rule_says_in_whatever_order(graph, data):
     ends = data.draw(
         st.lists(st.sampled_from(OVER), min_size=len(graph), max_size=len(graph))
@@ -332,6 +333,7 @@ def test_every_step_ends_once_as_its_rule_says_in_whatever_order(graph, data):
 
 
 @given(graphs(), st.data())
+@settings(deadline=None)
 def test_what_must_run_follows_from_how_the_others_ended(graph, data):
     ends = data.draw(
         st.lists(st.sampled_from(OVER), min_size=len(graph), max_size=len(graph))
@@ -349,6 +351,7 @@ def test_what_must_run_follows_from_how_the_others_ended(graph, data):
 
 
 @given(graphs(), st.data())
+@settings(deadline=None)
 def test_nothing_runs_beside_more_than_may(graph, data):
     slots = data.draw(st.integers(1, 3))
     result = run(graph, lambda step: Status.COMPLETED, slots=slots)
@@ -359,6 +362,7 @@ def test_nothing_runs_beside_more_than_may(graph, data):
 
 
 @given(graphs(), st.data())
+@settings(deadline=None)
 def test_a_stop_at_any_moment_ends_every_step(graph, data):
     progress = Progress(graph)
     waiting = list(progress.begin().ready)
