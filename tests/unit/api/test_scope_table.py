@@ -131,7 +131,9 @@ class Scene:
             case "add_secret":
                 return {"scope": "user"}
             case "remove_secret":
-                return {"id": self.world.book.list()[0].id}
+                # Not the one of the caller, who calls again.
+                known = self.world.book.list()
+                return {"id": next(one.id for one in known if one.scope == "user")}
             case "trust.install":
                 body = self.world.trust.trust.to_wire() | {"version": 2}
                 trust = type(self.world.trust.trust).from_wire(body)
