@@ -7,10 +7,11 @@ but it cannot leave a subreaper: its orphans become that process's children.
 from __future__ import annotations
 
 import os
+import select
 import signal
 import time
 from collections.abc import Callable
-from contextlib import suppress
+from contextlib import ExitStack, suppress
 from dataclasses import dataclass
 from datetime import timedelta
 from pathlib import Path
@@ -22,6 +23,9 @@ from horus_celery import kernel
 _HAS_FILES: Final = Path(f"/proc/{os.getpid()}/task/{os.getpid()}/children").exists()
 #: What the kernel says of a process that only waits to be taken away.
 _ENDED: Final = (b"Z", b"X")
+#: How long processes that are killed may take to go, while somebody waits for it.
+_PATIENCE: Final = timedelta(seconds=2)
+_MS: Final = timedelta(milliseconds=1)
 #: Between two looks at processes that were killed and are not gone yet.
 _STEP: Final = timedelta(milliseconds=2)
 
@@ -185,7 +189,8 @@ def wake(pid: int) -> None:
 def kill_told_of(folder: Path) -> int:
     """End every process that works in a folder, or was told of it; return how many.
 
-    So is found what a runner that was killed has left to nobody, unless it hides.
+    So is found what a runner that was killed has left to nobody, unless it hides. They
+    have ended when this returns, or do not go at all.
     """
     mark = os.fsencode(folder) + b"/"
     found = [
@@ -193,8 +198,26 @@ def kill_told_of(folder: Path) -> int:
         for pid in _pids()
         if mark in _environment(pid) or _working_directory(pid).startswith(mark)
     ]
-    signal_all(found, signal.SIGKILL)
+    with ExitStack() as watched:
+        ends = [end for pid in found if (end := _end_of(pid, watched)) is not None]
+        signal_all(found, signal.SIGKILL)
+        deadline = time.monotonic() + _PATIENCE.total_seconds()
+        for end in ends:
+            ending = select.poll()
+            ending.register(end, select.POLLIN)
+            left = timedelta(seconds=max(0.0, deadline - time.monotonic()))
+            ending.poll(left / _MS)
     return len(found)
+
+
+def _end_of(pid: int, watched: ExitStack) -> int | None:
+    """Return a descriptor that is readable once a process has ended."""
+    try:
+        descriptor = os.pidfd_open(pid)
+    except OSError:
+        return None  # it has, or there can be no more descriptors
+    watched.callback(os.close, descriptor)
+    return descriptor
 
 
 def _reap() -> None:
