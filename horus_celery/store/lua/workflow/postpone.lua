@@ -8,7 +8,7 @@ s.status = CODE.ready
 save(w, step, s)
 redis.call('ZREM', w.running, member(step))
 redis.call('HDEL', w.held, to_hex(string.sub(ids_of(w, step), 17)))
-redis.call('HSET', w.reasons, step, note_of)
+redis.pcall('HSET', w.reasons, step, note_of)
 redis.call('ZADD', ready_set(w, s.supervisor), till, member(step))
 close(w, at)
 return 1

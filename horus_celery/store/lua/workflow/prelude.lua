@@ -114,6 +114,7 @@ local function children(w, step, from, most)
   local bounds = ask('GETRANGE', part_of(w.digest, 'bounds'), step * 4, step * 4 + 7)
   if #bounds ~= 8 then damaged(part_of(w.digest, 'bounds')) end
   local first, last = struct.unpack('<I4I4', bounds)
+  if last < first then damaged(part_of(w.digest, 'bounds')) end
   local count = math.min(last - first - from, most)
   local found = {}
   if count <= 0 then return found, false end
@@ -221,7 +222,8 @@ local function note_ends(w, from)
       s.status, s.started, s.ended = CODE[status], tonumber(started), tonumber(ended)
       if s.status ~= CODE.completed and s.rule >= FAILS then w.failed = 1 end
       save(w, step, s)
-      if reason ~= '' then redis.call('HSET', w.reasons, step, reason) end
+      -- What is only read by people stops nobody when it is damaged.
+      if reason ~= '' then redis.pcall('HSET', w.reasons, step, reason) end
       redis.call('ZREM', w.running, member(step))
       redis.call('HDEL', w.held, job)
       w.left = w.left - 1

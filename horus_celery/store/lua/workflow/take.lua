@@ -14,6 +14,8 @@ if w.max_parallel > 0 then
   limit = math.min(limit, w.max_parallel - ask('ZCARD', w.running))
 end
 if limit > 0 and not w.stop_at then
+  -- Looked at before anything is written.
+  ask('HLEN', w.held)
   for _, one in ipairs(ask('ZRANGEBYSCORE', ready, '-inf', at, 'LIMIT', 0, limit)) do
     if room <= 0 then break end
     local step = tonumber(one)
@@ -25,7 +27,7 @@ if limit > 0 and not w.stop_at then
     redis.call('ZREM', ready, one)
     redis.call('ZADD', w.running, till, one)
     redis.call('HSET', w.held, to_hex(string.sub(ids, 17)), step)
-    redis.call('HDEL', w.reasons, step)
+    redis.pcall('HDEL', w.reasons, step)
     handed[#handed + 1] = { step, ids, envelope }
     room = room - #envelope
   end

@@ -1,0 +1,200 @@
+"""What somebody spoils of one workflow in Redis is named, and stops no other."""
+
+from __future__ import annotations
+
+import hashlib
+import uuid
+from datetime import timedelta
+
+import pytest
+
+from horus_celery.conductor import Conductor
+from horus_celery.dag.model import Graph
+from horus_celery.dag.progress import StepStatus, WorkflowStatus
+from horus_celery.doorbell import MemoryDoorbell
+from horus_celery.errors import DamagedError
+from horus_celery.statements.manifest import make_step
+from horus_celery.store.connection import connect
+from horus_celery.store.keys import Keys
+from horus_celery.store.redis_workflows import RedisWorkflows
+from horus_celery.store.workflows import Outline, StepEnd, StepJob, WorkflowFilter
+
+pytestmark = pytest.mark.integration
+
+GRAPH = Graph.of_steps([make_step("a"), make_step("b", depends_on=["a"])])
+NEEDED = {"head", "states", "ids", "jobs", "running", "held", "todo", "ready:0"}
+
+
+class Starting:
+    """A supervisor that takes every job, and has no record of any."""
+
+    def __init__(self):
+        self.started: list[str] = []
+
+    def start(self, envelope, upstream):
+        self.started.append(envelope)
+        return False
+
+    def find(self, digest, envelope):
+        return None
+
+    def stop(self, digest):
+        """Stop nothing."""
+
+
+@pytest.fixture
+def client(redis_url):
+    with connect(redis_url) as made:
+        yield made
+
+
+@pytest.fixture
+def store(client, namespace):
+    return RedisWorkflows(client, namespace)
+
+
+@pytest.fixture
+def supervisor():
+    return Starting()
+
+
+@pytest.fixture
+def conductor(store, supervisor, clock):
+    return Conductor(
+        store=store, supervisor=supervisor, doorbell=MemoryDoorbell(), clock=clock
+    )
+
+
+def job_of(digest, index):
+    own = hashlib.sha256(f"{digest}{index}".encode()).hexdigest()
+    return StepJob(
+        index=index,
+        job_id=str(uuid.UUID(own[:32])),
+        digest=own,
+        envelope=f"{digest} {index}",
+    )
+
+
+@pytest.fixture
+def begin(store, clock):
+    """Have a workflow of two steps started, and return its digest."""
+
+    def make():
+        digest = hashlib.sha256(uuid.uuid4().bytes).hexdigest()
+        outline = Outline(
+            digest=digest,
+            id=str(uuid.uuid4()),
+            caller_id="alice",
+            context_id="billing",
+            name="etl",
+            max_parallel=None,
+            expires_at=clock.at + timedelta(days=1),
+            signed_by=(),
+        )
+        store.create(outline, "{}", GRAPH, at=clock.at)
+        store.add_jobs(digest, [job_of(digest, index) for index in range(2)])
+        store.start(digest, at=clock.at)
+        return digest
+
+    return make
+
+
+@pytest.fixture
+def spoil(client, namespace):
+    """Put something else in the place of a part of a workflow."""
+
+    def put(digest, part, value):
+        key = f"{Keys.of(namespace).workflow}{{{digest}}}:{part}"
+        client.delete(key)
+        if isinstance(value, dict):
+            client.hset(key, mapping=value)
+        elif value is not None:
+            client.set(key, value)
+
+    return put
+
+
+@pytest.mark.parametrize("part", sorted(NEEDED))
+def test_a_part_of_another_kind_is_named_and_stops_no_other(
+    begin, spoil, conductor, supervisor, part
+):
+    spoilt, other = begin(), begin()
+    is_hash = part in {"head", "jobs", "held"}
+    spoil(spoilt, part, "something else" if is_hash else {"some": "thing"})
+
+    with pytest.raises(DamagedError) as damage:
+        conductor.look(spoilt)
+    conductor.sweep()
+
+    assert spoilt in damage.value.detail
+    assert supervisor.started == [f"{other} 0"]
+
+
+@pytest.mark.parametrize(
+    ("part", "value"),
+    [
+        ("states", ""),
+        ("states", "\0" * 27),
+        ("ids", "\0"),
+        ("head", {"status": "running"}),
+        ("jobs", {"1": "x"}),
+    ],
+)
+def test_what_lacks_something_is_damaged_too(begin, spoil, conductor, part, value):
+    spoilt = begin()
+    spoil(spoilt, part, value)
+
+    with pytest.raises(DamagedError, match=spoilt):
+        conductor.look(spoilt)
+
+
+@pytest.mark.parametrize("part", ["bounds", "children"])
+@pytest.mark.parametrize("value", [None, "", {"a": "b"}, "\2\0\0\0\1\0\0\0"])
+def test_an_end_is_not_carried_on_where_the_edges_are_gone(
+    begin, spoil, store, conductor, clock, part, value
+):
+    spoilt = begin()
+    conductor.look(spoilt)
+    spoil(spoilt, part, value)
+    end = StepEnd(
+        digest=job_of(spoilt, 0).digest,
+        status=StepStatus.COMPLETED,
+        ended_at=clock.at,
+    )
+
+    with pytest.raises(DamagedError, match=spoilt):
+        store.ended(spoilt, [end], at=clock.at)
+
+
+def test_lists_leave_out_what_cannot_be_read(begin, spoil, store):
+    spoilt, other = begin(), begin()
+    spoil(spoilt, "head", {"status": "asleep", "summary": "{}"})
+
+    listed = store.list(WorkflowFilter(), limit=10)
+
+    assert [one.outline.digest for one in listed] == [other]
+    with pytest.raises(DamagedError, match=spoilt):
+        store.get(spoilt)
+
+
+def test_what_was_spoilt_can_be_stopped_and_deleted(begin, spoil, store, clock):
+    spoilt = begin()
+    for part in ("states", "children", "bounds", "jobs", "ids", "reasons"):
+        spoil(spoilt, part, {"some": "thing"})
+
+    assert store.stop(spoilt, at=clock.at).status is WorkflowStatus.STOPPED
+    store.delete(spoilt)
+
+    assert list(store.list(WorkflowFilter(), limit=10)) == []
+
+
+def test_what_was_taken_out_of_the_list_of_due_ones_goes_on_with_a_bell(
+    begin, client, namespace, conductor, supervisor
+):
+    digest = begin()
+    client.delete(Keys.of(namespace).workflow_due)
+
+    assert conductor.sweep() == 0
+    conductor.advance(digest)
+
+    assert supervisor.started == [f"{digest} 0"]
