@@ -159,16 +159,20 @@ class Conductor:
         """
         now = self._clock.now()
         if self._keep is not None:
-            for old in self._store.finished(before=now - self._keep, limit=_SWEPT):
-                self._store.delete(old)
+            before = now - self._keep
+            old = self._store.finished(before=before, limit=_SWEPT)
+            self._each(old, self._store.delete)
         overdue = self._store.overdue(at=now, limit=_SWEPT)
-        for workflow in overdue:
-            try:
-                self.look(workflow)
-            except DamagedError as error:
-                # One that is damaged stops no other.
-                _logger.error("workflow stuck", detail=error.detail)  # noqa: TRY400 - it is ours
+        self._each(overdue, self.look)
         return len(overdue)
+
+    def _each(self, workflows: Iterable[str], act: Callable[[str], None]) -> None:
+        """Do something with each; one that is damaged stops no other."""
+        for workflow in workflows:
+            try:
+                act(workflow)
+            except DamagedError as error:
+                _logger.error("workflow stuck", detail=error.detail)  # noqa: TRY400 - it is ours
 
     # --- steps that were handed out --------------------------------------------
 

@@ -18,7 +18,12 @@ from horus_celery.dag.progress import (
     WorkflowStatus,
     decide,
 )
-from horus_celery.errors import IdTaken, NotFoundError, UnavailableError
+from horus_celery.errors import (
+    DamagedError,
+    IdTaken,
+    NotFoundError,
+    UnavailableError,
+)
 from horus_celery.instants import from_ms, to_ms
 from horus_celery.store.memory import MemoryWakes
 from horus_celery.store.workflows import (
@@ -64,6 +69,8 @@ class MemoryWorkflows:
     def __init__(self, wakes: MemoryWakes | None = None) -> None:
         #: Set it to see what others do when the store does not answer.
         self.is_away = False
+        #: Digests of workflows of which something was spoilt.
+        self.damaged: set[str] = set()
         self._wakes = wakes or MemoryWakes()
         self._lock = threading.RLock()
         #: In the order in which the workflows were recorded.
@@ -130,7 +137,7 @@ class MemoryWorkflows:
         supervisor: str | None = None,
         ends: Sequence[StepEnd] = (),
     ) -> Taken:
-        with self._answering():
+        with self._answering(digest):
             self.ended(digest, ends, at=at)
             entry = self._entries.get(digest)
             if entry is None or _is_stopping(entry):
@@ -221,7 +228,7 @@ class MemoryWorkflows:
         limit: int,
         supervisor: str | None = None,
     ) -> Sequence[Handed]:
-        with self._answering():
+        with self._answering(digest):
             entry = self._entries.get(digest)
             if entry is None:
                 return ()
@@ -261,7 +268,7 @@ class MemoryWorkflows:
             return entry.record
 
     def delete(self, digest: str) -> None:
-        with self._answering():
+        with self._answering(digest):
             entry = self._entries.get(digest)
             if entry is not None and not entry.record.is_over:
                 raise not_over(digest, entry.record.status)
@@ -318,9 +325,11 @@ class MemoryWorkflows:
             return tuple(digest for _, digest in over[:limit])
 
     @contextmanager
-    def _answering(self) -> Iterator[None]:
+    def _answering(self, digest: str = "") -> Iterator[None]:
         if self.is_away:
             raise UnavailableError("the store in memory was told to be away")
+        if digest in self.damaged:
+            raise DamagedError(f"workflow {digest} was told to be damaged")
         with self._lock:
             yield
 

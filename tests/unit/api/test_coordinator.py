@@ -7,6 +7,7 @@ from datetime import timedelta
 
 import pytest
 
+from horus_celery.conductor import Conductor
 from horus_celery.dag.progress import StepStatus, WorkflowStatus
 from horus_celery.errors import (
     ConflictError,
@@ -27,6 +28,7 @@ from horus_celery.lifecycle import Event, Status
 from horus_celery.statements import dsse
 from horus_celery.store.base import Filter
 from horus_celery.store.workflows import WorkflowFilter
+from horus_celery.supervisors import HomeSupervisor
 
 SECOND = timedelta(seconds=1)
 NOTHING = timedelta(0)
@@ -462,22 +464,40 @@ def test_a_store_that_is_away_is_said_and_nothing_is_lost(world):
     assert world.statuses(signed) == {"a": "queued"}
 
 
-def test_a_damaged_workflow_stops_no_other(world, monkeypatch):
+def test_a_damaged_workflow_stops_no_other(world):
     first, second = world.workflow(a=[]), world.workflow(a=[])
     for one in (first, second):
         submit(world, one)
-    take = world.workflows.take
-
-    def broken(digest, **facts):
-        if digest == first.digest:
-            raise DamagedError("the workflow is damaged")
-        return take(digest, **facts)
-
-    monkeypatch.setattr(world.workflows, "take", broken)
+    world.workflows.damaged.add(first.digest)
 
     assert world.conductor.sweep() == 2
 
     assert world.statuses(second) == {"a": "queued"}
+
+
+def test_what_ended_long_ago_is_forgotten_and_what_is_damaged_stops_no_other(world):
+    keeping = Conductor(
+        store=world.workflows,
+        supervisor=HomeSupervisor(world.supervisor),
+        doorbell=world.doorbell,
+        clock=world.clock,
+        keep=timedelta(days=1),
+    )
+    damaged, old = world.begin(a=[]), world.begin(a=[])
+    for one in (damaged, old):
+        world.finish(one, "a")
+    world.clock.at += timedelta(hours=23)
+    running = world.begin(a=[])
+    world.workflows.damaged.add(damaged.digest)
+    keeping.sweep()
+    assert world.coordinator.get(old.id)
+    world.clock.at += timedelta(hours=2)
+    keeping.sweep()
+
+    with pytest.raises(NotFoundError):
+        world.coordinator.get(old.id)
+    assert world.coordinator.get(running.id)
+    assert world.coordinator.get(damaged.id)
 
 
 # --- workflows are looked at -----------------------------------------------------
