@@ -22,6 +22,7 @@ from horus_celery.coordinator import Overview, WorkflowEnding
 from horus_celery.dag.compiler import Plan
 from horus_celery.dag.pictures import to_dot, to_mermaid
 from horus_celery.dag.progress import StepStatus, WorkflowStatus
+from horus_celery.dag.shapes import why_no_canvas
 from horus_celery.instants import to_ms
 from horus_celery.statements import dsse
 from horus_celery.store.workflows import StepRecord, WorkflowRecord
@@ -164,6 +165,8 @@ class PlanObject(TypedDict):
     width: int
     #: How many messages a run takes.
     messages: int
+    #: Why it does not run as Celery's own canvas; null if it can.
+    canvas: str | None
     #: For Graphviz; null where there are too many steps to be drawn.
     dot: str | None
     mermaid: str | None
@@ -232,8 +235,10 @@ def ending_to_wire(ending: WorkflowEnding) -> WorkflowResultObject:
 def plan_to_wire(plan: Plan) -> PlanObject:
     """Write a plan, and draw it if it can be looked at."""
     is_small = len(plan.graph) <= MAX_DRAWN
+    refusal = why_no_canvas(plan)
     written: PlanObject = {
         **plan.to_wire(),  # type: ignore[typeddict-item]  # it is checked by the result's schema
+        "canvas": None if refusal is None else refusal.reason.value,
         "dot": to_dot(plan) if is_small else None,
         "mermaid": to_mermaid(plan) if is_small else None,
     }

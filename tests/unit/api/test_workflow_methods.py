@@ -243,6 +243,13 @@ def test_a_plan_is_shown_and_drawn(world, client):
     assert (plan["edges"], plan["messages"], plan["depth"]) == (4, 8, 3)
     assert plan["dot"].startswith("digraph")
     assert plan["mermaid"].startswith("flowchart")
+    assert plan["canvas"] is None
+
+
+def test_a_plan_says_why_it_is_no_canvas(world, client):
+    signed = world.begin(a=[], b=[], c=["a"], d=["a", "b"])
+    plan = client.call("workflow.explain", workflow_id=signed.id)
+    assert plan["canvas"] == "not_series_parallel"
 
 
 def test_a_stopped_workflow_starts_nothing_and_a_deleted_one_is_gone(world, client):
