@@ -80,7 +80,11 @@ class Nursery:
             return Places(
                 script=f"{given}/{room.script.name}",
                 work=sandbox.WORK,
-                inputs=f"{given}/{room.inputs.name}",
+                inputs=(
+                    f"{given}/{room.inputs.name}"
+                    if room.has_inputs
+                    else sandbox.NO_INPUTS
+                ),
                 secrets=f"{given}/{room.secrets.name}",
                 result=f"{sandbox.OUT}/{room.result.name}",
             )

@@ -51,6 +51,9 @@ class Room:
     #: they were made.
     folder: int
     out: int | None
+    #: Whether it has the directory for inputs: a script that works elsewhere and is
+    #: given none has an empty one there.
+    has_inputs: bool
 
     @property
     def script(self) -> Path:
@@ -154,14 +157,16 @@ def private_room(
         os.mkdir(name, 0o700, dir_fd=rooms)
         try:
             folder = enter(name, within=rooms)
-            os.mkdir(_INPUTS, 0o700, dir_fd=folder)
-            _write_files(inputs, enter(_INPUTS, within=folder))
+            has_inputs = bool(inputs) or is_written_to
+            if has_inputs:
+                os.mkdir(_INPUTS, 0o700, dir_fd=folder)
+                _write_files(inputs, enter(_INPUTS, within=folder))
             out = None
             if is_written_to:
                 os.mkdir("work", 0o700, dir_fd=folder)
                 os.mkdir(_OUT, 0o700, dir_fd=folder)
                 out = enter(_OUT, within=folder)
-            room = Room(path=path, folder=folder, out=out)
+            room = Room(path=path, folder=folder, out=out, has_inputs=has_inputs)
             _write(script, room)
             if values:
                 _write_secrets(values, folder)

@@ -21,6 +21,8 @@ JOB: Final = "/job"
 GIVEN: Final = f"{JOB}/given"
 WORK: Final = f"{JOB}/work"
 OUT: Final = f"{JOB}/out"
+#: Where its inputs are if it has none.
+NO_INPUTS: Final = f"{JOB}/inputs"
 #: What a job's own user and group are called.
 _NAME: Final = "job"
 TEMPORARY: Final = f"{JOB}/tmp"  # noqa: S108 - the job's own
@@ -166,9 +168,9 @@ def move_in(shelter: Shelter, knobs: int, *, room: str, space: int) -> None:
     kernel.unshare(kernel.CLONE_NEWNS | kernel.CLONE_NEWIPC)
     options = f"size={space},nr_inodes={_FILES},mode=755,uid={user},gid={group}"
     kernel.mount("job", _ROOT + JOB, "tmpfs", _OWN, options)
-    for folder in (WORK, OUT, TEMPORARY, MEMORY, GIVEN):
+    for folder in (WORK, OUT, TEMPORARY, MEMORY, GIVEN, NO_INPUTS):
         place = _ROOT + folder
-        os.mkdir(place, 0o700)
+        os.mkdir(place, 0o500 if folder == NO_INPUTS else 0o700)
         os.chown(place, user, group)
     for overlaid in _overlaid(shelter.shown):
         _put_over(*overlaid)

@@ -349,6 +349,13 @@ def test_a_timeout_ends_the_whole_tree_in_time(runner, tree):
     assert_nothing_is_left(runner)
 
 
+def test_without_inputs_their_directory_is_empty_and_not_for_writing(runner):
+    script = 'ls -A "$HORUS_INPUTS" | wc -l; stat -c "%a %U" "$HORUS_INPUTS"; id -un'
+    count, mode, owner, user = runner.run(script, executor="system").result.split()
+    assert (count, mode) == ("0", "500")
+    assert owner == user
+
+
 def test_what_a_script_leaves_running_ends_with_it(runner):
     payload = "import os\nfor _ in range(3):\n if os.fork() == 0:\n  os.setsid()\n  %s"
     record = runner.run(payload % "import time; time.sleep(300)")
