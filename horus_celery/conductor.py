@@ -7,7 +7,6 @@ proves it. So every method may be called at any time, by anybody, any number of 
 
 from __future__ import annotations
 
-import threading
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import replace
 from datetime import timedelta
@@ -27,6 +26,7 @@ from horus_celery.errors import (
 )
 from horus_celery.proof import Shown
 from horus_celery.record import Record
+from horus_celery.rounds import Rounds
 from horus_celery.store.workflows import Handed, StepEnd, WorkflowStore
 from horus_celery.supervisors import StepSupervisor
 
@@ -315,33 +315,18 @@ class Conductor:
         )
 
 
-class ConductorThread:
+class ConductorThread(Rounds):
     """Sweeps every second until it is closed."""
 
     def __init__(self, conductor: Conductor, *, every: timedelta = _EVERY) -> None:
+        super().__init__(self._once, name="horus-conductor", every=every)
         self._conductor = conductor
-        self._every = every
-        self._closed = threading.Event()
-        self._thread = threading.Thread(
-            target=self._run, name="horus-conductor", daemon=True
-        )
+        self._trouble = ""
 
-    def start(self) -> None:
-        """Begin; call it once, in the process that shall sweep."""
-        self._thread.start()
-
-    def close(self) -> None:
-        """End, after the sweep that is being made."""
-        self._closed.set()
-        if self._thread.is_alive():
-            self._thread.join()
-
-    def _run(self) -> None:
-        trouble = ""
-        while not self._closed.wait(self._every.total_seconds()):
-            was, trouble = trouble, self._sweep()
-            if trouble and trouble != was:
-                _logger.warning("workflows put off", error=trouble)
+    def _once(self) -> None:
+        was, self._trouble = self._trouble, self._sweep()
+        if self._trouble and self._trouble != was:
+            _logger.warning("workflows put off", error=self._trouble)
 
     def _sweep(self) -> str:
         """Sweep once, and return what went wrong."""

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import threading
 from collections import Counter
 from collections.abc import Callable, Collection, Iterable
 from dataclasses import dataclass, field
@@ -23,6 +22,7 @@ from horus_celery.errors import (
 )
 from horus_celery.lifecycle import Event, Status
 from horus_celery.record import LEASE, Change, Record, after_death
+from horus_celery.rounds import Rounds
 from horus_celery.store.base import CLOCK_SKEW, Bell, RecordStore, bell_of
 from horus_celery.store.keys import step
 
@@ -318,40 +318,25 @@ class _Turn:
         self.troubles.add(trouble)
 
 
-class SweepThread:
+class SweepThread(Rounds):
     """Sweeps every second until it is closed."""
 
     def __init__(self, sweep: Sweep, *, every: timedelta = EVERY) -> None:
+        super().__init__(self._once, name="horus-sweep", every=every)
         self._sweep = sweep
-        self._every = every
-        self._closed = threading.Event()
-        self._thread = threading.Thread(
-            target=self._run, name="horus-sweep", daemon=True
-        )
+        self._was_away = False
 
-    def start(self) -> None:
-        """Begin; call it once, in the process that shall sweep."""
-        self._thread.start()
-
-    def close(self) -> None:
-        """End, after the sweep that is being made."""
-        self._closed.set()
-        if self._thread.is_alive():
-            self._thread.join()
-
-    def _run(self) -> None:
-        was_away = False
-        while not self._closed.wait(self._every.total_seconds()):
-            try:
-                report = self._sweep.once()
-            except UnavailableError:
-                if not was_away:
-                    _logger.warning("sweep put off", reason="unavailable")
-                was_away = True
-            else:
-                was_away = False
-                if not report.did_nothing:
-                    _logger.info("swept", report=report)
+    def _once(self) -> None:
+        try:
+            report = self._sweep.once()
+        except UnavailableError:
+            if not self._was_away:
+                _logger.warning("sweep put off", reason="unavailable")
+            self._was_away = True
+        else:
+            self._was_away = False
+            if not report.did_nothing:
+                _logger.info("swept", report=report)
 
 
 def _is_lost(bell: Bell, front: Front | None, now: datetime) -> bool:

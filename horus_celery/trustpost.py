@@ -6,7 +6,6 @@ signed it, that it is for this deployment, and that it is newer than what it has
 
 from __future__ import annotations
 
-import threading
 from datetime import timedelta
 from typing import Final, Protocol
 
@@ -20,6 +19,7 @@ from horus_celery.errors import (
     HorusError,
     UnavailableError,
 )
+from horus_celery.rounds import Rounds
 from horus_celery.statements import dsse
 from horus_celery.statements.trust import Trust
 from horus_celery.store.connection import ask
@@ -219,30 +219,15 @@ class TrustPost:
             _logger.warning("trust bundle not hung out", detail=error.detail)
 
 
-class PostRounds:
+class PostRounds(Rounds):
     """Takes up and hangs out bundles every few seconds until it is closed."""
 
     def __init__(self, post: TrustPost, *, every: timedelta = ROUND) -> None:
-        self._post = post
-        self._every = every
-        self._closed = threading.Event()
-        self._thread = threading.Thread(
-            target=self._run, name="horus-trust", daemon=True
+        super().__init__(
+            self._once, name="horus-trust", every=every, begins_at_once=True
         )
+        self._post = post
 
-    def start(self) -> None:
-        """Begin; call it once."""
-        self._thread.start()
-
-    def close(self) -> None:
-        """End, after the round that is being made."""
-        self._closed.set()
-        if self._thread.is_alive():
-            self._thread.join()
-
-    def _run(self) -> None:
-        while True:
-            self._post.adopt()
-            self._post.share()
-            if self._closed.wait(self._every.total_seconds()):
-                return
+    def _once(self) -> None:
+        self._post.adopt()
+        self._post.share()
