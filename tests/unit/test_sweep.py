@@ -501,6 +501,12 @@ class Watched(Sweep):
         finally:
             self.was_made.release()
 
+    def is_made_anew(self):
+        """Wait for sweeps of which at least two have begun after this call."""
+        while self.was_made.acquire(blocking=False):
+            pass
+        return all(self.was_made.acquire(timeout=5) for _ in range(3))
+
 
 @pytest.fixture
 def sweeping(world):
@@ -514,20 +520,17 @@ def sweeping(world):
 def test_the_thread_sweeps_until_it_is_closed(world, sweeping):
     world.add(ring=False)
     world.clock.advance(seconds=6)
-    for _ in range(3):
-        assert sweeping.was_made.acquire(timeout=5)
+    assert sweeping.is_made_anew()
     assert len(world.dispatcher.bells) == 1
 
 
 def test_the_thread_outlives_an_outage(world, sweeping):
     world.store.is_away = True
-    for _ in range(3):
-        assert sweeping.was_made.acquire(timeout=5)
+    assert sweeping.is_made_anew()
     world.store.is_away = False
     world.add(ring=False)
     world.clock.advance(seconds=6)
-    for _ in range(3):
-        assert sweeping.was_made.acquire(timeout=5)
+    assert sweeping.is_made_anew()
     assert len(world.dispatcher.bells) == 1
 
 
@@ -535,11 +538,9 @@ def test_the_thread_outlives_a_sweep_that_breaks(world, sweeping, monkeypatch):
     monkeypatch.setattr(world.dispatcher, "front", None)
     world.add(ring=False)
     world.clock.advance(seconds=6)
-    for _ in range(3):
-        assert sweeping.was_made.acquire(timeout=5)
+    assert sweeping.is_made_anew()
     monkeypatch.undo()
-    for _ in range(3):
-        assert sweeping.was_made.acquire(timeout=5)
+    assert sweeping.is_made_anew()
     assert len(world.dispatcher.bells) == 1
 
 
