@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
-
 from redis.exceptions import NoScriptError
 
 from workers.osis.scripts import SCRIPTS
@@ -26,13 +24,12 @@ class Front:
             return self.client.execute_command(name, f"{self.context}d:{key}", *rest)
         script, count, *rest = args
         keys = [f"{self.context}{key}" for key in rest[:count]]
-        return self._run(SCRIPTS[script].source, keys, rest[count:])
+        return self._run(SCRIPTS[script], len(keys), *keys, *rest[count:])
 
-    def _run(self, source, keys, args):
-        digest = hashlib.sha1(source.encode(), usedforsecurity=False).hexdigest()
+    def _run(self, script, *words):
+        only_reads = "" if script.writes else "_RO"
+        ask = self.client.execute_command
         try:
-            return self.client.execute_command(
-                "EVALSHA", digest, len(keys), *keys, *args
-            )
+            return ask(f"EVALSHA{only_reads}", script.digest, *words)
         except NoScriptError:
-            return self.client.execute_command("EVAL", source, len(keys), *keys, *args)
+            return ask(f"EVAL{only_reads}", script.source, *words)

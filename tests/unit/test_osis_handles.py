@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import re
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
@@ -92,7 +94,7 @@ def test_a_function_of_db_is_a_command(call, words, answer, result):
     [
         (("set", "k", {"a": 1}), "to_json"),
         (("set", "k", [1]), "to_json"),
-        (("set", "k", None), "db.set: what is given is one text"),
+        (("set", "k", None), "db.set: what is given is neither text"),
         (("set", "k", "\ud800"), "half a character"),
         (("get", ["k"]), "db.get: the key"),
         (("get",), r"db.get\(key\) -> string, blob or \(\) was given 0 values"),
@@ -162,3 +164,10 @@ def test_nothing_but_the_standard_library_is_loaded():
         [sys.executable, "-c", program], capture_output=True, check=True, text=True
     )
     assert loaded.stdout.split() == ["workers"]
+
+
+def test_the_page_shows_every_function_and_no_other():
+    page = (Path(__file__).parents[2] / "docs" / "osis.md").read_text()
+    shown = re.findall(r"^\| `(\w+\([^`]*)` \| (.*) \|$", page, flags=re.MULTILINE)
+    known = [(each.signature, each.doc.partition("\n")[0]) for _, each in EVERYTHING]
+    assert sorted(shown) == sorted(known)

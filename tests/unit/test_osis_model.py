@@ -364,4 +364,4 @@ def test_a_field_that_comes_again_does_not_find_what_an_earlier_one_left():
     )
     assert again is not None
     stored = json.dumps({"title": "a", "rank": 3}).encode()
-    assert again.model.read(stored, version=1) == {"title": "a", "rank": None}
+    assert again.model.read([(1, stored)]) == [{"title": "a", "rank": None}]

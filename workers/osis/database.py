@@ -107,9 +107,11 @@ def _word(value: object, what: str) -> _Word:
         return value
     if isinstance(value, bytes | int):
         return value
-    if isinstance(value, Mapping | list | tuple):
-        raise FieldError(f"{what} is a text or number: give a map or array to_json()")
-    raise FieldError(f"{what} is one text or number, not nothing")
+    if isinstance(value, Mapping):
+        raise FieldError(f"{what} is a map: give it as to_json()")
+    if isinstance(value, list | tuple):
+        raise FieldError(f"{what} is an array: give a map that has it as to_json()")
+    raise FieldError(f"{what} is neither text nor number")
 
 
 def _values_last(what: str, values: Sequence[object]) -> Iterator[_Word]:

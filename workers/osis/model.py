@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from types import MappingProxyType
 from typing import Any, Final, Self
@@ -152,15 +152,20 @@ class Model:
             raise FieldError(f"a {self.name} of more than {LARGEST} bytes is too large")
         return text
 
-    def read(self, text: bytes, *, version: int) -> dict[str, Value]:
-        """Return the values of an object that was stored by a version of the model."""
-        held = json.loads(text)
-        return {
-            name: held.get(name, each.default)
-            if version >= each.since
-            else each.default
-            for name, each in self.fields.items()
-        }
+    def read(self, stored: Sequence[tuple[int, bytes]]) -> list[dict[str, Value]]:
+        """Return the values of objects.
+
+        Args:
+            stored: Of each one the version of the model by which it was stored, and
+                what `write` made of it.
+        """
+        # One text costs its reader a third of what so many small ones do.
+        texts = json.loads(b"[%b]" % b",".join(text for _version, text in stored))
+        defaults = {name: each.default for name, each in self.fields.items()}
+        return [
+            {**defaults, **self._still_known(version, held)}
+            for (version, _text), held in zip(stored, texts, strict=True)
+        ]
 
     def to_wire(self) -> str:
         """Return it as it is stored, but for the version."""
@@ -190,6 +195,16 @@ class Model:
             fields=_by_name(fields),
             indexes=_indexes(held["indexes"]),
         )
+
+    def _still_known(self, version: int, held: dict[str, Value]) -> dict[str, Value]:
+        """Return what of an object's values belongs to fields that there are."""
+        if version == self.version:
+            return held
+        return {
+            name: held[name]
+            for name, each in self.fields.items()
+            if name in held and version >= each.since
+        }
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

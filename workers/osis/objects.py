@@ -31,6 +31,8 @@ USUAL_PAGE: Final = 100
 ROOM: Final = 8 << 20
 #: Objects that are entered into new indexes at a time.
 BATCH: Final = 200
+#: Words of a step that enters them.
+MOST_WORDS: Final = 2000
 #: How often a model may change under one and the same step.
 _PATIENCE: Final = 20
 _FIRST: Final = b"-"
@@ -219,7 +221,7 @@ class Objects:
         model, outcome, rest = self._settled(name, ask)
         if outcome == "absent":
             raise ObjectNotFound(name, number)
-        return next(_objects(model, rest))
+        return _objects(model, rest)[0]
 
     def exists(self, name: str, object_id: object) -> bool:
         """Return whether there is an object of this id."""
@@ -319,7 +321,7 @@ class Objects:
             )
 
         model, _outcome, rest = self._settled(name, ask)
-        return list(_objects(model, rest))
+        return _objects(model, rest)
 
     def _count(self, name: str, by: str, span_of: Callable[[Model], _Span]) -> int:
         def ask(model: Model) -> tuple[str, Sequence[object]]:
@@ -372,11 +374,12 @@ class Objects:
             )
             if outcome != "ok":
                 return
-            found = list(_objects(model, rest))
-            upto = found[-1].id if found else ""
-            words = [word for each in found for word in _entry_words(model, each)]
-            outcome, rest = self._run("reindex", model.name, version, upto, *words)
-            if outcome != "ok" or not found:
+            found = _objects(model, rest)
+            for upto, words in _steps(model, found):
+                outcome, rest = self._run("reindex", model.name, version, upto, *words)
+                if outcome != "ok":
+                    return
+            if not found:
                 return
             done = found[-1].id
 
@@ -449,25 +452,44 @@ def _counted(words: tuple[str, ...]) -> Sequence[_Word]:
     return len(words), *words
 
 
-def _entry_words(model: Model, stored: Stored) -> Iterator[_Word]:
-    """Yield what `reindex` is told of an object."""
-    entries = model.keys(stored.values)
-    yield stored.id
-    yield stored.revision
-    yield len(entries)
-    for by, key, _is_unique in entries:
-        yield by
-        yield key
+def _steps(
+    model: Model, found: Sequence[Stored]
+) -> Iterator[tuple[int | str, Sequence[_Word]]]:
+    """Yield what `reindex` is told of objects: up to which id, and their entries.
+
+    Without objects it is told that all are done.
+    """
+    words: list[_Word] = []
+    for each in found:
+        entries = model.keys(each.values)
+        words += (each.id, each.revision, len(entries))
+        words += [word for by, key, _is_unique in entries for word in (by, key)]
+        if len(words) >= MOST_WORDS:
+            yield each.id, words
+            words = []
+    if words or not found:
+        yield (found[-1].id if found else ""), words
 
 
-def _objects(model: Model, rest: Sequence[object]) -> Iterator[Stored]:
-    for number, record in zip(rest[::2], rest[1::2], strict=True):
-        revision, version, text = _bytes(record).split(b" ", 2)
-        values = model.read(text, version=int(version))
-        object_id = _number(number)
-        yield Stored(
-            model=model.name, id=object_id, revision=int(revision), values=values
-        )
+def _objects(model: Model, rest: Sequence[object]) -> list[Stored]:
+    """Return the objects that a script answered, each behind its id.
+
+    Raises:
+        OsisError: if one is not what `save` writes.
+    """
+    try:
+        return _parsed(model, rest)
+    except ValueError:
+        raise OsisError(f"what is stored of {model.name} is damaged") from None
+
+
+def _parsed(model: Model, rest: Sequence[object]) -> list[Stored]:
+    heads = [_bytes(record).split(b" ", 2) for record in rest[1::2]]
+    values = model.read([(int(version), text) for _, version, text in heads])
+    return [
+        Stored(model=model.name, id=_number(number), revision=int(head[0]), values=each)
+        for number, head, each in zip(rest[::2], heads, values, strict=True)
+    ]
 
 
 def _refusal(

@@ -96,8 +96,8 @@ class Osis(Handle):
 
         The value is one that the field, or an item of it, equals; or a map: of from and
         to, for numbers and times (both included, either may be missing); or of prefix,
-        for strings. The page is a map of limit (100 unless said, 1,000 at most) and
-        after: the last object of the page before, or its id. The last page is empty.
+        for strings; or a range of whole numbers. The page is a map of limit (100 unless
+        said, 1,000 at most) and after: the last object of the page before, or its id.
         """
         name = self._objects.model(model).name
         by, sought = _field_name(field), _sought(value)
@@ -122,10 +122,7 @@ class Osis(Handle):
 
     @operation(result="int")
     def count(self, model: object, field: object = None, value: object = None) -> int:
-        """Return how many objects there are, of all or of those that find returns.
-
-        An object counts once for each item of a list that has the beginning.
-        """
+        """Return how many objects there are, of all or of those that find returns."""
         name = self._objects.model(model).name
         if field is None:
             return self._objects.count(name)
@@ -310,6 +307,8 @@ class ModelHandle(Handle):
 
 
 def _sought(value: object) -> Sought:
+    if isinstance(value, range):
+        return Between(low=value.start, high=value.stop - 1)
     if not isinstance(value, Mapping):
         return Equal(value=value.id if isinstance(value, ObjectHandle) else value)
     words = frozenset(value)

@@ -3,19 +3,24 @@
 The database runs them for a context: a caller names one and gives it keys and
 arguments, and never the script itself. KEYS are those of one model:
 
-    m:MODEL           hash: version, body (what the model is), last (the last id); while
-                      indexes are built: building (which), built (up to which id)
+    m:MODEL           hash: version, and body: what the model is
+    m:                set: the names of all models
     o:MODEL           hash: id → revision, version of the model, and values of an object
     o:MODEL:ids       sorted set: the ids as texts
     o:MODEL:entries   hash: id → where the object stands in indexes (MessagePack)
+    o:MODEL:last      the last id that was given
     i:MODEL:FIELD     sorted set: each value as bytes, with the id behind it (`values`)
-    m:                set: the names of all models
+    i:MODEL           hash, while indexes are built: which ones, and up to which id
+
+Below `m:` writes only who declares.
 """
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from types import MappingProxyType
 from typing import Final
@@ -26,13 +31,18 @@ _PRELUDE: Final = "prelude"
 _WRITING: Final = frozenset({"declare", "delete", "reindex", "save"})
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(frozen=True, kw_only=True)
 class Script:
     """A script of the closed set."""
 
     source: str
     #: Whether it changes anything.
     writes: bool
+
+    @cached_property
+    def digest(self) -> str:
+        """By which Redis knows it."""
+        return hashlib.sha1(self.source.encode(), usedforsecurity=False).hexdigest()
 
 
 def _read() -> Mapping[str, Script]:

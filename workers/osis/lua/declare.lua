@@ -21,7 +21,7 @@ local to_build, to_drop = following(), following()
 
 -- What another change has not finished yet is still to be built, but for what goes now.
 local building = {}
-for word in string.gmatch(redis.call('HGET', MODEL, 'building') or '', '%S+') do
+for word in string.gmatch(redis.call('HGET', INDEXES, 'building') or '', '%S+') do
   building[word] = true
 end
 for _, field in ipairs(to_build) do building[field] = true end
@@ -32,12 +32,12 @@ end
 
 redis.call('HSET', MODEL, 'version', tonumber(known) + 1, 'body', body)
 redis.call('SADD', KEYS[4], name)
-redis.call('HDEL', MODEL, 'building', 'built')
+redis.call('UNLINK', INDEXES)
 local fields = {}
 for field in pairs(building) do fields[#fields + 1] = field end
 table.sort(fields)
 if has_objects and #fields > 0 then
-  redis.call('HSET', MODEL, 'building', ' ' .. table.concat(fields, ' ') .. ' ', 'built', 0)
+  redis.call('HSET', INDEXES, 'building', ' ' .. table.concat(fields, ' ') .. ' ', 'built', 0)
   return { 'building' }
 end
 return { 'ok' }

@@ -1,7 +1,10 @@
 -- What every script stands on. KEYS: the hash of a model, that of its objects, and what
 -- the keys of its indexes begin with. Values are bytes that are only compared here.
 local MODEL, OBJECTS, INDEXES = KEYS[1], KEYS[2], KEYS[3]
-local IDS, ENTRIES = OBJECTS and OBJECTS .. ':ids', OBJECTS and OBJECTS .. ':entries'
+local IDS, ENTRIES, LAST
+if OBJECTS then
+  IDS, ENTRIES, LAST = OBJECTS .. ':ids', OBJECTS .. ':entries', OBJECTS .. ':last'
+end
 local LAST_ID = 4294967295
 
 -- An id as it is ordered; `id_text` of values.py writes the same.
@@ -25,7 +28,7 @@ local function is_stale(version)
 end
 
 local function is_building(field)
-  local building = redis.call('HGET', MODEL, 'building')
+  local building = redis.call('HGET', INDEXES, 'building')
   return building and string.find(building, ' ' .. field .. ' ', 1, true)
 end
 

@@ -23,9 +23,9 @@ while at < #ARGV do
   at = at + 3 + 2 * tonumber(count)
 end
 if upto == '' then
-  redis.call('HDEL', MODEL, 'building', 'built')
-else
-  local built = tonumber(redis.call('HGET', MODEL, 'built') or 0)
-  redis.call('HSET', MODEL, 'built', string.format('%d', math.max(built, tonumber(upto))))
+  redis.call('UNLINK', INDEXES)
+elseif redis.call('HEXISTS', INDEXES, 'building') == 1 then
+  local built = tonumber(redis.call('HGET', INDEXES, 'built'))
+  redis.call('HSET', INDEXES, 'built', string.format('%d', math.max(built, tonumber(upto))))
 end
 return { 'ok' }

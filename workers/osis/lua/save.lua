@@ -22,7 +22,7 @@ for i = 5, #ARGV, 3 do
 end
 local is_new = id == ''
 if is_new then
-  local last = tonumber(redis.call('HGET', MODEL, 'last') or 0)
+  local last = tonumber(redis.call('GET', LAST) or 0)
   if last >= LAST_ID then return { 'full' } end
   id = string.format('%d', last + 1)
 end
@@ -36,7 +36,7 @@ redis.call('HLEN', OBJECTS)
 examine(former)
 examine(entries)
 
-if is_new then redis.call('HSET', MODEL, 'last', id) end
+if is_new then redis.call('SET', LAST, id) end
 unlist(former)
 enlist(id, entries)
 redis.call('ZADD', IDS, 0, id_text(id))
