@@ -459,7 +459,7 @@ def test_of_two_who_change_what_they_read_nobody_loses_a_change(
 
 
 def with_more(**more):
-    fields = {**NOTE["fields"], "slug": {"type": "string", "default": "none"}}
+    fields = {**NOTE["fields"], "slug": {"type": "string", "initial": "none"}}
     return parse_model(
         "note", {"fields": fields, "indexes": [*NOTE["indexes"], "slug"], **more}
     )

@@ -76,7 +76,7 @@ def declared(model):
         ({"fields": {"while": "int"}}, "a word of Rhai"),
         ({"fields": {"a": {"type": "int", "size": 3}}}, "not by 'size'"),
         ({"fields": {"a": {"type": "int", "required": 1}}}, "true or false"),
-        ({"fields": {"a": {"type": "int", "default": "x"}}}, "whole number"),
+        ({"fields": {"a": {"type": "int", "initial": "x"}}}, "whole number"),
         ({"fields": {"a": {"type": "int", "to": "b"}}}, "only a reference"),
         ({"fields": {"a": {"type": "reference", "to": "B"}}}, "lower-case"),
         ({"fields": ["a"]}, "a map of fields"),
@@ -88,10 +88,10 @@ def declared(model):
         ({"fields": {"a": "int"}, "indexes": [{"field": "a", "by": 1}]}, "not by 'by'"),
         (
             {
-                "fields": {"a": {"type": "list", "default": [1]}},
+                "fields": {"a": {"type": "list", "initial": [1]}},
                 "indexes": ["a"],
             },
-            "a default does not fit",
+            "an initial value does not fit",
         ),
         ({"fields": {"a": "int"}, "index": []}, "not by 'index'"),
     ],
@@ -115,7 +115,7 @@ def test_a_model_is_read_as_it_was_written():
             "task",
             {
                 "fields": {
-                    "title": {"type": "string", "required": True, "default": "ä\0"},
+                    "title": {"type": "string", "required": True, "initial": "ä\0"},
                     "owner": {"type": "reference", "to": "user"},
                     "due": "time",
                 },
@@ -201,7 +201,7 @@ def test_an_object_gets_the_defaults_and_needs_what_is_required():
     model = note(
         fields={
             "title": {"type": "string", "required": True},
-            "rank": {"type": "int", "default": 3},
+            "rank": {"type": "int", "initial": 3},
         },
         indexes=[],
     )
@@ -311,7 +311,7 @@ def test_a_new_index_is_built_and_one_that_is_gone_is_dropped():
 
 
 def test_an_index_is_built_again_where_another_default_stands_in_it():
-    fields = {**NOTE["fields"], "rank": {"type": "int", "default": 1}}
+    fields = {**NOTE["fields"], "rank": {"type": "int", "initial": 1}}
     assert changed({**NOTE, "fields": fields}).to_build == ("rank",)
 
 
@@ -333,7 +333,7 @@ def test_a_field_does_not_change_its_type():
         },
         {**NOTE, "indexes": ["tags", "rank", {"field": "title", "unique": True}]},
         {
-            "fields": {**NOTE["fields"], "due": {"type": "time", "default": 3}},
+            "fields": {**NOTE["fields"], "due": {"type": "time", "initial": 3}},
             "indexes": [{"field": "due", "unique": True}],
         },
     ],

@@ -31,7 +31,8 @@ _RHAI: Final = """
 """
 #: Words of Rhai itself: no script could write them behind a dot.
 _RHAI_WORDS: Final = frozenset(_RHAI.split())
-_SPEC_WORDS: Final = frozenset({"type", "required", "default", "to"})
+#: `default` would be the word for the third one, but Rhai keeps that for itself.
+_SPEC_WORDS: Final = frozenset({"type", "required", "initial", "to"})
 _INDEX_WORDS: Final = frozenset({"field", "unique"})
 _MODEL_WORDS: Final = frozenset({"fields", "indexes"})
 
@@ -225,7 +226,7 @@ def parse_model(name: object, spec: Mapping[str, object]) -> Model:
 
     Args:
         name: Its name.
-        spec: `fields`, each with its type or a map of `type`, `required`, `default`
+        spec: `fields`, each with its type or a map of `type`, `required`, `initial`
             and `to`; and `indexes`, each a field or a map of `field` and `unique`.
 
     Raises:
@@ -266,7 +267,7 @@ def make_model(name: str, fields: Iterable[Field], indexes: Iterable[Index]) -> 
 
 
 def make_field(name: object, kind: object, **more: object) -> Field:
-    """Return a field; the rest are `required`, `default` and `to`.
+    """Return a field; the rest are `required`, `initial` and `to`.
 
     Raises:
         ModelError: if that is no field.
@@ -320,7 +321,7 @@ def _defaults_fit(model: Model) -> None:
     try:
         model.keys(defaults)
     except FieldError as error:
-        raise ModelError(f"a default does not fit: {error}") from None
+        raise ModelError(f"an initial value does not fit: {error}") from None
 
 
 def _kept(old: Model, wanted: Field, version: int) -> Field:
@@ -347,7 +348,7 @@ def _only_empty(old: Model, new: Model) -> str | None:
         before = old.fields.get(name)
         was_required = before is not None and before.is_required
         if each.is_required and each.default is None and not was_required:
-            return f"{name} is required from now on: give it a default"
+            return f"{name} is required from now on: give it an initial value"
     for name, index in new.indexes.items():
         before, after = old.fields.get(name), new.fields[name]
         has_values = before is not None or after.default is not None
@@ -356,7 +357,7 @@ def _only_empty(old: Model, new: Model) -> str | None:
             if earlier is None or not earlier.is_unique:
                 return f"{name} is unique from now on: begin that without objects"
             if before != after and (before is None or before.default != after.default):
-                return f"{name} is unique: change its default without objects"
+                return f"{name} is unique: change its initial value without objects"
         if after.kind is Kind.LIST and before is not None and earlier is None:
             return f"{name} is a list: begin its index with it, or without objects"
     return None
@@ -382,10 +383,10 @@ def _parse_field(name: object, spec: object) -> Field:
         if kind is not Kind.REFERENCE:
             raise ModelError(f"{field_name} is a {kind}: only a reference has a to")
         to = parse_name(to, what="a model")
-    default = spec.get("default")
+    default = spec.get("initial")
     if default is not None:
         try:
-            default = accept(kind, default, what=f"the default of {field_name}")
+            default = accept(kind, default, what=f"the initial value of {field_name}")
         except FieldError as error:
             raise ModelError(str(error)) from None
     return Field(
@@ -444,7 +445,7 @@ def _field_to_wire(each: Field) -> dict[str, Any]:
     if each.is_required:
         wire["required"] = True
     if each.default is not None:
-        wire["default"] = each.default
+        wire["initial"] = each.default
     if each.to is not None:
         wire["to"] = each.to
     return wire

@@ -35,7 +35,7 @@ from workers.osis.values import Kind, Value
 _PAGE_WORDS: Final = frozenset({"limit", "after"})
 _BETWEEN_WORDS: Final = frozenset({"from", "to"})
 _BEGINNING_WORDS: Final = frozenset({"prefix"})
-_FIELD_WORDS: Final = frozenset({"required", "default", "to"})
+_FIELD_WORDS: Final = frozenset({"required", "initial", "to"})
 
 
 class Osis(Handle):
@@ -173,7 +173,7 @@ class ObjectHandle(Handle):
             return super().rhai_call(name, args)
         if len(args) != 1:
             raise self._unknown(f"{name} of {len(args)} values")
-        self.rhai_set(name, args[0])
+        self._set(name, args[0])
         return self
 
     def rhai_get(self, name: str) -> object:
@@ -185,11 +185,7 @@ class ObjectHandle(Handle):
 
     def rhai_set(self, name: str, value: object) -> None:
         """Set a field."""
-        if name not in self._model.fields:
-            raise self._unknown(name)
-        if isinstance(value, ObjectHandle):
-            value = self._id_of(name, value)
-        self._values[name] = self._model.accept(name, value)
+        self._set(name, value)
 
     @operation(result="object")
     def save(self) -> ObjectHandle:
@@ -221,6 +217,13 @@ class ObjectHandle(Handle):
 
     def __str__(self) -> str:
         return f"{self._model.name} {self.to_json()}"
+
+    def _set(self, name: str, value: object) -> None:
+        if name not in self._model.fields:
+            raise self._unknown(name)
+        if isinstance(value, ObjectHandle):
+            value = self._id_of(name, value)
+        self._values[name] = self._model.accept(name, value)
 
     def _save(self, *, revision: int | None) -> ObjectHandle:
         model = self._model.name
@@ -280,7 +283,7 @@ class ModelHandle(Handle):
 
     @operation(result="model")
     def field(self, name: object, type: object, more: object = None) -> ModelHandle:  # noqa: A002 - what scripts call it
-        """Add a field; more is a map of required, default and to."""
+        """Add a field; more is a map of required, initial and to."""
         given = _map(more or {}, what="the rest of a field")
         _only(given, _FIELD_WORDS, what="the rest of a field")
         self._fields.append(make_field(name, type, **given))
