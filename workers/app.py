@@ -45,6 +45,7 @@ from horus_celery.stops import Stops
 from horus_celery.sweep import SweepThread
 from workers import cgroup, python, system
 from workers.cgroup import Groups
+from workers.herodb.service import make_herodb
 from workers.nursery import Nursery
 from workers.room import remove_abandoned
 from workers.script import ScriptExecutor
@@ -75,12 +76,18 @@ _INTERPRETERS: Final = MappingProxyType(
 def make_executors(
     nursery: Nursery, groups: Groups | None, settings: Settings
 ) -> Mapping[str, Executor]:
-    """Return every executor that there is, by name."""
+    """Return every executor that there is, by name.
+
+    Raises:
+        ConfigurationError: if the secret of HeroDB cannot be read.
+    """
+    herodb = make_herodb(settings)
     return MappingProxyType(
         {
             name: ScriptExecutor(
                 interpreter=interpreter,
                 launcher=nursery,
+                herodb=herodb,
                 groups=groups,
                 requires_apart=settings.sandbox_required,
                 stop_grace=timedelta(seconds=settings.stop_grace),

@@ -10,6 +10,7 @@ import hashlib
 import hmac
 from collections.abc import Iterator
 from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
 from enum import StrEnum
 from typing import Final
 
@@ -18,7 +19,11 @@ from horus_celery.herodb.commands import COMMANDS, Command
 #: What objects are declared by; only who administers a context may write there.
 MODELS: Final = "m:"
 MASTER_BYTES: Final = 32
+#: How long a password is the newest one. The one before it and the one after it count
+#: as well, so nobody has to learn of the change, nor to have the very same clock.
+ROTATION: Final = timedelta(hours=24)
 _PASSWORD: Final = b"horus-hdb-login"
+_EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
 
 
 class Role(StrEnum):
@@ -119,6 +124,18 @@ def password(master: bytes, user: str, generation: int) -> str:
     return hashlib.blake2b(
         covered, key=master, digest_size=32, person=_PASSWORD
     ).hexdigest()
+
+
+def generation_at(now: datetime) -> int:
+    """Return which password is the newest one."""
+    return (now - _EPOCH) // ROTATION
+
+
+def hashes(master: bytes, user: str, now: datetime) -> Iterator[str]:
+    """Yield what stands in Redis for the passwords of a user of ours that count now."""
+    newest = generation_at(now)
+    for generation in (newest - 1, newest, newest + 1):
+        yield hashed(password(master, user, generation))
 
 
 def hashed(password: str) -> str:

@@ -161,6 +161,13 @@ class Settings(BaseModel):
         repr=False,
         description="the address of a Redis, such as redis://HOST:6379/0",
     )
+    #: The Redis that HeroDB is in, with a login that may administer its users; None is
+    #: the other one.
+    herodb_url: Annotated[str, AfterValidator(kinds.redis_address)] | None = Field(
+        default=None,
+        repr=False,
+        description="the address of a Redis, such as redis://HOST:6379/0",
+    )
     #: Where keys, the trust bundle, the journal and our own Redis live.
     state_dir: Annotated[
         Path,

@@ -58,11 +58,11 @@ class Database:
             raise DatabaseError("a command has at least one word")
         try:
             channel = self._socket or self._connect()
-            channel.sendall(hiredis.pack_command(words))
+            channel.sendall(hiredis.pack_command(words))  # type: ignore[arg-type]  # its stub means tuples of one word
             while (answer := self._reader.gets()) is _NOT_YET:
                 data = channel.recv(_CHUNK)
                 if not data:
-                    raise ConnectionResetError  # noqa: TRY301 - as a network's own
+                    raise ConnectionResetError
                 self._reader.feed(data)
         except (OSError, hiredis.ProtocolError) as error:
             # Half an answer may be on its way: what comes next is not the next one's.
