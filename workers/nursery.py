@@ -98,10 +98,14 @@ class Nursery:
 
     def prepare(self) -> None:
         """Have a zygote before the first script needs it."""
-        self._zygote(self._key(context_id=None, has_network=False))
+        self._zygote(self._key(context_id=None, has_network=False, host=None))
 
     def start(self, command: Command) -> Born:
-        key = self._key(context_id=command.context_id, has_network=command.has_network)
+        key = self._key(
+            context_id=command.context_id,
+            has_network=command.has_network,
+            host=command.host,
+        )
         zygote = self._zygote(key)
         others = frozenset(one.pid for one in self._zygotes.values() if one != zygote)
         order = _order(command, self._containment)
@@ -113,17 +117,21 @@ class Nursery:
         while self._zygotes:
             self._zygotes.popitem()[1].close()
 
-    def _key(self, *, context_id: str | None, has_network: bool) -> _Key:
+    def _key(
+        self, *, context_id: str | None, has_network: bool, host: str | None
+    ) -> _Key:
         # Elsewhere it is nothing of the zygote's.
         is_open = has_network or self._containment.level != NAMESPACES
-        return _Key(context_id=context_id, has_network=is_open)
+        own = None if self._containment.program is not None else host
+        return _Key(context_id=context_id, has_network=is_open, host=own)
 
     def _zygote(self, key: _Key) -> Zygote:
         zygote = self._zygotes.pop(key, None)
         if zygote is None or not zygote.is_alive():
             if zygote is not None:
                 zygote.close()
-            zygote = Zygote(self._containment.start(has_network=key.has_network))
+            start = self._containment.start(has_network=key.has_network, host=key.host)
+            zygote = Zygote(start)
         self._zygotes[key] = zygote
         while len(self._zygotes) > _MOST:
             self._zygotes.popitem(last=False)[1].close()
@@ -137,6 +145,8 @@ class _Key:
     #: None is every context.
     context_id: str | None
     has_network: bool
+    #: The module that runs them.
+    host: str | None
 
 
 class Zygote:
@@ -394,6 +404,7 @@ def _order(command: Command, containment: Containment) -> Order:
     return bubblewrap.boxed(
         order,
         program,
+        host=command.host,
         has_network=command.has_network,
         filtered=containment.filter,
     )

@@ -21,6 +21,7 @@ from workers import cgroup
 from workers.attendance import Attendance, attendance
 from workers.capture import STOP_GRACE, Console, End, Watcher, follow
 from workers.cgroup import Group, Groups
+from workers.kinds import Kind
 from workers.launch import SYSTEM_PATH, Command, Launcher, Places, Process
 from workers.masking import mask_of
 from workers.meter import Excess, Meter
@@ -51,11 +52,9 @@ _REASONS: Final[Mapping[End | Excess, str]] = MappingProxyType(
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ScriptExecutor:
-    """Runs a job's payload as a script of one interpreter."""
+    """Runs a job's payload as a script of one kind."""
 
-    #: The interpreter's command line, behind which the script's path and arguments
-    #: follow; None is the Python that runs the runner.
-    interpreter: tuple[str, ...] | None
+    kind: Kind
     launcher: Launcher
     #: What makes cgroups for jobs, where there can be any.
     groups: Groups | None = None
@@ -107,6 +106,7 @@ class ScriptExecutor:
             job.payload,
             inputs,
             values=values,
+            suffix=self.kind.suffix,
             owner=self.launcher.owner,
             is_written_to=not self.launcher.has_own_files,
         )
@@ -150,10 +150,11 @@ class ScriptExecutor:
         job = assignment.job
         places = self.launcher.places(room)
         command = Command(
-            interpreter=self.interpreter,
+            interpreter=self.kind.program,
+            host=self.kind.host,
             places=places,
-            args=tuple(job.args),
-            env=_environment(job, places),
+            args=(*self.kind.behind, *job.args),
+            env=_environment(job, places, self.kind),
             room=room,
             limits=job.limits,
             has_network=job.net == "host",
@@ -176,7 +177,7 @@ class _Ran:
     limit: int
 
 
-def _environment(job: Job, places: Places) -> Mapping[str, str]:
+def _environment(job: Job, places: Places, kind: Kind) -> Mapping[str, str]:
     secrets = {"HORUS_SECRETS": places.secrets} if job.secrets else {}
     return {
         "LANG": "C.UTF-8",
@@ -189,6 +190,9 @@ def _environment(job: Job, places: Places) -> Mapping[str, str]:
         "HORUS_JOB_ID": job.id,
         "HORUS_CONTEXT_ID": job.context_id,
         **secrets,
+        **kind.variables,
+        # A host's functions say which of them the job's network does not allow.
+        **({"HORUS_NET": job.net} if kind.host else {}),
     }
 
 

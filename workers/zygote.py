@@ -17,6 +17,7 @@ import binascii
 import builtins
 import errno
 import gc
+import importlib
 import json
 import os
 import resource
@@ -68,6 +69,8 @@ def main() -> None:
     if start is None:
         return
     shelter = start.shelter
+    # Before it sees nothing of the machine any more.
+    host = None if start.host is None else importlib.import_module(start.host)
     try:
         # Programs that a script executes gain nothing, whatever they are marked with.
         kernel.give_up_new_privileges()
@@ -83,7 +86,7 @@ def main() -> None:
         _have_a_keeper(channel)
     kernel.become_subreaper()
     kernel.set_readable(False)
-    _Keeper(channel, shelter).serve()
+    _Keeper(channel, shelter, host).serve()
 
 
 def _have_a_keeper(channel: socket.socket) -> None:
@@ -115,8 +118,14 @@ def _kill_all() -> None:
 class _Keeper:
     """Has scripts run, one after the other, and tells how they ended."""
 
-    def __init__(self, channel: socket.socket, shelter: Shelter | None) -> None:
+    def __init__(
+        self,
+        channel: socket.socket,
+        shelter: Shelter | None,
+        host: types.ModuleType | None,
+    ) -> None:
         self._channel = channel
+        self._host = host
         self._shelter = shelter
         self._knobs = -1
 
@@ -131,10 +140,11 @@ class _Keeper:
         # A script of the same user could interrupt it.
         signal.signal(signal.SIGINT, signal.SIG_IGN)
         _say(self._channel, {"ready": True})
-        # Scripts import nothing of ours, and to look for it in each takes time.
-        for name in [name for name in sys.modules if name.partition(".")[0] in _OURS]:
-            del sys.modules[name]
-        _rehearse()
+        if self._host is None:
+            # Scripts import nothing of ours, and to look for it in each takes time.
+            for name in [one for one in sys.modules if one.partition(".")[0] in _OURS]:
+                del sys.modules[name]
+        _rehearse(self._host)
         # Its pages are shared with every child for as long as nobody touches them.
         gc.collect()
         gc.freeze()
@@ -218,7 +228,7 @@ class _Keeper:
             _prepare_script(order)
             if order.interpreter is not None:
                 _execute(handover.command_line(order), order.env)
-            code = _run_python(order)
+            code = _run(order, self._host)
         except OSError as error:
             os.write(_TELL, f"{error.errno}".encode())
         finally:
@@ -286,7 +296,7 @@ def _broken(error: BaseException) -> dict[str, Any]:
     return {"errno": error.errno or 0, "where": str(error.filename)}
 
 
-def _rehearse() -> None:
+def _rehearse(host: types.ModuleType | None) -> None:
     """Do what every child does, as far as it does no harm here.
 
     What Python learns when it first runs a function is then learnt for all of them, on
@@ -311,6 +321,8 @@ def _rehearse() -> None:
         spare = os.dup(0)
         os.dup2(0, spare, inheritable=False)
         os.closerange(spare, spare + 1)
+    if host is not None:
+        host.rehearse()
     os.umask(mask)
     os.environ.clear()
     kernel.set_readable(False)
@@ -366,17 +378,24 @@ def _lower(what: int, soft: int, hard: int) -> None:
     resource.setrlimit(what, (soft, hard))
 
 
-def _run_python(order: Order) -> int:
-    """Run the script in this very process, as `python -I -u SCRIPT ARGS` would."""
+def _run(order: Order, host: types.ModuleType | None) -> int:
+    """Run the script in this very process.
+
+    Without a host as `python -I -u SCRIPT ARGS` would.
+    """
     _set_environment(order.env)
     sys.argv = [order.script, *order.args]
-    module = types.ModuleType("__main__")
-    vars(module).update(
-        __file__=order.script, __cached__=None, __builtins__=builtins, __spec__=None
-    )
-    sys.modules["__main__"] = module
-    os.write(_TELL, _READY)
-    code = _ran(order.script, vars(module))
+    if host is None:
+        module = types.ModuleType("__main__")
+        vars(module).update(
+            __file__=order.script, __cached__=None, __builtins__=builtins, __spec__=None
+        )
+        sys.modules["__main__"] = module
+        os.write(_TELL, _READY)
+        code = _ran(order.script, vars(module))
+    else:
+        os.write(_TELL, _READY)
+        code = _hosted(order, host)
     try:
         # Not imported here: it would do something in the child of every fork.
         if "threading" in sys.modules:
@@ -407,6 +426,13 @@ def _ran(path: str, names: dict[str, Any]) -> int:
     except BaseException as error:  # noqa: BLE001 - it is the script's own
         return _exit_code(error)
     return 0
+
+
+def _hosted(order: Order, host: types.ModuleType) -> int:
+    try:
+        return int(host.run(order.script, order.args))
+    except BaseException as error:  # noqa: BLE001 - it is the script's own
+        return _exit_code(error)
 
 
 def _exit_code(error: BaseException) -> int:

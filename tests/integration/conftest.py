@@ -95,6 +95,15 @@ class Deployment:
 
         self.state.reissue(change, now=datetime.now(UTC))
 
+    def serve(self, *executors):
+        """Let every runner serve these executors."""
+
+        def change(body):
+            runners = [{**one, "executors": [*executors]} for one in body["runners"]]
+            return {**body, "runners": runners}
+
+        self.state.reissue(change, now=datetime.now(UTC))
+
     def celery(
         self, *words, cwd=None, env=(), before=(), app="horus_celery", **options
     ):
