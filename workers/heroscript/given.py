@@ -102,8 +102,12 @@ class GivenReader:
             self._text = line.rstrip(SPACES).replace('"', "'")
             self._read_line(start)
 
-    def close(self, *, dropped: str | None = None) -> Parameters:
+    def close(self, *, dropped: str | None = None, is_end: bool = True) -> Parameters:
         """Return what was read, but for the parameter of one key.
+
+        Args:
+            dropped: That key.
+            is_end: Whether the text ends here, where the last quote may be missing.
 
         Raises:
             ParseError: if the last value is not complete.
@@ -111,7 +115,7 @@ class GivenReader:
         if self._markup is not None:
             raise ParseError("a comment `<!--` is not closed by `-->`", self._number)
         if self._open is not None:
-            self._close_last(self._open)
+            self._close_last(self._open, is_end=is_end)
         for one in self._begun:
             self._keep(one)
         if dropped is not None:
@@ -279,7 +283,7 @@ class GivenReader:
         # Slashes inside of quotes begin no comment.
         return len(self._text), len(self._text)
 
-    def _close_last(self, begun: _Begun) -> None:
+    def _close_last(self, begun: _Begun, *, is_end: bool) -> None:
         """Judge the value that the last line left open."""
         if begun.block is not None:
             said = (
@@ -287,7 +291,7 @@ class GivenReader:
                 " holds only a quote, are indented by two spaces or more"
             )
             raise ParseError(said, begun.line, begun.column)
-        if begun.quoted is not None and len(begun.quoted) > 1:
+        if begun.quoted is not None and (len(begun.quoted) > 1 or not is_end):
             said = f"the quote in the value of {begun.word} is not closed"
             raise ParseError(said, begun.line, begun.column)
         if begun.is_item_wanted and begun.items:

@@ -71,7 +71,7 @@ class _Reader:
             if is_inside and (line[start] != "!" or self._given.is_in_block):
                 self._given.feed(number, line, start)
                 return
-            self.close_action()
+            self.close_action(is_end=False)
         if line[start] == "!" and not line.startswith("![", start):
             self._open_action(number, line, start)
         elif start == self._margin and line.startswith("//", start):
@@ -101,7 +101,7 @@ class _Reader:
         if line[end:].strip(SPACES):
             self._given.feed(number, line, end)
 
-    def close_action(self) -> None:
+    def close_action(self, *, is_end: bool = True) -> None:
         if self._given is None:
             return
         marks, actor, name, line = self._head
@@ -111,7 +111,7 @@ class _Reader:
                 actor=actor,
                 name=name,
                 actiontype=MARKS[marks],
-                params=self._given.close(dropped="id"),
+                params=self._given.close(dropped="id", is_end=is_end),
                 comments=self._action_comments,
                 line=line,
             )

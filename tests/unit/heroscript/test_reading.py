@@ -101,6 +101,7 @@ def test_a_comment_within_an_action_is_about_the_next_parameter():
         ("!!x.y my-key:1", 1, 9),
         ("!!x.y\n  a:1\n  body:'\n  open\n!!x.z", 3, 3),
         ("!!x.y\n  a:'1\n  b:2\n!!x.z", 2, 3),
+        ("!!x.y a:'1\nb'", 1, 7),
         ("!!x.y\n  <!-- open\n  b:2", 3, None),
     ],
 )
