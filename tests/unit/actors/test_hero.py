@@ -72,8 +72,8 @@ def test_arguments_are_replacements_in_the_text(run):
             "!!a.b.c",
             (),
             (
-                "a.b.c has more than two parts: an action is `actor.name` (line 1, column"
-                " 1)\n"
+                "a.b.c has more than two parts: an action is `actor.name`"
+                " (line 1, column 1)\n"
             ),
         ),
         ("\n!!play.echo", (), "play.echo lacks content: what is written (line 2)\n"),
@@ -82,8 +82,8 @@ def test_arguments_are_replacements_in_the_text(run):
             "!!play.echo content:x",
             ("word",),
             (
-                "an argument of a HeroScript is NAME=VALUE, which replaces @NAME, ${NAME}"
-                " and {NAME} in its text; 'word' is none\n"
+                "an argument of a HeroScript is NAME=VALUE, which replaces @NAME,"
+                " ${NAME} and {NAME} in its text; 'word' is none\n"
             ),
         ),
     ],
