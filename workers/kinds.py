@@ -6,7 +6,9 @@ A host is a module of which a zygote has learnt everything before a script is bo
 
 from __future__ import annotations
 
+import json
 import shutil
+import sys
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from functools import cache
@@ -19,7 +21,7 @@ import horus_celery
 import workers
 from horus_celery import executors
 from horus_celery.errors import ConfigurationError
-from horus_celery.settings import OwnExecutor, Settings
+from horus_celery.settings import OwnExecutor, Settings, load_settings
 from horus_celery.settings.kinds import SCRIPT
 from workers.launch import SYSTEM_PATH
 
@@ -177,9 +179,28 @@ def _installed(name: str, settings: Settings) -> Kind:
     return made
 
 
+def main() -> None:
+    """Print for each executor why it cannot be served here, as JSON: for doctors."""
+    settings = load_settings()
+    told = {name: _fault_of(name, settings) for name in executors.names(settings)}
+    sys.stdout.write(json.dumps(told) + "\n")
+
+
+def _fault_of(name: str, settings: Settings) -> str | None:
+    try:
+        find(name, settings)
+    except ConfigurationError as error:
+        return error.detail
+    return None
+
+
 @cache
 def _own_packages() -> tuple[Path, ...]:
     """Return where our own packages lie."""
     return tuple(
         Path(one.__file__ or "").resolve().parent for one in (horus_celery, workers)
     )
+
+
+if __name__ == "__main__":
+    main()

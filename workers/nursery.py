@@ -243,11 +243,21 @@ class Zygote:
         self.keeper = said.get("keeper", self.pid)
         self._is_ready = True
 
-    def close(self) -> None:
-        """End it; what stood below it is left to this process."""
+    def close(self, *, at_once: bool = False) -> None:
+        """End it; what stood below it is left to this process.
+
+        Args:
+            at_once: Whether it may be held up, by a script.
+        """
         self._channel.close()
-        self._process.kill()
-        self._process.wait()
+        if at_once:
+            self._process.kill()
+        try:
+            # It ends by itself, and takes away the process that waits for a script.
+            self._process.wait(_GRACE.total_seconds())
+        except subprocess.TimeoutExpired:
+            self._process.kill()
+            self._process.wait()
         if self.is_apart and self.keeper:
             # The kernel ends it with the zygote; where we are a subreaper it is ours.
             with suppress(ChildProcessError):
@@ -309,7 +319,7 @@ class Born:
             self._end_what_is_left()
         if not self._is_over():
             # The zygote is gone, or somebody holds it up: all it had is ours.
-            self._zygote.close()
+            self._zygote.close(at_once=True)
             left = tree.kill_descendants(within=_GRACE, but=self._others)
             if left:
                 _logger.error("processes cannot be killed", count=left)
