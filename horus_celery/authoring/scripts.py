@@ -13,8 +13,13 @@ from horus_celery.errors import ConfigurationError
 #: Which executor runs a file, by its name.
 EXECUTORS: Final[Mapping[str, str]] = MappingProxyType(
     {
-        **{".sh": "system", ".bash": "system", ".py": "python", ".v": "v"},
-        **{".hero": "hero", ".heroscript": "hero", ".hs": "hero"},
+        ".sh": "system",
+        ".bash": "system",
+        ".py": "python",
+        ".v": "v",
+        ".hero": "hero",
+        ".heroscript": "hero",
+        ".hs": "hero",
     }
 )
 

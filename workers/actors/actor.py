@@ -57,6 +57,8 @@ class Actor:
     name: str
     doc: str
     wanted: tuple[Wanted, ...] = ()
+    #: What all other keys are, where it takes any: it gets them as `others`.
+    others: str | None = None
     #: Takes what it wants by name.
     call: Callable[..., object]
     #: What it raises when it could not do it; all else is a fault of ours.
@@ -105,6 +107,14 @@ def nearest(name: str, known: Iterable[str]) -> str | None:
     # Longer words are nobody's slip, and take long to be compared.
     close = get_close_matches(name[:80], list(known), n=1)
     return close[0] if close else None
+
+
+def read_pairs(text: str) -> dict[str, str]:
+    """Read `NAME=VALUE`, or several between commas."""
+    pairs = [item.partition("=") for item in kinds.read_list(text)]
+    if not all(name.strip() and equals for name, equals, _ in pairs):
+        raise ValueError("NAME=VALUE, or several between commas")
+    return {name.strip(): value for name, _, value in pairs}
 
 
 def _seconds(text: str) -> timedelta:

@@ -27,7 +27,7 @@ class Database(Protocol):
         ...
 
 
-#: Returns the database of this node; called when a script first needs it.
+#: Returns the database of the context; called whenever a script needs it.
 Connect = Callable[[], Database]
 
 _KEY: Final = Wanted(name="key", kind=TEXT, doc="the key")
@@ -44,12 +44,9 @@ def database_actors(
         connect: How it is reached.
         failures: What a call raises that is refused or not answered.
     """
-    connected: list[Database] = []
 
     def call(*words: str | int) -> object:
-        if not connected:
-            connected.append(connect())
-        return _plain(connected[0].call(*words))
+        return _plain(connect().call(*words))
 
     def actor(
         name: str, doc: str, does: Callable[..., object], *wanted: Wanted

@@ -4,12 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, MutableMapping
 from dataclasses import dataclass, field
+from functools import cache
 from pathlib import Path
 
 from workers.actors.actor import Actor, ActorError, Cast
 from workers.actors.database import Database, database_actors
 from workers.actors.jobs import job_actors
+from workers.actors.objects import object_actors
 from workers.actors.play import play_actors, session_actors
+from workers.osis.objects import Objects
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -34,9 +37,10 @@ def gather(around: Surroundings) -> Cast:
 def _all(around: Surroundings) -> Iterator[Actor]:
     yield from play_actors(around.say)
     yield from session_actors(around.variables)
-    yield from database_actors(
-        lambda: _database(around), failures=around.database_failures
-    )
+    connect = cache(lambda: _database(around))
+    yield from database_actors(connect, around.database_failures)
+    objects = cache(lambda: Objects(connect().call))
+    yield from object_actors(objects, around.database_failures)
     secrets = around.environment.get("HORUS_SECRETS")
     yield from job_actors(None if secrets is None else Path(secrets))
 

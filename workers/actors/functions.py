@@ -1,4 +1,4 @@
-"""How a table of functions, as those of SAL and OSIS, becomes actors of one name.
+"""How a table of functions, as that of SAL, becomes actors of one name.
 
 The functions know kinds of their own, for values and not for text: here a text becomes
 such a value, which the function's kind then reads.
@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from types import MappingProxyType
 from typing import Final, Protocol
 
-from workers.actors.actor import Actor, ActorError, Kind, Wanted
+from workers.actors.actor import Actor, ActorError, Kind, Wanted, read_pairs
 from workers.actors.stage import RESULT
 from workers.heroscript import kinds
 from workers.heroscript.parameters import REQUIRED
@@ -82,7 +82,7 @@ def actors_of(
 
     Raises:
         ValueError: if a parameter is of a kind that no text becomes, or has the name
-            that every action's result has.
+            that something else of every action has.
     """
     for function in functions:
         yield Actor(
@@ -96,7 +96,7 @@ def actors_of(
 
 def _wanted(one: Given) -> Wanted:
     read = _FROM_TEXT.get(one.kind.name)
-    if read is None or one.name == RESULT:
+    if read is None or one.name in _NOT_GIVEN:
         raise ValueError(f"no script can give {one.name}, which is {one.kind.name}")
 
     def read_both(text: str) -> object:
@@ -137,17 +137,12 @@ def _shown(result: object) -> object:
     return {one.name: _shown(one.get(result)) for one in table.properties}
 
 
-def _pairs(text: str) -> dict[str, str]:
-    pairs = [item.partition("=") for item in kinds.read_list(text)]
-    if not all(name.strip() and equals for name, equals, _ in pairs):
-        raise ValueError("NAME=VALUE, or several between commas")
-    return {name.strip(): value for name, _, value in pairs}
-
-
 def _items(text: str) -> list[str]:
     return list(kinds.read_list(text))
 
 
+#: What the parser drops, and what names the variable of a result.
+_NOT_GIVEN: Final = frozenset({"id", RESULT})
 #: By the name of a kind, how a text becomes a value that it reads.
 _FROM_TEXT: Final[Mapping[str, Callable[[str], object]]] = MappingProxyType(
     {
@@ -161,7 +156,7 @@ _FROM_TEXT: Final[Mapping[str, Callable[[str], object]]] = MappingProxyType(
         "bool": kinds.read_bool,
         "array": _items,
         "array of strings": _items,
-        "map": _pairs,
-        "map of strings": _pairs,
+        "map": read_pairs,
+        "map of strings": read_pairs,
     }
 )

@@ -20,9 +20,13 @@ def _row(actor: Actor) -> tuple[str, ...]:
     does = actor.doc if actor.refusal is None else f"Refused: {actor.refusal}."
     return (
         f"`{actor.name}`",
-        ", ".join(map(_shown, actor.wanted)) or "-",
+        ", ".join([*map(_shown, actor.wanted), *_others(actor)]) or "-",
         does.replace("\n", " ").replace("|", "\\|"),
     )
+
+
+def _others(actor: Actor) -> list[str]:
+    return [] if actor.others is None else [actor.others]
 
 
 def _shown(one: Wanted) -> str:

@@ -95,7 +95,9 @@ def _check_given(action: Action, actor: Actor) -> None:
             continue
         wanted = actor.find(one.key)
         if wanted is None:
-            raise ParameterError(_unwanted(one.key, actor), one.line)
+            if actor.others is None:
+                raise ParameterError(_unwanted(one.key, actor), one.line)
+            continue
         if wanted.name in given:
             said = f"{actor.name} is given {wanted.name} twice, as {wanted.alias}, too"
             raise ParameterError(said, one.line)
@@ -112,12 +114,15 @@ def _values(
     action: Action, actor: Actor, variables: Mapping[str, str]
 ) -> dict[str, object]:
     values = {one.name: one.default for one in actor.wanted}
+    others: dict[str, str] = {}
     for one in action.params:
         wanted = actor.find(one.key)
+        text = fill_in(one.value, variables)
         if wanted is not None:
-            text = fill_in(one.value, variables)
             values[wanted.name] = _read(one, text, wanted, actor)
-    return values
+        elif one.key != RESULT:
+            others[one.key] = text
+    return values if actor.others is None else {**values, "others": others}
 
 
 def _read(one: Parameter, text: str, wanted: Wanted, actor: Actor) -> object:

@@ -127,7 +127,9 @@ def test_of_a_result_a_script_gets_what_can_be_written(play, result, text):
     assert play("!!sal.do", cast(lambda _: result)) == text
 
 
-@pytest.mark.parametrize("wrong", [parameter("x", "closure"), parameter("result")])
+@pytest.mark.parametrize(
+    "wrong", [parameter("x", "closure"), parameter("result"), parameter("id")]
+)
 def test_a_function_that_no_script_could_call_is_refused(wrong):
     with pytest.raises(ValueError, match="no script can give"):
         cast(print, wrong)
