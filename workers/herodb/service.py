@@ -6,6 +6,7 @@ import threading
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
+from datetime import timedelta
 from functools import partial
 from types import MappingProxyType
 from typing import Final
@@ -19,7 +20,7 @@ from horus_celery.herodb.scripts import Script
 from horus_celery.settings import Settings
 from horus_celery.statedir import StateDirectory
 from horus_celery.store.address import read_address
-from workers.herodb.backend import Backend, Login
+from workers.herodb.backend import PATIENCE, Backend, Login
 from workers.herodb.conversation import Conversation, Desk
 from workers.herodb.front import Talk, front
 
@@ -67,6 +68,8 @@ class HeroDb:
     clock: Clock
     #: Those that `OSIS` runs, by name.
     scripts: Mapping[str, Script]
+    #: How long a script waits for a Redis that does not let us in.
+    patience: timedelta = PATIENCE
 
     @contextmanager
     def serving(
@@ -94,8 +97,10 @@ class HeroDb:
             yield
 
     def _begin(self, desk: Desk, ended: threading.Event) -> Talk:
-        backend = Backend(self._login(self.layout.jobs_user(desk.context)), ended)
-        lister = Backend(self._login(self.layout.lister), ended)
+        backend, lister = (
+            Backend(self._login(user), ended, patience=self.patience)
+            for user in (self.layout.jobs_user(desk.context), self.layout.lister)
+        )
 
         def interrupt() -> None:
             backend.interrupt()
