@@ -23,6 +23,7 @@ from workers.attendance import Attendance, attendance
 from workers.capture import STOP_GRACE, Console, End, Watcher, follow
 from workers.cgroup import Group, Groups
 from workers.herodb.service import HeroDb
+from workers.kinds import Kind
 from workers.launch import SYSTEM_PATH, Command, Launcher, Places, Process
 from workers.masking import mask_of
 from workers.meter import Excess, Meter
@@ -53,11 +54,9 @@ _REASONS: Final[Mapping[End | Excess, str]] = MappingProxyType(
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ScriptExecutor:
-    """Runs a job's payload as a script of one interpreter."""
+    """Runs a job's payload as a script of one kind."""
 
-    #: The interpreter's command line, behind which the script's path and arguments
-    #: follow; None is the Python that runs the runner.
-    interpreter: tuple[str, ...] | None
+    kind: Kind
     launcher: Launcher
     #: What serves jobs that have HeroDB.
     herodb: HeroDb
@@ -111,6 +110,7 @@ class ScriptExecutor:
             job.payload,
             inputs,
             values=values,
+            suffix=self.kind.suffix,
             owner=self.launcher.owner,
             is_written_to=not self.launcher.has_own_files,
         )
@@ -162,10 +162,11 @@ class ScriptExecutor:
         job = assignment.job
         places = self.launcher.places(room)
         command = Command(
-            interpreter=self.interpreter,
+            interpreter=self.kind.program,
+            host=self.kind.host,
             places=places,
-            args=tuple(job.args),
-            env=_environment(job, places),
+            args=(*self.kind.behind, *job.args),
+            env=_environment(job, places, self.kind),
             room=room,
             limits=job.limits,
             has_network=job.net == "host",
@@ -188,7 +189,7 @@ class _Ran:
     limit: int
 
 
-def _environment(job: Job, places: Places) -> Mapping[str, str]:
+def _environment(job: Job, places: Places, kind: Kind) -> Mapping[str, str]:
     secrets = {"HORUS_SECRETS": places.secrets} if job.secrets else {}
     herodb = {"HERODB_URL": f"unix://{quote(places.herodb)}"}
     return {
@@ -203,6 +204,9 @@ def _environment(job: Job, places: Places) -> Mapping[str, str]:
         "HORUS_CONTEXT_ID": job.context_id,
         **secrets,
         **(herodb if job.net != "none" else {}),
+        **kind.variables,
+        # A host's functions say which of them the job's network does not allow.
+        **({"HORUS_NET": job.net} if kind.host else {}),
     }
 
 

@@ -69,9 +69,7 @@ _DOUBTS: Final = {
 @click.option(
     "--net",
     type=click.Choice(["none", "herodb", "host"]),
-    default="none",
-    show_default=True,
-    help="Which network it gets.",
+    help="Which network it gets; none, but herodb for osis and hero.",
 )
 @click.option(
     "--input",
@@ -103,7 +101,7 @@ def command(
     timeout: int,
     env: tuple[str, ...],
     secrets: tuple[str, ...],
-    net: str,
+    net: str | None,
     inputs: tuple[str, ...],
     needs: tuple[str, ...],
     runner: str | None,
