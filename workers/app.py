@@ -48,6 +48,7 @@ from workers.cgroup import Groups
 from workers.herodb.service import make_herodb
 from workers.kinds import Kind
 from workers.nursery import Nursery
+from workers.osis.scripts import SCRIPTS
 from workers.room import remove_abandoned
 from workers.script import ScriptExecutor
 from workers.slots import Slots
@@ -79,7 +80,7 @@ def make_executors(
     Raises:
         ConfigurationError: if the secret of HeroDB cannot be read.
     """
-    herodb = make_herodb(settings)
+    herodb = make_herodb(settings, scripts=SCRIPTS)
     return MappingProxyType(
         {
             name: ScriptExecutor(

@@ -10,7 +10,7 @@ import json
 import math
 import os
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Final
 
@@ -34,7 +34,7 @@ class Host:
         functions: Mapping[str, Function],
         names: Mapping[str, object],
         *,
-        faults: tuple[type[Exception], ...] = (),
+        faults: Iterable[type[Exception]] = (),
     ) -> None:
         """Make the engine.
 
@@ -50,7 +50,7 @@ class Host:
             max_array_size=_ITEMS,
             max_map_size=_ITEMS,
         )
-        self._faults = (ScriptFault, *faults)
+        self._faults: tuple[type[Exception], ...] = (ScriptFault, *faults)
 
     def run(self, path: str, args: Sequence[str]) -> int:
         """Run the script of a file, and return its exit code.
@@ -61,6 +61,13 @@ class Host:
             source = Path(path).read_bytes().decode()
         except UnicodeDecodeError as error:
             return _fail(f"the script is no UTF-8 text (byte {error.start})")
+        return self._run(source, args, os.environ["HORUS_RESULT"])
+
+    def rehearse(self) -> None:
+        """Do what every script makes this process do."""
+        self._run(_REHEARSED, [], os.devnull)
+
+    def _run(self, source: str, args: Sequence[str], result: str) -> int:
         try:
             script = self._engine.compile(source)
             value = self._engine.run(
@@ -69,15 +76,12 @@ class Host:
             text = text_of(value)
         except RhaiError as error:
             return _fail(_described(error))
-        except self._faults as error:
+        except Exception as error:
+            if not isinstance(error, self._faults):
+                raise
             return _fail(str(error))
-        Path(os.environ["HORUS_RESULT"]).write_text(text, "utf-8", newline="")
+        Path(result).write_text(text, "utf-8", newline="")
         return 0
-
-    def rehearse(self) -> None:
-        """Do what every script makes this process do."""
-        value = self._engine.run(self._engine.compile(_REHEARSED), {"args": []})
-        text_of(value)
 
 
 def text_of(value: object) -> str:
@@ -107,6 +111,8 @@ def _plain(value: object) -> object:
             return {name: _plain(each) for name, each in value.items()}
         case Sequence():
             return [_plain(each) for each in value]
+        case _:
+            pass
     if (made := getattr(value, "rhai_plain", None)) is not None:
         return _plain(made())
     raise ScriptFault(

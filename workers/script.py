@@ -203,10 +203,10 @@ def _environment(job: Job, places: Places, kind: Kind) -> Mapping[str, str]:
         "HORUS_JOB_ID": job.id,
         "HORUS_CONTEXT_ID": job.context_id,
         **secrets,
-        **(herodb if job.net != "none" else {}),
         **kind.variables,
         # A host's functions say which of them the job's network does not allow.
         **({"HORUS_NET": job.net} if kind.host else {}),
+        **(herodb if job.net != "none" else {}),
     }
 
 

@@ -29,7 +29,7 @@ DEFAULT_STATE_DIR: Final = Path("~/.horus")
 #: The setting that a file writes as `[[executors]]`.
 OWN_EXECUTORS: Final = "executor_commands"
 #: Our own executors, and which of them get a runner unless others are named.
-OUR_EXECUTORS: Final = ("python", "system", "v")
+OUR_EXECUTORS: Final = ("python", "system", "osis", "v")
 DEFAULT_EXECUTORS: Final = OUR_EXECUTORS[:2]
 #: Programs of the platform, whose names no executor can have.
 PROGRAMS: Final = ("api", "coordinator", "flower", "redis")

@@ -23,8 +23,8 @@ from horus_celery.herodb.commands import (
 )
 from horus_celery.herodb.keyring import DEFAULT, Keyring, Kind
 from horus_celery.herodb.requests import array, bulk, error, number, simple
+from horus_celery.herodb.scripts import Script
 from workers.herodb.backend import Answer, Backend, CutOff
-from workers.osis.scripts import Script
 
 #: Names that one answer to KEYS holds, and how long it may take to find them.
 MAX_KEYS: Final = 100_000

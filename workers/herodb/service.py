@@ -14,19 +14,19 @@ from horus_celery.clock import Clock, SystemClock
 from horus_celery.herodb import layout
 from horus_celery.herodb.keyring import Keyring
 from horus_celery.herodb.layout import Layout
+from horus_celery.herodb.scripts import Script
 from horus_celery.settings import Settings
 from horus_celery.statedir import StateDirectory
 from horus_celery.store.address import read_address
 from workers.herodb.backend import PATIENCE, Backend, Login
 from workers.herodb.conversation import Conversation, Desk
 from workers.herodb.front import Talk, front
-from workers.osis.scripts import SCRIPTS, Script
 
 
 def make_herodb(
     settings: Settings,
     *,
-    scripts: Mapping[str, Script] = SCRIPTS,
+    scripts: Mapping[str, Script],
     clock: Clock | None = None,
 ) -> HeroDb:
     """Return what serves the jobs of a runner; nothing is connected before it is used.

@@ -14,12 +14,12 @@ from horus_celery.api_secrets.shelf import RedisShelf
 from horus_celery.herodb.estate import RedisEstate
 from horus_celery.herodb.keyring import Keyring
 from horus_celery.herodb.layout import Layout
+from horus_celery.herodb.scripts import Script
 from horus_celery.herodb.steward import Steward
 from horus_celery.store.connection import connect
 from tests.conftest import FrozenClock
 from workers.herodb.client import Database
 from workers.herodb.service import HeroDb
-from workers.osis.scripts import Script
 
 MASTER = bytes(range(32))
 SCRIPTS = {
