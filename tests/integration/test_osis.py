@@ -249,6 +249,14 @@ def test_what_cannot_be_sought_is_said(objects):
             Page(limit=limit)
 
 
+def test_a_page_does_not_begin_before_what_is_sought(objects):
+    for rank in (1, 2, 3):
+        objects.add("note", {"rank": rank})
+    page = Page(after=1)
+    assert ids(objects.find("note", "rank", Between(low=3), page)) == [3]
+    assert ids(objects.find("note", "rank", Between(low=2, high=2), page)) == [2]
+
+
 @pytest.mark.parametrize(
     ("by", "sought"),
     [
@@ -723,7 +731,10 @@ def test_a_change_that_objects_do_not_allow_is_refused_with_the_reason(front, ob
 
 @pytest.mark.parametrize(
     "key",
-    ["i:note:title", "i:note:rank", "o:note", "o:note:ids", "o:note:entries"],
+    [
+        *("i:note:title", "i:note:rank", "i:note:tags"),
+        *("o:note", "o:note:ids", "o:note:entries"),
+    ],
 )
 def test_a_key_that_holds_something_else_changes_nothing(front, objects, key):
     one = objects.add("note", {"title": "a", "tags": ["x"], "rank": 1})
@@ -738,7 +749,7 @@ def test_a_key_that_holds_something_else_changes_nothing(front, objects, key):
     before = everything()
     for break_it in (
         lambda: objects.replace("note", one.id, {"title": "b", "rank": 2}),
-        lambda: objects.add("note", {"title": "b", "rank": 2}),
+        lambda: objects.add("note", {"title": "b", "rank": 2, "tags": ["y"]}),
         lambda: objects.delete("note", one.id),
     ):
         with pytest.raises(ResponseError, match="WRONGTYPE"):
