@@ -45,8 +45,10 @@ from horus_celery.stops import Stops
 from horus_celery.sweep import SweepThread
 from workers import cgroup, kinds
 from workers.cgroup import Groups
+from workers.herodb.service import make_herodb
 from workers.kinds import Kind
 from workers.nursery import Nursery
+from workers.osis.scripts import SCRIPTS
 from workers.room import remove_abandoned
 from workers.script import ScriptExecutor
 from workers.slots import Slots
@@ -73,12 +75,18 @@ def make_executors(
     groups: Groups | None,
     settings: Settings,
 ) -> Mapping[str, Executor]:
-    """Return what runs the jobs of each executor that is served, by name."""
+    """Return what runs the jobs of each executor that is served, by name.
+
+    Raises:
+        ConfigurationError: if the secret of HeroDB cannot be read.
+    """
+    herodb = make_herodb(settings, scripts=SCRIPTS)
     return MappingProxyType(
         {
             name: ScriptExecutor(
                 kind=kind,
                 launcher=nursery,
+                herodb=herodb,
                 groups=groups,
                 requires_apart=settings.sandbox_required,
                 stop_grace=timedelta(seconds=settings.stop_grace),

@@ -6,6 +6,7 @@ A host is a module of which a zygote has learnt everything before a script is bo
 
 from __future__ import annotations
 
+import importlib.util
 import json
 import shutil
 import sys
@@ -25,6 +26,8 @@ from horus_celery.settings import OwnExecutor, Settings, load_settings
 from horus_celery.settings.kinds import SCRIPT
 from workers.launch import SYSTEM_PATH
 
+#: What the Rhai engine is built from.
+_ENGINE: Final = Path(workers.__file__ or "").with_name("rhai_engine")
 _NO_VARIABLES: Final[Mapping[str, str]] = MappingProxyType({})
 #: What runs scripts in Python's own process: without it the zygote's Python does.
 HOSTS: Final = "workers.hosts"
@@ -135,10 +138,24 @@ def _v(settings: Settings) -> Kind:
         ) from None
 
 
+def _rhai(host: str) -> Callable[[Settings], Kind]:
+    def kind(_: Settings) -> Kind:
+        if importlib.util.find_spec("horus_rhai") is None:
+            raise ConfigurationError(
+                f"the scripts of {host} need the Rhai engine, which is built from Rust:"
+                f" `{sys.executable} -m pip install {_ENGINE}` adds it where there is"
+                " cargo"
+            )
+        return hosted(host)
+
+    return kind
+
+
 _OURS: Final[Mapping[str, Callable[[Settings], Kind]]] = MappingProxyType(
     {
         "python": _python,
         "system": _system,
+        "osis": _rhai("osis"),
         "v": _v,
     }
 )

@@ -23,6 +23,7 @@ class Places:
     work: str
     inputs: str
     secrets: str
+    herodb: str
     result: str
 
 

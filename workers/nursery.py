@@ -86,6 +86,7 @@ class Nursery:
                     else sandbox.NO_INPUTS
                 ),
                 secrets=f"{given}/{room.secrets.name}",
+                herodb=f"{given}/{room.herodb.name}",
                 result=f"{sandbox.OUT}/{room.result.name}",
             )
         return Places(
@@ -93,6 +94,7 @@ class Nursery:
             work=str(room.work),
             inputs=str(room.inputs),
             secrets=str(room.secrets),
+            herodb=str(room.herodb),
             result=str(room.result),
         )
 

@@ -78,6 +78,11 @@ class Room:
         return self.path / _SECRETS
 
     @property
+    def herodb(self) -> Path:
+        """The socket of HeroDB, if its job has that."""
+        return self.path / "herodb"
+
+    @property
     def result(self) -> Path:
         """Where the script may write its result."""
         return self.path / _OUT / _RESULT

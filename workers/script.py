@@ -11,6 +11,7 @@ from dataclasses import dataclass, replace
 from datetime import timedelta
 from types import MappingProxyType
 from typing import Final
+from urllib.parse import quote
 
 from horus_celery.errors import NotCoveredError
 from horus_celery.lifecycle import Event
@@ -21,6 +22,7 @@ from workers import cgroup
 from workers.attendance import Attendance, attendance
 from workers.capture import STOP_GRACE, Console, End, Watcher, follow
 from workers.cgroup import Group, Groups
+from workers.herodb.service import HeroDb
 from workers.kinds import Kind
 from workers.launch import SYSTEM_PATH, Command, Launcher, Places, Process
 from workers.masking import mask_of
@@ -56,6 +58,8 @@ class ScriptExecutor:
 
     kind: Kind
     launcher: Launcher
+    #: What serves jobs that have HeroDB.
+    herodb: HeroDb
     #: What makes cgroups for jobs, where there can be any.
     groups: Groups | None = None
     #: Whether a job that is to have no network must not run where it would have one.
@@ -113,6 +117,7 @@ class ScriptExecutor:
         try:
             with (
                 its_own as room,
+                self._herodb(job, room),
                 self._group(job, room) as group,
                 self._start(assignment, room, group) as process,
             ):
@@ -138,6 +143,13 @@ class ScriptExecutor:
             reason = "no_space" if error.errno in _NO_SPACE else "executor"
             _say(console, f"the script could not be started: {error.strerror}")
             return _outcome(Event.FAILED, reason, None, console)
+
+    def _herodb(self, job: Job, room: Room) -> AbstractContextManager[None]:
+        if job.net == "none":
+            return nullcontext()
+        owner = self.launcher.owner
+        name = room.herodb.name
+        return self.herodb.serving(job.context_id, name, room.folder, owner=owner)
 
     def _group(self, job: Job, room: Room) -> AbstractContextManager[Group | None]:
         if self.groups is None:
@@ -179,6 +191,7 @@ class _Ran:
 
 def _environment(job: Job, places: Places, kind: Kind) -> Mapping[str, str]:
     secrets = {"HORUS_SECRETS": places.secrets} if job.secrets else {}
+    herodb = {"HERODB_URL": f"unix://{quote(places.herodb)}"}
     return {
         "LANG": "C.UTF-8",
         **job.env_vars,
@@ -193,6 +206,7 @@ def _environment(job: Job, places: Places, kind: Kind) -> Mapping[str, str]:
         **kind.variables,
         # A host's functions say which of them the job's network does not allow.
         **({"HORUS_NET": job.net} if kind.host else {}),
+        **(herodb if job.net != "none" else {}),
     }
 
 

@@ -29,7 +29,7 @@ DEFAULT_STATE_DIR: Final = Path("~/.horus")
 #: The setting that a file writes as `[[executors]]`.
 OWN_EXECUTORS: Final = "executor_commands"
 #: Our own executors, and which of them get a runner unless others are named.
-OUR_EXECUTORS: Final = ("python", "system", "v")
+OUR_EXECUTORS: Final = ("python", "system", "osis", "v")
 DEFAULT_EXECUTORS: Final = OUR_EXECUTORS[:2]
 #: Programs of the platform, whose names no executor can have.
 PROGRAMS: Final = ("api", "coordinator", "flower", "redis")
@@ -194,6 +194,13 @@ class Settings(BaseModel):
     port: Port = 3030
     #: The Redis to use; None starts one of our own.
     redis_url: Annotated[str, AfterValidator(kinds.redis_address)] | None = Field(
+        default=None,
+        repr=False,
+        description="the address of a Redis, such as redis://HOST:6379/0",
+    )
+    #: The Redis that HeroDB is in, with a login that may administer its users; None is
+    #: the other one.
+    herodb_url: Annotated[str, AfterValidator(kinds.redis_address)] | None = Field(
         default=None,
         repr=False,
         description="the address of a Redis, such as redis://HOST:6379/0",

@@ -17,32 +17,17 @@ Below `m:` writes only who declares.
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Mapping
-from dataclasses import dataclass
-from functools import cached_property
 from pathlib import Path
 from types import MappingProxyType
 from typing import Final
+
+from horus_celery.herodb.scripts import Script
 
 _LUA: Final = Path(__file__).parent / "lua"
 _PRELUDE: Final = "prelude"
 #: Those that change something.
 _WRITING: Final = frozenset({"declare", "delete", "reindex", "save"})
-
-
-@dataclass(frozen=True, kw_only=True)
-class Script:
-    """A script of the closed set."""
-
-    source: str
-    #: Whether it changes anything.
-    writes: bool
-
-    @cached_property
-    def digest(self) -> str:
-        """By which Redis knows it."""
-        return hashlib.sha1(self.source.encode(), usedforsecurity=False).hexdigest()
 
 
 def _read() -> Mapping[str, Script]:
