@@ -108,6 +108,10 @@ class Handle:
         """
         raise self._unknown(name)
 
+    def rhai_plain(self) -> object:
+        """Return what it is as a script's result: what may be read of it."""
+        return {name: read(self) for name, read in self.properties.items()}
+
     def _unknown(self, name: str) -> NameUnknown:
         return NameUnknown(f"{self.name} has no {name}")
 
