@@ -70,12 +70,7 @@ def run(host, tmp_path, monkeypatch, capsys):
 )
 def test_the_value_of_a_script_is_its_result(run, script, result):
     code, text, _, _ = run(script)
-    assert code == 0
-    assert (
-        (json.loads(text), text) == (json.loads(result), text)
-        if (text and text[0] in "[{")
-        else text == result
-    )
+    assert (code, text) == (0, result)
 
 
 @pytest.mark.parametrize(
@@ -97,7 +92,8 @@ def test_a_script_that_fails_says_why_and_where(run, script, said):
 
 
 def test_a_fault_of_a_function_is_no_end_if_the_script_takes_it(run):
-    code, text, _, _ = run("try { refuse() } catch (e) { e.message }")
+    script = 'let said = ""; try { refuse() } catch (e) { said = e.message; } said'
+    code, text, _, _ = run(script)
     assert (code, text) == (0, "not today")
 
 
