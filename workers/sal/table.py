@@ -74,6 +74,11 @@ class Parameter:
     default: object = REQUIRED
 
     @property
+    def is_required(self) -> bool:
+        """Whether a script must give it."""
+        return self.default is REQUIRED
+
+    @property
     def shown_default(self) -> str:
         """The default as a script would write it."""
         return _literal(self.default)
