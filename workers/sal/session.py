@@ -13,6 +13,8 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Any, Final, Protocol, TypeVar
 
+from workers.herodb import client
+
 #: The variables by which a runner tells them to the process of a script.
 NET: Final = "HORUS_NET"
 ALLOWED: Final = "HORUS_SAL"
@@ -53,8 +55,7 @@ class Database(Protocol):
         """Send a command and return its reply: bytes or text, integer, list, None.
 
         Raises:
-            Exception: if the server refuses or does not answer: one of the session's
-                `database_errors`, whose text says why.
+            DatabaseError: if the server refuses or does not answer.
         """
         ...
 
@@ -78,9 +79,8 @@ class Session:
     net: Net = Net.NONE
     allowed: frozenset[Power] = frozenset()
     herodb_url: str | None = None
-    #: How a HeroDB is reached; None is the Redis client of this Python.
-    connect: Callable[[str], Database] | None = None
-    database_errors: tuple[type[Exception], ...] = ()
+    #: How HeroDB is reached, by its address.
+    connect: Callable[[str], Database] = client.Database
     write: Writer = write_through
     #: The connection to HeroDB, once there is one.
     database: Database | None = None
@@ -133,8 +133,7 @@ class Session:
 def session_of(
     environment: Mapping[str, str] | None = None,
     *,
-    connect: Callable[[str], Database] | None = None,
-    database_errors: tuple[type[Exception], ...] = (),
+    connect: Callable[[str], Database] = client.Database,
     write: Writer = write_through,
 ) -> Session:
     """Read what a script may reach from its environment.
@@ -149,7 +148,6 @@ def session_of(
         allowed=frozenset(_known(Power, one, of=ALLOWED) for one in words),
         herodb_url=given.get(HERODB_URL) or None,
         connect=connect,
-        database_errors=database_errors,
         write=write,
     )
 
