@@ -79,9 +79,15 @@ class Key:
 class Keyring:
     """The keys of this node, by context, kind and name."""
 
-    def __init__(self, folder: Path) -> None:
-        """Take where they lie; nothing is made there before there is a key."""
+    def __init__(self, folder: Path, *, max_keys: int = MAX_KEYS) -> None:
+        """Take where they lie; nothing is made there before there is a key.
+
+        Args:
+            folder: The folder of all contexts.
+            max_keys: How many one context may have.
+        """
         self._folder = folder
+        self._max_keys = max_keys
 
     def get(self, context: str, kind: Kind, name: str) -> Key:
         """Return a key.
@@ -183,9 +189,9 @@ class Keyring:
             raise ConfigurationError(f"{path} holds no key: {remedy}") from None
 
     def _make(self, context: str, kind: Kind, name: str) -> Key:
-        if sum(1 for _ in self._names(context)) >= MAX_KEYS:
+        if sum(1 for _ in self._names(context)) >= self._max_keys:
             raise TooManyError(
-                f"context {context} has {MAX_KEYS} keys: delete some of them"
+                f"context {context} has {self._max_keys} keys: delete some of them"
             )
         return self._write(context, kind, name, (_generation(kind, name),))
 

@@ -83,7 +83,9 @@ class Backend:
 
     @property
     def is_connected(self) -> bool:
-        """Whether there is a connection, as far as is known."""
+        """Whether there is a connection, and the other end has not closed it."""
+        if self._socket is not None and _is_cut_off(self._socket):
+            self.close()
         return self._socket is not None
 
     def ask(self, words: Sequence[bytes | str | int], *, again: bool = False) -> Answer:
@@ -119,8 +121,6 @@ class Backend:
                 self._socket.shutdown(socket.SHUT_RDWR)
 
     def _ask(self, words: Sequence[bytes | str | int]) -> Answer:
-        if self._socket is not None and _is_cut_off(self._socket):
-            self.close()
         channel = self._socket or self._connect()
         try:
             channel.sendall(_packed(words))

@@ -5,6 +5,7 @@ It costs a script little to have one: it connects when it is first called.
 
 from __future__ import annotations
 
+import select
 import socket
 from typing import Final, TypeAlias, cast
 from urllib.parse import unquote, urlsplit
@@ -41,7 +42,7 @@ class Database:
             DatabaseError: if it is no such address.
         """
         parts = urlsplit(url)
-        if parts.scheme != "unix" or parts.netloc or not parts.path:
+        if parts.scheme != "unix" or parts.netloc or parts.path[:1] != "/":
             raise DatabaseError("HERODB_URL is no address of the form unix:///PATH")
         self._path = unquote(parts.path)
         self._timeout = timeout
@@ -57,7 +58,7 @@ class Database:
         if not words:
             raise DatabaseError("a command has at least one word")
         try:
-            channel = self._socket or self._connect()
+            channel = self._connected()
             channel.sendall(hiredis.pack_command(words))  # type: ignore[arg-type]  # its stub means tuples of one word
             while (answer := self._reader.gets()) is _NOT_YET:
                 data = channel.recv(_CHUNK)
@@ -79,6 +80,15 @@ class Database:
             self._socket.close()
             self._socket = None
         self._reader = hiredis.Reader(notEnoughData=_NOT_YET)
+
+    def _connected(self) -> socket.socket:
+        # Nothing is ever sent unasked: what can be read is the end of the connection.
+        if self._socket is not None:
+            poll = select.poll()
+            poll.register(self._socket, select.POLLIN)
+            if poll.poll(0):
+                self.close()
+        return self._socket or self._connect()
 
     def _connect(self) -> socket.socket:
         channel = socket.socket(socket.AF_UNIX)

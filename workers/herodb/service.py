@@ -6,9 +6,8 @@ import threading
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
+from datetime import timedelta
 from functools import partial
-from types import MappingProxyType
-from typing import Final
 
 from horus_celery import wiring
 from horus_celery.clock import Clock, SystemClock
@@ -19,17 +18,15 @@ from horus_celery.herodb.scripts import Script
 from horus_celery.settings import Settings
 from horus_celery.statedir import StateDirectory
 from horus_celery.store.address import read_address
-from workers.herodb.backend import Backend, Login
+from workers.herodb.backend import PATIENCE, Backend, Login
 from workers.herodb.conversation import Conversation, Desk
 from workers.herodb.front import Talk, front
-
-_NO_SCRIPTS: Final[Mapping[str, Script]] = MappingProxyType({})
 
 
 def make_herodb(
     settings: Settings,
     *,
-    scripts: Mapping[str, Script] = _NO_SCRIPTS,
+    scripts: Mapping[str, Script],
     clock: Clock | None = None,
 ) -> HeroDb:
     """Return what serves the jobs of a runner; nothing is connected before it is used.
@@ -67,6 +64,8 @@ class HeroDb:
     clock: Clock
     #: Those that `OSIS` runs, by name.
     scripts: Mapping[str, Script]
+    #: How long a script waits for a Redis that does not let us in.
+    patience: timedelta = PATIENCE
 
     @contextmanager
     def serving(
@@ -94,8 +93,10 @@ class HeroDb:
             yield
 
     def _begin(self, desk: Desk, ended: threading.Event) -> Talk:
-        backend = Backend(self._login(self.layout.jobs_user(desk.context)), ended)
-        lister = Backend(self._login(self.layout.lister), ended)
+        backend, lister = (
+            Backend(self._login(user), ended, patience=self.patience)
+            for user in (self.layout.jobs_user(desk.context), self.layout.lister)
+        )
 
         def interrupt() -> None:
             backend.interrupt()

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Final
 
-from workers.herodb.client import DatabaseError
 from workers.sal.session import SalError, Session
 from workers.sal.table import make_module
 
@@ -84,7 +83,7 @@ def _call(here: Session, *words: str) -> object:
         if here.database is None:
             here.database = here.connect(url)
         return here.database.call(*words)
-    except DatabaseError as error:
+    except here.database_errors as error:
         raise SalError(str(error)) from None
 
 

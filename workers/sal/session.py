@@ -55,7 +55,8 @@ class Database(Protocol):
         """Send a command and return its reply: bytes or text, integer, list, None.
 
         Raises:
-            DatabaseError: if the server refuses or does not answer.
+            Exception: if the server refuses or does not answer: one of the session's
+                `database_errors`, whose text says why.
         """
         ...
 
@@ -79,8 +80,9 @@ class Session:
     net: Net = Net.NONE
     allowed: frozenset[Power] = frozenset()
     herodb_url: str | None = None
-    #: How HeroDB is reached, by its address.
+    #: How HeroDB is reached, by its address, and what is raised where it refuses.
     connect: Callable[[str], Database] = client.Database
+    database_errors: tuple[type[Exception], ...] = (client.DatabaseError,)
     write: Writer = write_through
     #: The connection to HeroDB, once there is one.
     database: Database | None = None
@@ -134,6 +136,7 @@ def session_of(
     environment: Mapping[str, str] | None = None,
     *,
     connect: Callable[[str], Database] = client.Database,
+    database_errors: tuple[type[Exception], ...] = (client.DatabaseError,),
     write: Writer = write_through,
 ) -> Session:
     """Read what a script may reach from its environment.
@@ -148,6 +151,7 @@ def session_of(
         allowed=frozenset(_known(Power, one, of=ALLOWED) for one in words),
         herodb_url=given.get(HERODB_URL) or None,
         connect=connect,
+        database_errors=database_errors,
         write=write,
     )
 
