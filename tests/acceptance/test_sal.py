@@ -30,7 +30,7 @@ def deployment():
     shutil.rmtree(folder)
 
 
-def run(deployment, script, *words):
+def run(deployment, script, *words, code=0):
     done = subprocess.run(  # noqa: S603 - our own command
         [
             *(*HORUS, "run", "--state-dir", str(deployment.state_dir)),
@@ -42,7 +42,7 @@ def run(deployment, script, *words):
         check=False,
         env=clean_environment(),
     )
-    assert done.returncode == 0, done.stderr
+    assert done.returncode == code, done.stderr
     return done
 
 
@@ -123,10 +123,20 @@ def test_a_script_with_net_herodb_reaches_that_and_no_more(deployment):
     assert json.loads(done.stdout) == ["PONG", "v", ["a"], True]
 
 
+def test_a_script_that_waits_for_a_command_ends_when_its_time_is_up(deployment):
+    seconds = f"300.{uuid.uuid4().int}"
+    run(deployment, f'run("sleep {seconds}").execute()', "--timeout", "1", code=124)
+    assert_gone(seconds)
+
+
 def test_what_a_script_started_is_gone_with_it(deployment):
     # As many seconds as nobody else waits.
     seconds = f"300.{uuid.uuid4().int}"
     run(deployment, f'run(["sh", "-c", "sleep {seconds} & :"]).execute();')
+    assert_gone(seconds)
+
+
+def assert_gone(seconds):
     found = subprocess.run(  # noqa: S603 - our own argv
         ["pgrep", "-f", seconds],  # noqa: S607 - that of the tests' PATH
         capture_output=True,
