@@ -8,10 +8,11 @@ from __future__ import annotations
 
 import importlib.util
 import json
+import os
 import shutil
 import sys
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cache
 from importlib.metadata import entry_points
 from pathlib import Path
@@ -22,6 +23,7 @@ import horus_celery
 import workers
 from horus_celery import executors
 from horus_celery.errors import ConfigurationError
+from horus_celery.redis_server import find_server
 from horus_celery.settings import OwnExecutor, Settings, load_settings
 from horus_celery.settings.kinds import SCRIPT
 from workers.launch import SYSTEM_PATH
@@ -138,15 +140,31 @@ def _v(settings: Settings) -> Kind:
         ) from None
 
 
+def _hero(settings: Settings) -> Kind:
+    allowed = ",".join(settings.sal_allow)
+    if settings.hero_cli is None:
+        return hosted("hero", HORUS_SAL=allowed)
+    cli = settings.hero_cli
+    if not os.access(cli, os.X_OK):
+        raise ConfigurationError(
+            f"hero_cli names {cli}, which is no program: mend it, or leave it out to"
+            " have the scripts of hero run by Horus itself"
+        )
+    redis = find_server().path
+    kind = hosted("hero_cli", HORUS_HERO_CLI=str(cli), HORUS_HERO_REDIS=str(redis))
+    return replace(kind, shown=(*kind.shown, cli.resolve().parent, redis.parent))
+
+
 def _rhai(host: str) -> Callable[[Settings], Kind]:
-    def kind(_: Settings) -> Kind:
+    def kind(settings: Settings) -> Kind:
         if importlib.util.find_spec("horus_rhai") is None:
             raise ConfigurationError(
                 f"the scripts of {host} need the Rhai engine, which is built from Rust:"
                 f" `{sys.executable} -m pip install {_ENGINE}` adds it where there is"
                 " cargo"
             )
-        return hosted(host)
+        allowed = ",".join(settings.sal_allow)
+        return hosted(host, HORUS_SAL=allowed)
 
     return kind
 
@@ -156,6 +174,8 @@ _OURS: Final[Mapping[str, Callable[[Settings], Kind]]] = MappingProxyType(
         "python": _python,
         "system": _system,
         "osis": _rhai("osis"),
+        "sal": _rhai("sal"),
+        "hero": _hero,
         "v": _v,
     }
 )

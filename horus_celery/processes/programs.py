@@ -45,6 +45,8 @@ _HANDED_ON: Final = (
     "executor_commands",
     "python_env",
     "v_path",
+    "hero_cli",
+    "sal_allow",
     "node_secrets",
     "supervisors",
     "tls_cert",

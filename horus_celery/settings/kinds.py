@@ -18,6 +18,8 @@ from horus_celery.store.address import read_address
 
 REDIS_SCHEMES: Final = ("redis", "rediss", "unix", "redis+socket", "sentinel")
 
+#: What functions of `sal` may be allowed.
+SAL_RIGHTS: Final = "^(packages|containers|services|ssh)$"
 #: What stands for the script's file in a command.
 SCRIPT: Final = "{script}"
 _NAME: Final = "[A-Za-z0-9][A-Za-z0-9._@:-]{0,127}"

@@ -37,6 +37,8 @@ OTHER_VARIABLES: Final = frozenset(
         "HORUS_RUNNER_EXECUTOR",
         "HORUS_DB_PATH",
         "HORUS_NET",
+        "HORUS_SAL",
+        "HORUS_HERO_REDIS",
     }
 )
 #: A configuration file has no reason to be larger.

@@ -29,7 +29,7 @@ DEFAULT_STATE_DIR: Final = Path("~/.horus")
 #: The setting that a file writes as `[[executors]]`.
 OWN_EXECUTORS: Final = "executor_commands"
 #: Our own executors, and which of them get a runner unless others are named.
-OUR_EXECUTORS: Final = ("python", "system", "osis", "v")
+OUR_EXECUTORS: Final = ("python", "system", "osis", "sal", "hero", "v")
 DEFAULT_EXECUTORS: Final = OUR_EXECUTORS[:2]
 #: Programs of the platform, whose names no executor can have.
 PROGRAMS: Final = ("api", "coordinator", "flower", "redis")
@@ -237,6 +237,15 @@ class Settings(BaseModel):
     #: The program that compiles and runs the scripts of `v`; by default `v` is looked
     #: for where scripts look for commands.
     v_path: Location | None = Field(default=None, description="a path")
+    #: The Hero command, if it is to run the scripts of `hero` in our place.
+    hero_cli: Location | None = Field(default=None, description="a path")
+    #: What functions of `sal` may do to the machine besides what every script may.
+    sal_allow: Annotated[
+        tuple[Annotated[str, StringConstraints(pattern=kinds.SAL_RIGHTS)], ...],
+        BeforeValidator(kinds.parts),
+        Field(description="a list of some of packages, containers, services, ssh"),
+        AfterValidator(kinds.once),
+    ] = ()
     #: Jobs that one runner runs at a time; None is the number of processors.
     concurrency: Annotated[int, kinds.number(1, 1024)] | None = Field(
         default=None, description="a whole number from 1 to 1024"

@@ -24,6 +24,7 @@ from workers.osis.model import Model, parse_model
 from workers.osis.objects import (
     BATCH,
     LARGEST_PAGE,
+    USUAL_PAGE,
     Beginning,
     Between,
     Equal,
@@ -105,6 +106,9 @@ def assert_indexed(front, objects, name):
         assert set(found) == members, by
     held = front.client.hkeys(f"{prefix}o:{name}")
     assert sorted(map(int, held)) == sorted(stored)
+    standing = {int(each[-10:]) for members in expected.values() for each in members}
+    listed = front.client.hkeys(f"{prefix}o:{name}:entries")
+    assert set(map(int, listed)) == standing
     assert objects.count(name) == len(stored)
     return stored
 
@@ -243,6 +247,14 @@ def test_what_cannot_be_sought_is_said(objects):
     for limit in (0, -1, LARGEST_PAGE + 1):
         with pytest.raises(FieldError, match="a page"):
             Page(limit=limit)
+
+
+def test_a_page_does_not_begin_before_what_is_sought(objects):
+    for rank in (1, 2, 3):
+        objects.add("note", {"rank": rank})
+    page = Page(after=1)
+    assert ids(objects.find("note", "rank", Between(low=3), page)) == [3]
+    assert ids(objects.find("note", "rank", Between(low=2, high=2), page)) == [2]
 
 
 @pytest.mark.parametrize(
@@ -458,8 +470,16 @@ def test_of_two_who_change_what_they_read_nobody_loses_a_change(
 # --- models that change ---------------------------------------------------------------
 
 
+def with_slug():
+    return {"type": "string", "initial": "none"}
+
+
+def with_size():
+    return {"type": "int", "initial": 7}
+
+
 def with_more(**more):
-    fields = {**NOTE["fields"], "slug": {"type": "string", "initial": "none"}}
+    fields = {**NOTE["fields"], "slug": with_slug()}
     return parse_model(
         "note", {"fields": fields, "indexes": [*NOTE["indexes"], "slug"], **more}
     )
@@ -523,7 +543,121 @@ def test_who_finds_goes_on_where_the_one_who_declared_died(front, objects, at):
     # What is not being built is found as ever.
     assert ids(objects.find("note", "title", Equal(value="a"), Page(limit=1))) == [1]
     assert front.client.exists(f"{front.context}i:note")
+    if at % 2:
+        assert len(objects.find("note", "slug", Equal(value="none"))) == USUAL_PAGE
     assert objects.count("note", "slug", Equal(value="none")) == 2 * BATCH + 1
+    assert_indexed(front, objects, "note")
+
+
+def test_what_was_not_built_to_its_end_is_built_with_what_comes_then(front, objects):
+    objects.add("note", {"title": "a"})
+    with pytest.raises(Killed):
+        Objects(Dying(front, "reindex", 0)).declare(with_more())
+    fields = {**NOTE["fields"], "slug": with_slug(), "size": with_size()}
+    indexes = [*NOTE["indexes"], "slug", "size"]
+    more = parse_model("note", {"fields": fields, "indexes": indexes})
+    with pytest.raises(Killed):
+        Objects(Dying(front, "reindex", 0)).declare(more)
+    mine = Objects(front)
+    assert ids(mine.find("note", "slug", Equal(value="none"))) == [1]
+    assert ids(mine.find("note", "size", Equal(value=7))) == [1]
+    assert_indexed(front, objects, "note")
+
+
+def test_what_is_dropped_is_not_built(front, objects):
+    objects.add("note", {"title": "a"})
+    with pytest.raises(Killed):
+        Objects(Dying(front, "reindex", 0)).declare(with_more())
+    Objects(Dying(front, "reindex", 0)).declare(parse_model("note", NOTE))
+    assert not front.client.exists(f"{front.context}i:note")
+    assert_indexed(front, objects, "note")
+
+
+def test_who_builds_after_the_end_leaves_nothing_behind(front, objects):
+    objects.add("note", {"title": "a"})
+
+    def finish():
+        Objects(front).count("note", "slug", Equal(value="none"))
+
+    dying = Dying(front, "reindex", 1)
+    with pytest.raises(Killed):
+        Objects(Meanwhile(dying, "reindex", finish)).declare(with_more())
+    assert not front.client.exists(f"{front.context}i:note")
+
+
+def test_what_cannot_be_built_is_left_as_it_is(front, objects):
+    objects.add("note", {"title": "a", "rank": 1})
+    rank = f"{front.context}i:note:rank"
+    title = f"{front.context}i:note:title"
+    front.client.delete(rank)
+    front.client.set(rank, "x")
+    before = front.client.zrange(title, 0, -1)
+    with pytest.raises(ResponseError, match="WRONGTYPE"):
+        objects.declare(with_more())
+    assert front.client.zrange(title, 0, -1) == before
+    front.client.delete(rank)
+    assert ids(objects.find("note", "slug", Equal(value="none"))) == [1]
+    assert_indexed(front, objects, "note")
+
+
+class Meanwhile:
+    """A front where something else happens before a command of a kind, once."""
+
+    def __init__(self, front, script, happens):
+        self._front, self._script, self._happens = front, script, [happens]
+
+    def __call__(self, *words):
+        if words[:2] == ("OSIS", self._script) and self._happens:
+            self._happens.pop()()
+        return self._front(*words)
+
+
+@pytest.mark.parametrize("script", ["reindex", "built", "find"])
+def test_what_is_saved_while_indexes_are_built_stands_there_as_saved(
+    front, objects, script
+):
+    for _ in range(3):
+        objects.add("note", {"title": "a"})
+    others = Objects(front)
+
+    def change():
+        others.replace("note", 1, {"title": "b", "slug": "new"})
+        others.delete("note", 2)
+        others.add("note", {"slug": "new"})
+
+    Objects(Meanwhile(front, script, change)).declare(with_more())
+    assert ids(objects.find("note", "slug", Equal(value="new"))) == [1, 4]
+    assert ids(objects.find("note", "slug", Equal(value="none"))) == [3]
+    assert_indexed(front, objects, "note")
+
+
+@pytest.mark.parametrize("script", ["save", "find", "get", "count", "delete"])
+def test_a_step_that_meets_a_newer_model_is_taken_by_that(front, objects, script):
+    objects.add("note", {"title": "a"})
+
+    def change():
+        Objects(front).declare(with_more())
+
+    mine = Objects(Meanwhile(front, script, change))
+    assert mine.model("note").version == 1
+    mine.add("note", {"title": "b"})
+    assert ids(mine.find("note", "title", Beginning(prefix=""))) == [1, 2]
+    assert mine.get("note", 1).values["title"] == "a"
+    assert mine.count("note") == 2
+    assert mine.delete("note", 1)
+    assert mine.find("note", "slug", Equal(value="none"))[0].id == 2
+    assert_indexed(front, objects, "note")
+
+
+def test_a_change_is_made_of_what_the_model_is_by_then(front, objects):
+    objects.add("note", {"title": "a"})
+
+    def change():
+        Objects(front).declare(with_more())
+
+    bare = parse_model("note", {"fields": NOTE["fields"], "indexes": ["title"]})
+    assert Objects(Meanwhile(front, "declare", change)).declare(bare).version == 3
+    assert not front.client.exists(f"{front.context}i:note:slug")
     assert_indexed(front, objects, "note")
 
 
@@ -597,7 +731,10 @@ def test_a_change_that_objects_do_not_allow_is_refused_with_the_reason(front, ob
 
 @pytest.mark.parametrize(
     "key",
-    ["i:note:title", "i:note:rank", "o:note", "o:note:ids", "o:note:entries"],
+    [
+        *("i:note:title", "i:note:rank", "i:note:tags"),
+        *("o:note", "o:note:ids", "o:note:entries"),
+    ],
 )
 def test_a_key_that_holds_something_else_changes_nothing(front, objects, key):
     one = objects.add("note", {"title": "a", "tags": ["x"], "rank": 1})
@@ -612,7 +749,7 @@ def test_a_key_that_holds_something_else_changes_nothing(front, objects, key):
     before = everything()
     for break_it in (
         lambda: objects.replace("note", one.id, {"title": "b", "rank": 2}),
-        lambda: objects.add("note", {"title": "b", "rank": 2}),
+        lambda: objects.add("note", {"title": "b", "rank": 2, "tags": ["y"]}),
         lambda: objects.delete("note", one.id),
     ):
         with pytest.raises(ResponseError, match="WRONGTYPE"):

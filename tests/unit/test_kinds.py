@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import re
 import sys
 from pathlib import Path
 
@@ -78,6 +79,34 @@ def test_v_is_told_that_the_script_is_a_program(settings):
 def test_a_missing_v_is_told_of_with_the_remedy(settings, tmp_path):
     with pytest.raises(ConfigurationError, match=r"'/.*none'.*v_path = "):
         find("v", settings(v_path=tmp_path / "none"))
+
+
+@pytest.mark.parametrize("name", ["osis", "sal"])
+def test_without_the_rhai_engine_its_executors_say_how_to_add_it(
+    settings, monkeypatch, name
+):
+    monkeypatch.setitem(sys.modules, "horus_rhai", None)
+    with pytest.raises(ConfigurationError) as caught:
+        find(name, settings())
+    command = re.search(r"`(.*)`", caught.value.detail)
+    assert command is not None
+    python, *words, engine = command[1].split()
+    assert (python, words) == (sys.executable, ["-m", "pip", "install"])
+    assert (Path(engine) / "Cargo.toml").is_file()
+
+
+def test_hero_runs_here_or_by_the_hero_command(settings):
+    assert find("hero", settings()).host == "workers.hosts.hero"
+    kind = find("hero", settings(hero_cli=Path("/usr/bin/env")))
+    assert kind.host == "workers.hosts.hero_cli"
+    assert kind.variables["HORUS_HERO_CLI"] == "/usr/bin/env"
+
+
+def test_a_hero_command_that_is_none_is_told_of(settings, tmp_path):
+    with pytest.raises(
+        ConfigurationError, match=r"hero_cli names /.*none, which is no"
+    ):
+        find("hero", settings(hero_cli=tmp_path / "none"))
 
 
 def test_a_command_of_the_site_stands_around_the_script(settings):

@@ -68,7 +68,7 @@ class Function(Protocol):
 def actors_of(
     house: str,
     functions: Iterable[Function],
-    here: object,
+    find_here: Callable[[], object],
     *,
     failures: Sequence[type[Exception]] = (),
 ) -> Iterator[Actor]:
@@ -77,7 +77,8 @@ def actors_of(
     Args:
         house: What scripts write before the dot.
         functions: The table.
-        here: What each function is called with first.
+        find_here: Returns what each function is called with first; called with every
+            action, so that the actors may be made before there is a job.
         failures: What a function raises that could not do it.
 
     Raises:
@@ -89,7 +90,7 @@ def actors_of(
             name=f"{house}.{function.name}",
             doc=function.doc,
             wanted=tuple(map(_wanted, function.parameters)),
-            call=_caller(function, here),
+            call=_caller(function, find_here),
             failures=(ActorError, OSError, *failures),
         )
 
@@ -114,11 +115,13 @@ def _wanted(one: Given) -> Wanted:
     )
 
 
-def _caller(function: Function, here: object) -> Callable[..., object]:
+def _caller(
+    function: Function, find_here: Callable[[], object]
+) -> Callable[..., object]:
     names = [one.name for one in function.parameters]
 
     def call(**values: object) -> object:
-        return _shown(function.call(here, *(values[name] for name in names)))
+        return _shown(function.call(find_here(), *(values[name] for name in names)))
 
     return call
 

@@ -12,6 +12,8 @@ from workers.heroscript.parameters import Argument, Parameter, Parameters
 
 #: A key or an argument; two slashes begin a comment.
 WORD: Final = re.compile(r"(?:[A-Za-z0-9_,.]|/(?!/))+")
+#: A whole parameter with a value of one word, as most are.
+_PLAIN: Final = re.compile(r"([A-Za-z0-9_]+): *([A-Za-z0-9_.@-]+)(?: +(?![ ,])|$)")
 _BARE_END: Final = re.compile(r"[ ,]")
 _SPACE: Final = re.compile(r" *")
 _OPENS_BLOCK: Final = re.compile(r"([A-Za-z0-9_,./]+) *: *('|''')")
@@ -24,9 +26,11 @@ _BREAKS: Final = ("<<BR>>", "<BR>")
 
 def normal(value: str) -> str:
     r"""Return a value as it is meant: `\'` is a quote, `<BR>` a line break."""
-    value = value.replace("\\'", "'")
-    for written in _BREAKS:
-        value = value.replace(written, "\n")
+    if "\\" in value:
+        value = value.replace("\\'", "'")
+    if "<" in value:
+        for written in _BREAKS:
+            value = value.replace(written, "\n")
     return value.strip(SPACES)
 
 
@@ -180,6 +184,10 @@ class GivenReader:
                 raise self._no_value(self._open)
             place, end = self._continue_value(self._open, start, end)
         while (place := _skip(text, place, end)) < end:
+            if plain := _PLAIN.match(text, place, end):
+                self._begin(plain[1], place, items=[plain[2]])
+                place = plain.end()
+                continue
             found = WORD.match(text, place, end)
             if found is None:
                 if text.startswith("//", place):
@@ -313,7 +321,8 @@ class GivenReader:
     # --- the end of each -------------------------------------------------------
 
     def _keep(self, begun: _Begun) -> None:
-        comment = "\n".join(begun.comments).strip(SPACES)
+        comments = begun.comments
+        comment = "\n".join(comments).strip(SPACES) if comments else ""
         if begun.items is None:
             word = begun.word
             if lower(word) not in self._arguments and word not in self._arguments:

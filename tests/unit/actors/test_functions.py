@@ -44,7 +44,7 @@ def function(name, call, *parameters):
 
 def cast(call, *parameters):
     functions = [function("do", call, *parameters)]
-    return Cast.of(actors_of("sal", functions, "here", failures=[Failure]))
+    return Cast.of(actors_of("sal", functions, lambda: "here", failures=[Failure]))
 
 
 @pytest.fixture

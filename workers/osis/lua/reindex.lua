@@ -14,10 +14,8 @@ while at < #ARGV do
       entries[#entries + 1] = ARGV[i]
       entries[#entries + 1] = ARGV[i + 1] .. place
     end
-    local former = entries_of(id)
-    examine(former)
     examine(entries)
-    unlist(former)
+    unlist(entries_of(id))
     enlist(id, entries)
   end
   at = at + 3 + 2 * tonumber(count)
