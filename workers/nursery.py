@@ -16,7 +16,7 @@ import subprocess
 import sys
 import time
 from collections import OrderedDict
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
 from datetime import timedelta
@@ -99,10 +99,11 @@ class Nursery:
             result=str(room.result),
         )
 
-    def prepare(self) -> None:
-        """Have a zygote before the first script needs it."""
+    def prepare(self, hosts: Iterable[str | None]) -> None:
+        """Have the zygotes of these hosts before the first script needs them."""
         sockets = self._containment.sockets(has_network=False, has_herodb=False)
-        self._zygote(self._key(context_id=None, sockets=sockets, host=None))
+        for host in hosts:
+            self._zygote(self._key(context_id=None, sockets=sockets, host=host))
 
     def start(self, command: Command) -> Born:
         sockets = self._containment.sockets(

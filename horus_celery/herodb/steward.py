@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import secrets
 import threading
+import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import timedelta
@@ -20,6 +21,7 @@ from horus_celery.api_secrets.seal import Seal
 from horus_celery.api_secrets.shelf import SecretShelf
 from horus_celery.clock import Clock
 from horus_celery.errors import (
+    ConfigurationError,
     ConflictError,
     HorusError,
     NotFoundError,
@@ -36,6 +38,11 @@ from horus_celery.rounds import Rounds
 EVERY: Final = timedelta(seconds=5)
 #: After how many rounds all users are set anew, whatever we believe of them.
 _ALL_AGAIN: Final = 12
+#: How many are left out when the login may not do what it has to: five minutes.
+_LEFT_OUT: Final = 60
+#: How long contexts that jobs need are left to the rounds when one could not be made:
+#: else every job would wait for what does not answer.
+_PAUSE: Final = timedelta(seconds=30)
 #: Times that a change is tried again when another came in between.
 _TRIES: Final = 20
 #: Users of one context.
@@ -95,6 +102,8 @@ class Steward:
         self._made: dict[str, Words] = {}
         #: The contexts that are known to be there.
         self._known: set[str] = set()
+        #: Those that somebody needs, and could not be made yet.
+        self._wanted: set[str] = set()
         self._rounds = 0
         #: How many entries of the table were not ours at the last look.
         self._strange = 0
@@ -123,9 +132,16 @@ class Steward:
         """See that there is a context; that costs nothing once it was seen."""
         if name in self._known:
             return
+        self._wanted.add(name)
         self._swap(name, old=None, new=Context(name=name))
         self._put_in_force()
         self._known.add(name)
+        self._wanted.discard(name)
+
+    def want(self, name: str) -> None:
+        """Have a context made by the next round, if it is not known to be there."""
+        if name not in self._known:
+            self._wanted.add(name)
 
     def delete(self, name: str) -> None:
         """Remove a context with all that it holds; keys of encryption stay.
@@ -236,6 +252,8 @@ class Steward:
             with self._lock:
                 self._made.clear()
         self._rounds += 1
+        for name in tuple(self._wanted):
+            self.ensure(name)
         contexts = self._put_in_force()
         self._known.intersection_update(contexts)
         if not contexts:
@@ -324,11 +342,19 @@ class StewardRounds(Rounds):
         )
         self._steward = steward
         self._trouble = ""
+        #: Rounds that are left out.
+        self._left_out = 0
 
     def _once(self) -> None:
+        if self._left_out:
+            self._left_out -= 1
+            return
         trouble = ""
         try:
             self._steward.make_round()
+        except ConfigurationError as error:
+            # Nobody mends that in seconds, and Redis writes down whom it refuses.
+            trouble, self._left_out = error.detail, _LEFT_OUT
         except HorusError as error:
             trouble = error.detail
         except Exception as error:  # noqa: BLE001 - the next round may do better
@@ -340,11 +366,17 @@ class StewardRounds(Rounds):
 
 def ensuring(steward: Steward) -> Callable[[str], None]:
     """Return what sees that a context is there, and only says so if it cannot."""
+    paused_until = float("-inf")
 
     def ensure(name: str) -> None:
+        nonlocal paused_until
+        if time.monotonic() < paused_until:
+            steward.want(name)
+            return
         try:
             steward.ensure(name)
         except HorusError as error:
+            paused_until = time.monotonic() + _PAUSE.total_seconds()
             _logger.warning("context of herodb not made", detail=error.detail)
 
     return ensure

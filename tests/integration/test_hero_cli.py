@@ -29,7 +29,8 @@ exit "${HERO_EXIT:-0}"
 APART = """
 import os, socket, sys
 from horus_celery import kernel
-kernel.unshare(0x40000000)
+if "machine" not in sys.argv[1]:
+    kernel.unshare(0x40000000)
 if "up" in sys.argv[1]:
     kernel.bring_loopback_up()
 sys.path.insert(0, os.getcwd())
@@ -121,7 +122,21 @@ def test_a_redis_that_does_not_start_is_told_of(apart):
 def test_it_is_not_run_where_somebody_answers_already(apart):
     ran = apart(loopback="up, and taken")
     assert (ran.returncode, ran.stdout) == (1, "")
-    assert "is not kept apart from the network of its machine" in ran.stderr
+    assert "something answers on 127.0.0.1:6379 already" in ran.stderr
+
+
+def test_it_is_not_run_in_the_network_of_the_machine(apart):
+    if len(Path("/proc/net/route").read_text().splitlines()) == 1:
+        pytest.skip("this machine has no network")
+    ran = apart(loopback="of the machine")
+    assert (ran.returncode, ran.stdout) == (1, "")
+    assert "has the network of its machine" in ran.stderr
+
+
+def test_it_is_not_run_for_a_job_that_was_granted_the_network(apart):
+    ran = apart(HORUS_NET="host")
+    assert (ran.returncode, ran.stdout) == (1, "")
+    assert "has the network of its machine" in ran.stderr
 
 
 def test_it_is_not_run_without_a_loopback(apart):

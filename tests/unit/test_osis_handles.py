@@ -124,21 +124,7 @@ def test_what_stands_in_no_table_is_not_there(name):
             handle.rhai_get(name)
         with pytest.raises(NameUnknown):
             handle.rhai_set(name, 1)
-        with pytest.raises(NameUnknown):
-            handle.call_named(name, {})
     assert database.asked == []
-
-
-def test_a_function_is_called_by_names_as_by_places():
-    database = Database(b"OK")
-    db = Db(database)
-    db.call_named("set", {"value": "v", "key": "k"})
-    db.call_named("set", {"value": "v", "key": "k", "seconds": 3})
-    assert database.asked == [("SET", "k", "v"), ("SET", "k", "v", "EX", 3)]
-    with pytest.raises(FieldError, match="needs value"):
-        db.call_named("set", {"key": "k"})
-    with pytest.raises(FieldError, match="has no colour"):
-        db.call_named("set", {"key": "k", "value": "v", "colour": 1})
 
 
 @pytest.mark.parametrize(

@@ -21,10 +21,12 @@ class Surroundings:
 
     environment: Mapping[str, str]
     say: Callable[[str], None]
-    #: How a database is reached, by its address; None is not at all.
-    open_database: Callable[[str], Database] | None = None
+    #: How a database is reached, by its address.
+    open_database: Callable[[str], Database]
     #: What a call of that database raises that is refused or not answered.
     database_failures: tuple[type[Exception], ...] = ()
+    #: Actors that do not depend on the job.
+    further: tuple[Actor, ...] = ()
     #: The variables of the script, which its actions set.
     variables: MutableMapping[str, str] = field(default_factory=dict)
 
@@ -43,6 +45,7 @@ def _all(around: Surroundings) -> Iterator[Actor]:
     yield from object_actors(objects, around.database_failures)
     secrets = around.environment.get("HORUS_SECRETS")
     yield from job_actors(None if secrets is None else Path(secrets))
+    yield from around.further
 
 
 def _database(around: Surroundings) -> Database:
@@ -52,6 +55,4 @@ def _database(around: Surroundings) -> Database:
             "the job cannot reach HeroDB: sign it with `net: herodb` or `net: host`,"
             " for a runner that has one"
         )
-    if around.open_database is None:
-        raise ActorError("this runner cannot reach HeroDB from a HeroScript")
     return around.open_database(address)

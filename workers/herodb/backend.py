@@ -12,9 +12,15 @@ from dataclasses import dataclass
 from datetime import timedelta
 from typing import Final
 
-import hiredis
-
 from horus_celery.errors import HorusError, UnavailableError
+from horus_celery.herodb.replies import (
+    BadReply,
+    ErrorReply,
+    NotYet,
+    Replies,
+    Value,
+    packed,
+)
 from horus_celery.herodb.requests import MAX_REQUEST
 from horus_celery.store.dialling import dial
 
@@ -27,7 +33,6 @@ _STEP: Final = timedelta(milliseconds=200)
 #: Bytes of one answer.
 MAX_ANSWER: Final = 4 * MAX_REQUEST
 _CHUNK: Final = 64 * 1024
-_NOT_YET: Final = object()
 #: What an answer begins with that will be another one soon: of a Redis that was told
 #: nothing of us yet, or has not read its data.
 _SOON: Final = ("WRONGPASS", "LOADING", "NOAUTH", "ERR AUTH")
@@ -53,12 +58,12 @@ class Answer:
     """What Redis answered: its very bytes, and what they say."""
 
     raw: bytes
-    value: object
+    value: Value
 
     @property
     def error(self) -> str | None:
         """The text, if it is an error."""
-        is_error = isinstance(self.value, hiredis.ReplyError)
+        is_error = isinstance(self.value, ErrorReply)
         return str(self.value) if is_error else None
 
 
@@ -79,7 +84,7 @@ class Backend:
         self._ended = ended
         self._patience = patience
         self._socket: socket.socket | None = None
-        self._reader = hiredis.Reader(notEnoughData=_NOT_YET)
+        self._replies = Replies()
 
     @property
     def is_connected(self) -> bool:
@@ -112,7 +117,7 @@ class Backend:
         if self._socket is not None:
             self._socket.close()
             self._socket = None
-        self._reader = hiredis.Reader(notEnoughData=_NOT_YET)
+        self._replies = Replies()
 
     def interrupt(self) -> None:
         """Have another thread that waits for an answer get none."""
@@ -123,9 +128,9 @@ class Backend:
     def _ask(self, words: Sequence[bytes | str | int]) -> Answer:
         channel = self._socket or self._connect()
         try:
-            channel.sendall(_packed(words))
+            channel.sendall(packed(words))
             return self._answer(channel)
-        except (OSError, hiredis.ProtocolError) as error:
+        except (OSError, BadReply) as error:
             self.close()
             raise CutOff(
                 "IOERR HeroDB was cut off from its Redis: it is not known whether this"
@@ -148,8 +153,9 @@ class Backend:
                 raise CutOff(
                     f"ERR the answer is larger than {MAX_ANSWER} bytes: ask for less"
                 )
-            self._reader.feed(data)
-            if (value := self._reader.gets()) is not _NOT_YET:
+            self._replies.feed(data)
+            value = self._replies.next()
+            if not isinstance(value, NotYet):
                 return Answer(b"".join(parts), value)
 
     def _connect(self) -> socket.socket:
@@ -157,7 +163,7 @@ class Backend:
         while True:
             try:
                 refusal = self._log_in()
-            except (HorusError, OSError, hiredis.ProtocolError) as error:
+            except (HorusError, OSError, BadReply) as error:
                 refusal = _words(error)
                 self.close()
             if refusal is None and self._socket is not None:
@@ -177,16 +183,12 @@ class Backend:
         if login.database:
             asked.append(("SELECT", login.database))
         for words in asked:
-            channel.sendall(_packed(words))
+            channel.sendall(packed(words))
             error = self._answer(channel).error
             if error is not None:
                 is_soon = error.startswith(_SOON)
                 return "its users are not there yet" if is_soon else "it refuses us"
         return None
-
-
-def _packed(words: Sequence[bytes | str | int]) -> bytes:
-    return hiredis.pack_command(tuple(words))  # type: ignore[arg-type,no-any-return]  # its stub means tuples of one word
 
 
 def _is_cut_off(channel: socket.socket) -> bool:

@@ -10,14 +10,19 @@ import socket
 from typing import Final, TypeAlias, cast
 from urllib.parse import unquote, urlsplit
 
-import hiredis
+from horus_celery.herodb.replies import (
+    BadReply,
+    ErrorReply,
+    NotYet,
+    Replies,
+    packed,
+)
 
 #: What one call answers: nothing, a number, bytes, or a list of such.
 Reply: TypeAlias = "bytes | int | list[Reply] | None"
 #: Seconds that one answer may take.
 TIMEOUT: Final = 30.0
 _CHUNK: Final = 64 * 1024
-_NOT_YET: Final = object()
 
 
 class DatabaseError(Exception):
@@ -47,7 +52,7 @@ class Database:
         self._path = unquote(parts.path)
         self._timeout = timeout
         self._socket: socket.socket | None = None
-        self._reader = hiredis.Reader(notEnoughData=_NOT_YET)
+        self._replies = Replies()
 
     def call(self, *words: str | bytes | int) -> Reply:
         """Give one command, such as `call("SET", "name", "value")`.
@@ -59,18 +64,18 @@ class Database:
             raise DatabaseError("a command has at least one word")
         try:
             channel = self._connected()
-            channel.sendall(hiredis.pack_command(words))  # type: ignore[arg-type]  # its stub means tuples of one word
-            while (answer := self._reader.gets()) is _NOT_YET:
+            channel.sendall(packed(words))
+            while isinstance(answer := self._replies.next(), NotYet):
                 data = channel.recv(_CHUNK)
                 if not data:
                     raise ConnectionResetError
-                self._reader.feed(data)
-        except (OSError, hiredis.ProtocolError) as error:
+                self._replies.feed(data)
+        except (OSError, BadReply) as error:
             # Half an answer may be on its way: what comes next is not the next one's.
             self.close()
             why = getattr(error, "strerror", None) or "no answer"
             raise DatabaseError(f"HeroDB does not answer: {why}") from None
-        if isinstance(answer, hiredis.ReplyError):
+        if isinstance(answer, ErrorReply):
             raise DatabaseError(str(answer))
         return cast("Reply", answer)
 
@@ -79,7 +84,7 @@ class Database:
         if self._socket is not None:
             self._socket.close()
             self._socket = None
-        self._reader = hiredis.Reader(notEnoughData=_NOT_YET)
+        self._replies = Replies()
 
     def _connected(self) -> socket.socket:
         # Nothing is ever sent unasked: what can be read is the end of the connection.

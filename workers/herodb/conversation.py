@@ -274,12 +274,16 @@ class Conversation:
         if kind is not None:
             asked += [b"TYPE", kind]
         answer = self._lister.ask(asked, again=True)
-        if not isinstance(answer.value, list):
-            raise BadRequest(answer.error or "ERR there is no list")
-        following, keys = answer.value
-        # The pattern says the same; what it would not, nobody is told.
-        own = [key for key in keys if key.startswith(prefix)]
-        return following, [key.removeprefix(prefix) for key in own]
+        match answer.value:
+            case [bytes(following), list(keys)]:
+                # The pattern says the same; what it would not, nobody is told.
+                return following, [
+                    key.removeprefix(prefix)
+                    for key in keys
+                    if isinstance(key, bytes) and key.startswith(prefix)
+                ]
+            case _:
+                raise BadRequest(answer.error or "ERR there is no list")
 
 
 _LOCAL: Final[Mapping[str, Callable[[Conversation, Sequence[bytes]], bytes]]] = (

@@ -8,7 +8,6 @@ an error, and so is a quote that stays open.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
 from typing import Final
 
 from workers.heroscript.errors import ParseError
@@ -30,7 +29,7 @@ def parse(text: str) -> tuple[Action, ...]:
     Raises:
         ParseError: if it is no HeroScript, with the line.
     """
-    lines = [line.replace("\t", _TAB) for line in _LINE_BREAK.split(text)]
+    lines = _LINE_BREAK.split(text.replace("\t", _TAB))
     reader = _Reader(_margin(lines))
     for number, line in enumerate(lines, 1):
         reader.feed(number, line)
@@ -45,9 +44,9 @@ def parse_parameters(text: str) -> Parameters:
         ParseError: if it does not, with the line.
     """
     reader = GivenReader(1)
-    for number, line in enumerate(_LINE_BREAK.split(text), 1):
+    for number, line in enumerate(_LINE_BREAK.split(text.replace("\t", _TAB)), 1):
         if line.strip(SPACES):
-            reader.feed(number, line.replace("\t", _TAB), 0)
+            reader.feed(number, line, 0)
     return reader.close()
 
 
@@ -63,9 +62,9 @@ class _Reader:
         self._action_comments = ""
 
     def feed(self, number: int, line: str) -> None:
-        start = _indent(line)
-        if start == len(line) or not line.strip(SPACES):
+        if not line.strip(SPACES):
             return
+        start = _indent(line)
         is_inside = self._given is not None and start >= self._margin + _INDENT
         if self._given is not None:
             if is_inside and (line[start] != "!" or self._given.is_in_block):
@@ -125,10 +124,10 @@ def _indent(line: str) -> int:
 
 def _margin(lines: list[str]) -> int:
     """Return by how much all lines are indented."""
-
-    def indents() -> Iterator[int]:
-        for line in lines:
-            if line.strip(SPACES):
-                yield _indent(line)
-
-    return min(indents(), default=0)
+    margin: int | None = None
+    for line in lines:
+        if line and line.strip(SPACES):
+            margin = _indent(line) if margin is None else min(margin, _indent(line))
+            if margin == 0:
+                break
+    return margin or 0

@@ -9,15 +9,20 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from functools import cache
 from pathlib import Path
 from types import MappingProxyType
+from typing import Final
 
 from workers.actors.ensemble import Surroundings, gather
+from workers.actors.functions import actors_of
 from workers.actors.stage import check, perform
+from workers.herodb.client import Database, DatabaseError
 from workers.heroscript.errors import HeroScriptError, ParseError
 from workers.heroscript.reading import parse
 from workers.heroscript.replacements import replace_all
+from workers.sal import FUNCTIONS, SalError, Session, session_of
 
 #: Every form that a script has, for what Python learns by reading it.
 _REHEARSED = """\
@@ -33,13 +38,12 @@ _REHEARSED = """\
 
 def run(path: str, args: Sequence[str]) -> int:
     """Run the script of a file, and return its exit code."""
-    return perform_file(path, args, Surroundings(environment=os.environ, say=_say))
+    return perform_file(path, args, _around(os.environ, _say))
 
 
 def rehearse() -> None:
     """Do what every script makes this process do, and say nothing."""
-    silent = Surroundings(environment=MappingProxyType({}), say=_say_nothing)
-    _result(_REHEARSED, {}, silent)
+    _result(_REHEARSED, {}, _around(MappingProxyType({}), _say_nothing))
 
 
 def perform_file(path: str, args: Sequence[str], around: Surroundings) -> int:
@@ -54,6 +58,27 @@ def perform_file(path: str, args: Sequence[str], around: Surroundings) -> int:
     if place:
         Path(place).write_text(told, "utf-8", "surrogateescape", newline="")
     return 0
+
+
+def _around(environment: Mapping[str, str], say: Callable[[str], None]) -> Surroundings:
+    return Surroundings(
+        environment=environment,
+        say=say,
+        open_database=Database,
+        database_failures=(DatabaseError,),
+        further=_SAL,
+    )
+
+
+@cache
+def _session() -> Session:
+    """Return the script's use of SAL, which its first action of that begins."""
+    return session_of(connect=Database, database_errors=(DatabaseError,))
+
+
+_SAL: Final = tuple(
+    actors_of("sal", FUNCTIONS.values(), _session, failures=(SalError,))
+)
 
 
 def _result(text: str, replacements: Mapping[str, str], around: Surroundings) -> str:

@@ -20,6 +20,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from datetime import timedelta
 from pathlib import Path
+from types import MappingProxyType
 from typing import Final
 
 from horus_celery import kernel
@@ -27,10 +28,16 @@ from horus_celery import kernel
 #: The variables by which a runner tells where the programs are.
 HERO: Final = "HORUS_HERO_CLI"
 REDIS: Final = "HORUS_HERO_REDIS"
+#: The one that tells what of the network the job was granted.
+NET: Final = "HORUS_NET"
 #: Where the Hero CLI looks for its Redis; it cannot be told otherwise.
 ADDRESS: Final = ("127.0.0.1", 6379)
 #: The Hero CLI takes a file by the end of its name.
 SUFFIX: Final = ".hero"
+#: Where the kernel lists them: from which line on, and in which column the device.
+_ROUTES: Final[Mapping[Path, tuple[int, int]]] = MappingProxyType(
+    {Path("/proc/net/route"): (1, 0), Path("/proc/net/ipv6_route"): (0, -1)}
+)
 _PATIENCE: Final = timedelta(seconds=10)
 _STEP: Final = timedelta(milliseconds=5)
 _WAIT: Final = timedelta(seconds=1)
@@ -58,11 +65,15 @@ def _run(path: str, args: Sequence[str], environment: Mapping[str, str]) -> int:
     redis = _program(environment, REDIS, "redis")
     if args:
         raise CannotRunError("the Hero CLI takes a script and no arguments")
+    if environment.get(NET) == "host" or _is_on_the_machine():
+        raise CannotRunError(
+            "this job has the network of its machine, where its Redis would be"
+            " anybody's: sign it with `net: none`, for a runner with a sandbox"
+        )
     if _answers():
         raise CannotRunError(
-            "something answers on 127.0.0.1:6379 already, so this job is not kept"
-            " apart from the network of its machine: sign it with `net: none`, for a"
-            " runner with a sandbox"
+            "something answers on 127.0.0.1:6379 already, which is not this job's:"
+            " sign it with `net: none`, for a runner with a sandbox"
         )
     # Its home, too, is a new one: what it keeps there is no other job's.
     with tempfile.TemporaryDirectory(prefix="hero-") as home, _redis(redis, home):
@@ -136,6 +147,18 @@ def _wait_for(process: subprocess.Popen[bytes]) -> None:
                 "the Redis that the Hero CLI needs does not start on 127.0.0.1:6379"
             )
         time.sleep(_STEP.total_seconds())
+
+
+def _is_on_the_machine() -> bool:
+    """Whether a way leads out of this network, as none does that was made for a job."""
+    devices = {
+        line.split()[column]
+        for table, (first, column) in _ROUTES.items()
+        # Without IPv6 the kernel has no table of it.
+        if table.exists()
+        for line in table.read_text("ascii").splitlines()[first:]
+    }
+    return bool(devices - {"lo"})
 
 
 def _answers() -> bool:

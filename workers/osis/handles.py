@@ -89,28 +89,6 @@ class Handle:
             )
         return known.run(self, *args)
 
-    def call_named(self, name: str, given: Mapping[str, object]) -> object:
-        """Call a function by the names of what it takes.
-
-        Raises:
-            FieldError: if one is missing, or there is none of a name.
-            NameUnknown: if there is no function of this name.
-            OsisError: if it cannot do what it was asked for.
-        """
-        known = self.operations.get(name)
-        if known is None:
-            raise self._unknown(name)
-        names = known.parameters
-        stray = [each for each in given if each not in names]
-        # Values are told apart by their place: a gap cannot be left between them.
-        last = max((names.index(each) for each in given if each in names), default=-1)
-        wanted = names[: max(last + 1, known.required)]
-        missing = [each for each in wanted if each not in given]
-        if stray or missing:
-            what = f"has no {stray[0]}" if stray else f"needs {missing[0]}"
-            raise FieldError(f"{self.name}.{known.signature} {what}")
-        return known.run(self, *(given[each] for each in wanted))
-
     def rhai_get(self, name: str) -> object:
         """Return a property.
 
@@ -129,6 +107,10 @@ class Handle:
             NameUnknown: if there is none of this name that may be set.
         """
         raise self._unknown(name)
+
+    def rhai_plain(self) -> object:
+        """Return what it is as a script's result: what may be read of it."""
+        return {name: read(self) for name, read in self.properties.items()}
 
     def _unknown(self, name: str) -> NameUnknown:
         return NameUnknown(f"{self.name} has no {name}")

@@ -204,6 +204,10 @@ class ObjectHandle(Handle):
             return False
         return self._objects.delete(self.stored.model, self.stored.id)
 
+    def rhai_plain(self) -> object:
+        """Return its id and its fields."""
+        return self.to_map()
+
     @operation(result="map")
     def to_map(self) -> dict[str, Value]:
         """Return its id and its fields."""

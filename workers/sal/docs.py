@@ -16,7 +16,7 @@ from collections.abc import Iterator, Sequence
 from typing import Final
 
 from workers.sal import MODULES
-from workers.sal.table import REQUIRED, Function, Method, Module, ObjectTable
+from workers.sal.table import Function, Method, Module, ObjectTable
 
 _HEAD: Final = """# SAL: system functions for scripts
 
@@ -101,7 +101,7 @@ def _callable_data(one: Function | Method) -> dict[str, object]:
         "signature": one.signature,
         "parameters": [
             {"name": given.name, "kind": given.kind.name}
-            if given.default is REQUIRED
+            if given.is_required
             else {
                 "name": given.name,
                 "kind": given.kind.name,

@@ -2,14 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import Final
 
 from workers.sal.session import SalError, Session
 from workers.sal.table import make_module
-
-#: Seconds without a byte after which a server is given up.
-_SILENCE: Final = 10.0
 
 
 def redis_ping(here: Session) -> str:
@@ -45,8 +42,6 @@ def redis_hget(here: Session, key: str, field: str) -> str:
 def redis_hgetall(here: Session, key: str) -> dict[str, str]:
     """Return all fields of a hash with their values."""
     reply = _call(here, "HGETALL", key)
-    if isinstance(reply, Mapping):
-        return {_text(name): _text(value) for name, value in reply.items()}
     words = _texts(reply)
     return dict(zip(words[::2], words[1::2], strict=True))
 
@@ -82,52 +77,11 @@ def redis_reset(here: Session) -> None:
     here.database = None
 
 
-class RedisDatabase:
-    """A HeroDB, reached by the Redis client of this Python."""
-
-    def __init__(self, url: str) -> None:
-        """Know where it is; nothing is sent yet.
-
-        Raises:
-            SalError: if that is no address of a Redis.
-        """
-        import redis
-
-        try:
-            self._client = redis.Redis.from_url(
-                url, socket_timeout=_SILENCE, socket_connect_timeout=_SILENCE
-            )
-        except ValueError:
-            raise SalError(
-                "HERODB_URL is no address of a Redis: redis://HOST:PORT"
-            ) from None
-        self._failures = (redis.ConnectionError, redis.TimeoutError)
-        self._refusal = redis.RedisError
-
-    def call(self, *words: str) -> object:
-        """Send a command and return its reply.
-
-        Raises:
-            SalError: if it does not answer, or refuses.
-        """
-        try:
-            reply: object = self._client.execute_command(*words)  # type: ignore[no-untyped-call]  # redis-py types the commands only
-        except self._failures:
-            raise SalError("HeroDB does not answer at HERODB_URL") from None
-        except self._refusal as error:
-            raise SalError(f"HeroDB refuses {words[0]}: {error}") from None
-        return reply
-
-    def close(self) -> None:
-        """End the connection."""
-        self._client.close()
-
-
 def _call(here: Session, *words: str) -> object:
     url = here.require_herodb()
-    if here.database is None:
-        here.database = (here.connect or RedisDatabase)(url)
     try:
+        if here.database is None:
+            here.database = here.connect(url)
         return here.database.call(*words)
     except here.database_errors as error:
         raise SalError(str(error)) from None
@@ -136,8 +90,6 @@ def _call(here: Session, *words: str) -> object:
 def _text(reply: object) -> str:
     if isinstance(reply, bytes):
         return reply.decode(errors="replace")
-    if reply is True:
-        return "PONG"
     return "" if reply is None else str(reply)
 
 

@@ -13,6 +13,8 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Any, Final, Protocol, TypeVar
 
+from workers.herodb import client
+
 #: The variables by which a runner tells them to the process of a script.
 NET: Final = "HORUS_NET"
 ALLOWED: Final = "HORUS_SAL"
@@ -78,9 +80,9 @@ class Session:
     net: Net = Net.NONE
     allowed: frozenset[Power] = frozenset()
     herodb_url: str | None = None
-    #: How a HeroDB is reached; None is the Redis client of this Python.
-    connect: Callable[[str], Database] | None = None
-    database_errors: tuple[type[Exception], ...] = ()
+    #: How HeroDB is reached, by its address, and what is raised where it refuses.
+    connect: Callable[[str], Database] = client.Database
+    database_errors: tuple[type[Exception], ...] = (client.DatabaseError,)
     write: Writer = write_through
     #: The connection to HeroDB, once there is one.
     database: Database | None = None
@@ -133,8 +135,8 @@ class Session:
 def session_of(
     environment: Mapping[str, str] | None = None,
     *,
-    connect: Callable[[str], Database] | None = None,
-    database_errors: tuple[type[Exception], ...] = (),
+    connect: Callable[[str], Database] = client.Database,
+    database_errors: tuple[type[Exception], ...] = (client.DatabaseError,),
     write: Writer = write_through,
 ) -> Session:
     """Read what a script may reach from its environment.

@@ -16,10 +16,18 @@ import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import timedelta
+from functools import partial
 from typing import ClassVar, Final
 
 from workers.sal.kinds import KINDS, Kind, given_back, kind_name
 from workers.sal.session import SalError, Session
+
+try:
+    from horus_rhai import NoSuchFunction as _NotInRhai
+    from horus_rhai import NoSuchProperty as _NotOfRhai
+except ImportError:
+    # Without the engine there are no scripts to be told, but documents all the same.
+    _NotInRhai = _NotOfRhai = LookupError  # type: ignore[assignment,misc]  # as above
 
 __all__ = [
     "Function",
@@ -46,8 +54,8 @@ _RESULTS: Final[Mapping[str, str]] = {
 }
 
 
-class NoSuchFunction(LookupError):
-    """No function or method of this name takes these values; Rhai has its own words."""
+class NoSuchFunction(_NotInRhai):
+    """No function or method of this name takes these values: Rhai has words for it."""
 
     def __init__(self, name: str, args: Sequence[object], *, of: str = "") -> None:
         kinds = ", ".join(re.sub(r"^an? ", "", kind_name(one)) for one in args)
@@ -56,7 +64,7 @@ class NoSuchFunction(LookupError):
         self.name = name
 
 
-class NoSuchProperty(LookupError):
+class NoSuchProperty(_NotOfRhai):
     """An object has no such property, or it cannot be set."""
 
     def __init__(self, name: str, *, of: str) -> None:
@@ -114,7 +122,7 @@ class _Callable:
 
     def takes(self, count: int) -> bool:
         """Whether it can be called with that many values."""
-        required = sum(one.default is REQUIRED for one in self.parameters)
+        required = sum(one.is_required for one in self.parameters)
         return required <= count <= len(self.parameters)
 
     def _invoke(self, hidden: object, args: Sequence[object]) -> object:
@@ -123,12 +131,7 @@ class _Callable:
             values = [parameter.read(value) for parameter, value in pairs]
         except ValueError as error:
             raise SalError(f"{self.name}: {error}") from None
-        try:
-            return given_back(self.call(hidden, *values))
-        except SalError as error:
-            raise SalError(f"{self.name}: {error}") from error
-        except OSError as error:
-            raise SalError(f"{self.name}: {_told(error)}") from error
+        return _done(self.name, partial(self.call, hidden, *values))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -218,12 +221,24 @@ class SalObject:
         """
         for one in self.table.properties:
             if one.name == name:
-                return given_back(one.get(self))
+                return _done(name, partial(one.get, self))
         raise NoSuchProperty(name, of=self.table.name)
 
     def rhai_set(self, name: str, value: object) -> None:
         """Refuse: no object of SAL has a property that can be set."""
         raise NoSuchProperty(name, of=self.table.name)
+
+    def rhai_plain(self) -> dict[str, object]:
+        """Return what is left of it where it is a script's value: its properties.
+
+        Raises:
+            SalError: if it has none.
+        """
+        if not self.table.properties:
+            raise SalError(
+                f"a {self.table.name} is no value: end with what its methods return"
+            )
+        return {one.name: self.rhai_get(one.name) for one in self.table.properties}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -318,13 +333,23 @@ def _result(call: Callable[..., object], owner: str) -> str:
     return _RESULTS.get(annotation, annotation)
 
 
+def _done(name: str, call: Callable[[], object]) -> object:
+    """Call something, and say of what fails by which name it was called."""
+    try:
+        return given_back(call())
+    except SalError as error:
+        raise SalError(f"{name}: {error}") from error
+    except OSError as error:
+        raise SalError(f"{name}: {_told(error)}") from error
+
+
 def _doc(documented: Callable[..., object]) -> str:
     return inspect.cleandoc(documented.__doc__ or "")
 
 
 def _shown(parameter: Parameter) -> str:
     shown = f"{parameter.name}: {parameter.kind.name}"
-    if parameter.default is REQUIRED:
+    if parameter.is_required:
         return shown
     return f"{shown} = {parameter.shown_default}"
 

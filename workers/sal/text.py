@@ -11,16 +11,12 @@ from dataclasses import replace as changed
 from pathlib import Path
 from typing import Final, Self
 
+from workers.heroscript import names
 from workers.sal.files import read_text, write_text
 from workers.sal.kinds import Word
 from workers.sal.session import SalError, Session
 from workers.sal.table import SalObject, make_module
 
-#: What becomes an underscore in a name; a letter, digit or underscore stays.
-_SEPARATORS: Final = frozenset("-;:. ")
-_KEPT: Final = frozenset("abcdefghijklmnopqrstuvwxyz0123456789_")
-_LOWER: Final = {upper: upper + 32 for upper in range(ord("A"), ord("Z") + 1)}
-_SPACES: Final = " \t\n\v\f\r"
 _VARIABLE: Final = re.compile(r"[A-Za-z_]\w*", re.ASCII)
 #: A group of a pattern, as replacements name it: `$1`, `$name`, `${name}`, `$$`.
 _GROUP: Final = re.compile(r"\$(?:\$|(\w+)|\{(\w+)\})")
@@ -40,38 +36,13 @@ def prefix(here: Session, text: str, before: str) -> str:
 
 def name_fix(here: Session, text: str) -> str:
     """Turn a text into a name: `Hello World.MD` becomes `hello_world.md`."""
-    return fixed_name(text)
+    return names.name_fix(text)
 
 
 def path_fix(here: Session, text: str) -> str:
     """Turn the last part of a path into a name, and leave the rest as it is."""
     folder, slash, name = text.rpartition("/")
-    return folder + slash + fixed_name(name)
-
-
-def fixed_name(text: str) -> str:
-    """Turn a text into a name, as HeroScript does.
-
-    An underscore is dropped only directly after one that stood there already.
-    """
-    stem, extension = _split(text.translate(_LOWER).strip(_SPACES).partition("#")[0])
-    name, before = "", ""
-    for letter in stem:
-        written = "_" if letter in _SEPARATORS else letter
-        if written not in _KEPT:
-            continue
-        if written != "_" or before != "_":
-            name += written
-        before = letter
-    return name + extension
-
-
-def _split(name: str) -> tuple[str, str]:
-    """Split off the extension, which a hidden file's name is not."""
-    stem, dot, extension = name.rpartition(".")
-    if not stem or stem.endswith("/") or "/" in extension or not extension:
-        return name, ""
-    return stem, dot + extension
+    return folder + slash + names.name_fix(name)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

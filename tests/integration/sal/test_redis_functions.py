@@ -44,5 +44,5 @@ def test_lists_are_kept(herodb):
 
 def test_a_command_on_another_kind_of_value_is_refused(herodb):
     herodb("redis_set", "k", "v")
-    with pytest.raises(sal.SalError, match="redis_llen: HeroDB refuses LLEN: "):
+    with pytest.raises(sal.SalError, match="redis_llen: WRONGTYPE "):
         herodb("redis_llen", "k")

@@ -89,12 +89,19 @@ def said():
 
 
 @pytest.fixture
-def around(database, said):
+def further():
+    """Actors besides those that are always there."""
+    return ()
+
+
+@pytest.fixture
+def around(database, said, further):
     return Surroundings(
         environment={"HERODB_URL": "unix:///db"},
         say=said.append,
         open_database=lambda _: database,
         database_failures=(Refusal,),
+        further=further,
     )
 
 

@@ -71,6 +71,3 @@ def test_without_a_database_only_what_needs_it_fails(play, around, said):
     with pytest.raises(ActionError, match="sign it with `net: herodb`"):
         play("!!play.echo content:x\n!!db.get key:k", bare)
     assert said == ["x"]
-    unreachable = gather(replace(around, open_database=None))
-    with pytest.raises(ActionError, match="cannot reach HeroDB"):
-        play("!!db.get key:k", unreachable)

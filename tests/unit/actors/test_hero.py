@@ -101,6 +101,23 @@ def test_what_was_done_before_a_failure_was_said(run):
     assert ran.stderr.endswith("(line 2)\n")
 
 
+def test_functions_of_the_system_are_actors_too(run, tmp_path):
+    ran, result = run(
+        "!!sal.file_write path:'@here/note' text:'two words'\n"
+        "!!sal.run_command command:'wc -c @here/note' result:ran\n"
+        "!!play.echo content:'{ran}'\n"
+        "!!sal.file_read path:'@here/note'\n"
+        "!!sal.exist path:'@here/none' result:is-there\n"
+        "!!sal.file_read path:'@here/none'\n",
+        f"here={tmp_path}",
+    )
+    assert '"success": true' in ran.stdout
+    assert (tmp_path / "note").read_text() == "two words"
+    assert (ran.returncode, result) == (1, None)
+    assert "sal.file_read: " in ran.stderr
+    assert ran.stderr.endswith("(line 6)\n")
+
+
 def test_it_is_rehearsed_in_silence(capsys):
     hero.rehearse()
     assert capsys.readouterr() == ("", "")

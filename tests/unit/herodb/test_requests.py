@@ -2,12 +2,18 @@
 
 from __future__ import annotations
 
-import hiredis
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from horus_celery.herodb import requests
+from horus_celery.herodb.replies import (
+    BadReply,
+    ErrorReply,
+    NotYet,
+    Replies,
+    packed,
+)
 from horus_celery.herodb.requests import MAX_REQUEST, MAX_WORDS, BadProtocol, Requests
 
 WORDS = st.lists(st.binary(max_size=40), min_size=1, max_size=6)
@@ -25,7 +31,7 @@ def read(*pieces):
 
 @given(st.lists(WORDS, max_size=5), st.integers(1, 50))
 def test_requests_are_read_however_they_are_cut(sent, size):
-    data = b"".join(hiredis.pack_command(tuple(words)) for words in sent)
+    data = b"".join(packed(words) for words in sent)
     pieces = [data[at : at + size] for at in range(0, len(data), size)]
     assert read(*pieces) == sent
 
@@ -73,12 +79,70 @@ def test_an_announcement_costs_nothing():
     assert reader.next() is None
 
 
-def test_answers_are_what_clients_read():
-    reader = hiredis.Reader()
-    answers = [requests.number(3), requests.bulk(None), requests.bulk(b"a\r\nb")]
-    reader.feed(requests.array(answers))
-    assert reader.gets() == [3, None, b"a\r\nb"]
-    reader.feed(requests.simple("OK"))
-    assert reader.gets() == b"OK"
-    reader.feed(requests.error("ERR two\r\nlines"))
-    assert str(reader.gets()) == "ERR two lines"
+# --- answers -----------------------------------------------------------------------
+
+VALUES: st.SearchStrategy = st.recursive(
+    st.none() | st.integers(-(2**63), 2**63 - 1) | st.binary(max_size=20),
+    lambda inner: st.lists(inner, max_size=4),
+    max_leaves=12,
+)
+
+
+def written(value):
+    match value:
+        case list():
+            return requests.array(map(written, value))
+        case int():
+            return requests.number(value)
+        case _:
+            return requests.bulk(value)
+
+
+def answers(*pieces):
+    reader = Replies()
+    found = []
+    for piece in pieces:
+        reader.feed(piece)
+        while not isinstance(value := reader.next(), NotYet):
+            found.append(value)
+    return found
+
+
+@given(st.lists(VALUES, max_size=4), st.integers(1, 50))
+def test_answers_are_read_however_they_are_cut(sent, size):
+    data = b"".join(map(written, sent))
+    pieces = [data[at : at + size] for at in range(0, len(data), size)]
+    assert answers(*pieces) == sent
+
+
+def test_an_error_is_a_value_in_one_line():
+    (found, inner) = answers(
+        requests.error("ERR two\r\nlines"), b"*2\r\n-NO\r\n+OK\r\n"
+    )
+    assert isinstance(found, ErrorReply)
+    assert str(found) == "ERR two lines"
+    assert (str(inner[0]), inner[1]) == ("NO", b"OK")
+    assert answers(b"*-1\r\n") == [None]
+
+
+@pytest.mark.parametrize(
+    "data", [b"x\r\n", b"$x\r\n", b":\r\n", b"*1\r\n?\r\n", b"\r\n"]
+)
+def test_what_is_no_answer_ends_the_reading(data):
+    with pytest.raises(BadReply):
+        answers(data)
+
+
+def test_a_list_within_lists_is_no_burden():
+    deep = b"*1\r\n" * 10_000
+    (value,) = answers(deep + b":1\r\n")
+    for _ in range(10_000):
+        (value,) = value
+    assert value == 1
+
+
+def test_numbers_and_texts_are_words():
+    assert (
+        packed(["SET", b"\xff", 3]) == b"*3\r\n$3\r\nSET\r\n$1\r\n\xff\r\n$1\r\n3\r\n"
+    )
+    assert packed(["é"]) == b"*1\r\n$2\r\n\xc3\xa9\r\n"

@@ -190,6 +190,19 @@ def test_while_the_table_is_away_jobs_are_admitted_all_the_same(world, steward):
     assert HERO.jobs_user("a") in world.users()
 
 
+def test_jobs_do_not_wait_for_a_table_that_is_away(world, steward):
+    ensure = ensuring(steward)
+    world.shelf.is_away = True
+    ensure("a")
+    reads = world.shelf.reads
+    ensure("a")
+    ensure("b")
+    assert world.shelf.reads == reads
+    world.shelf.is_away = False
+    steward.make_round()
+    assert {HERO.jobs_user("a"), HERO.jobs_user("b")} < world.users()
+
+
 def test_rounds_go_on_whatever_becomes_of_one(world, steward):
     rounds = StewardRounds(steward)
     world.shelf.is_away = True

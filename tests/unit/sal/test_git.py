@@ -202,3 +202,12 @@ def test_an_empty_tree_is_made(confined, folder):
     assert tree.rhai_call("list", []) == []
     (folder / "file").touch()
     assert "File exists" in confined.refusal("git_tree_new", "file")
+
+
+def test_a_property_that_cannot_be_read_is_an_error_by_its_name(
+    confined, folder, origin
+):
+    clone = confined("git_clone", str(origin))
+    confined("delete", "origin")
+    with pytest.raises(Exception, match=r"^has_changes: git ended with the code 128"):
+        clone.rhai_get("has_changes")

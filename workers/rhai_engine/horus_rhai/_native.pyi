@@ -27,8 +27,8 @@ class Engine:
         max_variables: int = 10_000,
         max_functions: int = 1_000,
         max_string_size: int = 1_048_576,
-        max_array_size: int = 100_000,
-        max_map_size: int = 100_000,
+        max_array_size: int = 50_000,
+        max_map_size: int = 50_000,
     ) -> Self: ...
     def compile(self, source: str) -> Script: ...
     def run(

@@ -19,8 +19,8 @@ use crate::values::{to_python, to_rhai};
 
 /// How many arguments Rhai passes to a function that takes any type.
 const MAX_ARGUMENTS: usize = 16;
-/// What Rhai gives to the functions of these names is not what they return.
-const NAMES_OF_RHAI: [&str; 9] = [
+/// Words that mean something to Rhai, whatever has their name.
+const NAMES_OF_RHAI: [&str; 11] = [
     "print",
     "debug",
     "type_of",
@@ -30,6 +30,8 @@ const NAMES_OF_RHAI: [&str; 9] = [
     "curry",
     "is_shared",
     "is_def_fn",
+    "this",
+    "global",
 ];
 
 /// A Python function, by the name and the counts of arguments it is called with.

@@ -12,7 +12,7 @@ use rhai::{Dynamic, EvalAltResult, Module, Position, Scope, Shared, Token, AST};
 
 use crate::calls::{check_name, debug, print, read_names, register_sleep, Function};
 use crate::cancel::CancelToken;
-use crate::errors::{failed, not_compiled, panicked};
+use crate::errors::{exit_value, failed, not_compiled, panicked};
 use crate::handles;
 use crate::run::Run;
 use crate::values::{to_python, to_rhai, Handle};
@@ -50,8 +50,8 @@ impl Engine {
         max_variables = 10_000,
         max_functions = 1_000,
         max_string_size = 1 << 20,
-        max_array_size = 100_000,
-        max_map_size = 100_000,
+        max_array_size = 50_000,
+        max_map_size = 50_000,
     ))]
     #[allow(clippy::too_many_arguments)] // each is a limit with a name of its own
     fn new(
@@ -146,7 +146,10 @@ impl Engine {
                 Err(failed(py, *crate::run::terminated(Position::NONE), end))
             }
             Ok(Ok(value)) => to_python(py, &value),
-            Ok(Err(error)) => Err(failed(py, *error, end)),
+            Ok(Err(error)) => match exit_value(&error) {
+                Some(value) => to_python(py, value),
+                None => Err(failed(py, *error, end)),
+            },
             Err(panic) => Err(panicked(py, &*panic)),
         }
     }

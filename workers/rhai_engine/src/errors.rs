@@ -13,6 +13,7 @@ use crate::values::to_python;
 /// The keys of the map that a script catches for an exception of Python.
 const TYPE: &str = "type";
 const MESSAGE: &str = "message";
+const STRING_IN_RUST: &str = "&str | ImmutableString | String";
 
 /// What a script is told of an exception: a map that it may catch, or its end.
 pub fn thrown(py: Python<'_>, error: PyErr, position: Position) -> Box<EvalAltResult> {
@@ -25,7 +26,10 @@ pub fn thrown(py: Python<'_>, error: PyErr, position: Position) -> Box<EvalAltRe
         return terminated(position);
     }
     let kind = error.get_type(py).name().map(|name| name.to_string());
-    let message = ImmutableString::from(error.value(py).to_string());
+    let text = error.value(py).str();
+    let text = text.and_then(|text| text.to_str().map(str::to_owned));
+    // An exception whose text fails is still an exception.
+    let message = ImmutableString::from(text.unwrap_or_default());
     let mut map = Map::new();
     map.insert(TYPE.into(), kind.unwrap_or_default().into());
     map.insert(MESSAGE.into(), message.clone().into());
@@ -72,9 +76,19 @@ pub fn failed(py: Python<'_>, mut error: EvalAltResult, mut end: End) -> PyErr {
         _ => "RhaiError",
     };
     forget_positions(&mut error);
-    let mut report = Report::new(kind, error.to_string(), position);
+    // How the crate calls its strings in some messages is no word of the language.
+    let message = error.to_string().replace(STRING_IN_RUST, "string");
+    let mut report = Report::new(kind, message, position);
     report.value = value;
     report.raise(py)
+}
+
+/// The value that a script ended with by `exit`, also in a function of a function.
+pub fn exit_value(error: &EvalAltResult) -> Option<&Dynamic> {
+    match innermost(error) {
+        EvalAltResult::Exit(value, _) => Some(value),
+        _ => None,
+    }
 }
 
 /// The error for a defect of the engine itself.

@@ -171,6 +171,7 @@ fn register_tag(module: &mut Module) {
     };
     FuncRegistration::new("tag")
         .in_global_namespace()
+        .with_purity(true)
         .set_into_module(module, move |handle: &mut Handle| {
             call(handle, "tag", &[])?.ok_or_else(|| not_found("tag (object)"))
         });
@@ -188,6 +189,7 @@ fn register_texts(module: &mut Module) {
     for name in ["to_string", "print"] {
         FuncRegistration::new(name)
             .in_global_namespace()
+            .with_purity(true)
             .with_volatility(true)
             .set_into_module(module, |handle: &mut Handle| {
                 text(handle, |object| object.str())
@@ -196,6 +198,7 @@ fn register_texts(module: &mut Module) {
     for name in ["to_debug", "debug"] {
         FuncRegistration::new(name)
             .in_global_namespace()
+            .with_purity(true)
             .with_volatility(true)
             .set_into_module(module, |handle: &mut Handle| {
                 text(handle, |object| object.repr())

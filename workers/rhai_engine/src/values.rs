@@ -147,6 +147,10 @@ fn to_python_below(py: Python<'_>, value: &Dynamic, levels: usize) -> PyResult<P
     if let Ok(bytes) = value.as_blob_ref() {
         return Ok(PyBytes::new(py, &bytes).into_any().unbind());
     }
+    if let Some(byte) = value.read_lock::<u8>() {
+        // One byte of a blob, as a loop over it gives them.
+        return Ok((*byte).into_pyobject(py)?.into_any().unbind());
+    }
     if let Some(handle) = value.read_lock::<Handle>() {
         return Ok(handle.0.clone_ref(py));
     }
