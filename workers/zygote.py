@@ -93,7 +93,7 @@ def main() -> None:
         kernel.give_up_new_privileges()
         if start.fence is not None:
             grounds = landlock.surveyed(start.fence, version=kernel.landlock_version())
-            # Of root's only its name is left, as little as a fence says of the rest.
+            # Of root it has the name alone, and opens no files of others by that.
             kernel.drop_capabilities()
         if start.filter is not None:
             # Here it costs nothing; for each script it costs a quarter millisecond.
@@ -169,7 +169,7 @@ class _Keeper:
             # Scripts import nothing of ours, and to look for it in each takes time.
             for name in [one for one in sys.modules if one.partition(".")[0] in _OURS]:
                 del sys.modules[name]
-        _rehearse(self._host)
+        _rehearse(self._host, self._grounds)
         # Its pages are shared with every child for as long as nobody touches them.
         gc.collect()
         gc.freeze()
@@ -379,7 +379,7 @@ def _broken(error: BaseException) -> dict[str, Any]:
     return {"errno": error.errno or 0, "where": str(error.filename)}
 
 
-def _rehearse(host: types.ModuleType | None) -> None:
+def _rehearse(host: types.ModuleType | None, grounds: Grounds | None) -> None:
     """Do what every child does, as far as it does no harm here.
 
     What Python learns when it first runs a function is then learnt for all of them, on
@@ -388,6 +388,8 @@ def _rehearse(host: types.ModuleType | None) -> None:
     mask = os.umask(0o077)
     for _ in range(_REHEARSALS):
         _rehearse_once(host)
+        if grounds is not None:
+            os.close(landlock.settled(grounds))
         _set_environment(_FAR.env)
         spare = os.dup(0)
         os.dup2(0, spare, inheritable=False)

@@ -579,6 +579,43 @@ def test_the_word_for_landlock_in_a_receipt_is_true(fenced):
     assert key.read_bytes()
 
 
+_FORBID = "echo 0 > /proc/sys/user/max_user_namespaces && exec setpriv"
+#: As in most containers: root by name, without the privileges for namespaces.
+WITHOUT_NAMESPACES = (
+    *("unshare", "--user", "--map-root-user", "sh", "-c"),
+    _FORBID + ' --bounding-set=-all --inh-caps=-all "$@"',
+    "sh",
+)
+
+
+def test_where_no_namespaces_can_be_made_landlock_is_taken(deployment_at):
+    deployment = deployment_at("landlock", HORUS_SANDBOX="auto")
+    words = [*WITHOUT_NAMESPACES, "true"]
+    if subprocess.run(words, check=False, capture_output=True).returncode != 0:  # noqa: S603 - our own words
+        pytest.skip("no namespace of users can be made here to forbid them in")
+    worker = deployment.start_worker(
+        "-Q", "python,system", "-c1", before=WITHOUT_NAMESPACES
+    )
+    for executor, payload in (("python", "print(1)"), ("system", "echo 1")):
+        record = deployment.run(payload, executor=executor)
+        assert (record.result, record.reason) == ("1\n", None)
+        assert receipt_of(record).sandbox == LANDLOCK
+    assert "not kept apart" not in deployment.log_of(worker)
+
+
+def test_a_plain_user_has_landlock_as_well(deployment_at):
+    deployment = deployment_at("landlock of a plain user")
+    deployment.start_worker("-Q", "python", "-c1", before=deployment.before)
+    key = str(deployment.state.key_file("default"))
+    paths = [key, str(deployment.state.path)]
+    code = (
+        f"{TRY}\nprint(json.dumps([tried(lambda: os.open(one, 0)) for one in {paths}]))"
+    )
+    record = deployment.run(code)
+    assert receipt_of(record).sandbox == LANDLOCK
+    assert json.loads(record.result) == ["PermissionError"] * 2
+
+
 def test_nothing_of_the_node_can_be_read(fenced, neighbour, tmp_path):
     (tmp_path / "file").write_text("of the test")
     folders = [fenced.state.path, fenced.state.rooms, neighbour, tmp_path]
