@@ -1,5 +1,6 @@
 //! An engine and its scripts, as Python sees them.
 
+use std::collections::HashMap;
 use std::panic::{catch_unwind, AssertUnwindSafe};
 use std::rc::Rc;
 use std::sync::{Arc, OnceLock};
@@ -8,7 +9,9 @@ use std::time::Duration;
 use pyo3::exceptions::PyValueError;
 use pyo3::prelude::*;
 use rhai::packages::{Package, StandardPackage};
-use rhai::{Dynamic, EvalAltResult, Module, Position, Scope, Shared, Token, AST};
+use rhai::{
+    Dynamic, EvalAltResult, Module, OptimizationLevel, Position, Scope, Shared, Token, AST,
+};
 
 use crate::calls::{check_name, debug, print, read_names, register_sleep, Function};
 use crate::cancel::CancelToken;
@@ -84,13 +87,19 @@ impl Engine {
             .set_max_array_size(max_array_size)
             .set_max_map_size(max_map_size)
             .set_max_modules(0);
+        // What is written is what runs: the optimiser drops statements without effect,
+        // also those that would fail.
+        engine.set_optimization_level(OptimizationLevel::None);
         for word in FORBIDDEN {
             engine.disable_symbol(word);
         }
         engine.register_global_module(standard());
         let functions = read_functions(functions)?;
-        let own = own_module(&mut engine, &functions, names)?;
+        let own = own_module(&mut engine, &functions);
         engine.register_global_module(own);
+        if let Some(names) = names {
+            show_names(&mut engine, read_constants(names)?);
+        }
         hook(&mut engine, functions);
         Ok(Self {
             engine,
@@ -189,26 +198,39 @@ fn read_functions(functions: &Bound<'_, PyAny>) -> PyResult<Vec<Function>> {
         .collect()
 }
 
+fn read_constants(names: &Bound<'_, PyAny>) -> PyResult<HashMap<String, Dynamic>> {
+    let py = names.py();
+    let mut constants = HashMap::new();
+    for (name, value) in read_names(names)? {
+        check_name(&name)?;
+        constants.insert(name, to_rhai(value.bind(py))?);
+    }
+    Ok(constants)
+}
+
+/// Let scripts see names everywhere, also in functions and closures.
+fn show_names(engine: &mut rhai::Engine, constants: HashMap<String, Dynamic>) {
+    #[allow(deprecated)] // it is not: Rhai marks so what may change with its version
+    engine.on_var(move |name, index, context| {
+        // Of its own variables Rhai mostly knows the place.
+        if index > 0 {
+            return Ok(None);
+        }
+        let found = constants.get(name);
+        Ok(found.filter(|_| !context.scope().contains(name)).cloned())
+    });
+}
+
 /// The module of all that is not Rhai's own: it is searched before the standard one.
-fn own_module(
-    engine: &mut rhai::Engine,
-    functions: &[Function],
-    names: Option<&Bound<'_, PyAny>>,
-) -> PyResult<Shared<Module>> {
+fn own_module(engine: &mut rhai::Engine, functions: &[Function]) -> Shared<Module> {
     let mut module = Module::new();
     handles::register(engine, &mut module);
     register_sleep(&mut module);
     for function in functions {
         function.register(&mut module);
     }
-    if let Some(names) = names {
-        for (name, value) in read_names(names)? {
-            check_name(&name)?;
-            module.set_var(name, to_rhai(value.bind(names.py()))?);
-        }
-    }
     module.build_index();
-    Ok(module.into())
+    module.into()
 }
 
 /// Rhai's standard package, which all engines share.

@@ -82,6 +82,7 @@ ERRORS = [
         "let r = 0; let a = [1]; try { a[5] } catch (e) { r = [e.index, e.length] } r",
         [5, 1],
     ),
+    ("let r = 0; try { nope; } catch { r = 1 } r", 1),
     ("fn f() { throw 9 } let r = 0; try { f() } catch (e) { r = e } r", 9),
     ("try { throw 1 } catch (e) { throw e + 1 }", Fails("Runtime error: 2")),
     ("try { throw 1 } catch { throw }", Fails("Runtime error: 1")),
