@@ -13,11 +13,11 @@ use rhai::{
     Dynamic, EvalAltResult, Module, OptimizationLevel, Position, Scope, Shared, Token, AST,
 };
 
-use crate::calls::{check_name, debug, print, read_names, register_sleep, Function};
+use crate::calls::{check_name, debug, print, read_names, register_exit, register_sleep, Function};
 use crate::cancel::CancelToken;
-use crate::errors::{exit_value, failed, not_compiled, panicked};
+use crate::errors::{failed, not_compiled, panicked};
 use crate::handles;
-use crate::run::Run;
+use crate::run::{terminated, End, Run, Stop};
 use crate::values::{to_python, to_rhai, Handle};
 
 /// How deep expressions may be set to nest: beyond, the parser's own stack would overflow.
@@ -142,7 +142,7 @@ impl Engine {
             let result = run.enter(|| {
                 catch_unwind(AssertUnwindSafe(|| {
                     if run.must_end() {
-                        return Err(crate::run::terminated(Position::NONE));
+                        return Err(terminated(Position::NONE));
                     }
                     self.engine
                         .eval_ast_with_scope::<Dynamic>(&mut scope, &script.0)
@@ -151,15 +151,8 @@ impl Engine {
             (result, run.end_of())
         });
         match result {
-            Ok(Ok(_)) if end.stop.is_some() => {
-                Err(failed(py, *crate::run::terminated(Position::NONE), end))
-            }
-            Ok(Ok(value)) => to_python(py, &value),
-            Ok(Err(error)) => match exit_value(&error) {
-                Some(value) => to_python(py, value),
-                None => Err(failed(py, *error, end)),
-            },
             Err(panic) => Err(panicked(py, &*panic)),
+            Ok(result) => settle(py, result, end),
         }
     }
 }
@@ -185,8 +178,22 @@ impl Engine {
         let value = to_rhai(value)?;
         self.engine
             .ensure_data_size_within_limits(&value)
-            .map_err(|error| failed(py, *error, crate::run::End::default()))?;
+            .map_err(|error| failed(py, *error, End::default()))?;
         Ok(value)
+    }
+}
+
+/// What a run has come to: a stop goes before whatever its script made of it.
+fn settle(
+    py: Python<'_>,
+    result: Result<Dynamic, Box<EvalAltResult>>,
+    end: End,
+) -> PyResult<Py<PyAny>> {
+    match (&end.stop, result) {
+        (Some(Stop::Exit(value)), _) => to_python(py, value),
+        (None, Ok(value)) => to_python(py, &value),
+        (Some(_), Ok(_)) => Err(failed(py, *terminated(Position::NONE), end)),
+        (_, Err(error)) => Err(failed(py, *error, end)),
     }
 }
 
@@ -225,6 +232,7 @@ fn show_names(engine: &mut rhai::Engine, constants: HashMap<String, Dynamic>) {
 fn own_module(engine: &mut rhai::Engine, functions: &[Function]) -> Shared<Module> {
     let mut module = Module::new();
     handles::register(engine, &mut module);
+    register_exit(&mut module);
     register_sleep(&mut module);
     for function in functions {
         function.register(&mut module);

@@ -117,6 +117,7 @@ ENDING = [
     ("exit()", None),
     ("fn f() { exit(9) } f(); 1", 9),
     ("try { exit(1) } catch { 2 } 3", 1),
+    ("try { [1].map(|x| exit(5)) } catch { throw 1 } 1", 5),
     ("[1, 2].map(|x| exit(x))", 1),
     ("let x = ;", Refused("Unexpected ';'")),
     ("(1 + 2", Refused("Expecting ')'")),
