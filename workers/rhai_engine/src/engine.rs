@@ -261,8 +261,8 @@ fn hook(engine: &mut rhai::Engine, functions: Vec<Function>) {
         other => other,
     });
     #[allow(deprecated)] // as above
-    engine.on_missing_function(move |name, arguments, _, _| {
-        call_missing(name, arguments, &functions)
+    engine.on_missing_function(move |name, arguments, _, context| {
+        call_missing(name, arguments, context.engine(), &functions)
     });
 }
 
@@ -273,6 +273,7 @@ fn hook(engine: &mut rhai::Engine, functions: Vec<Function>) {
 fn call_missing(
     name: &str,
     arguments: &mut [&mut Dynamic],
+    engine: &rhai::Engine,
     functions: &[Function],
 ) -> Result<Option<Dynamic>, Box<EvalAltResult>> {
     let count = arguments.len();
@@ -289,7 +290,11 @@ fn call_missing(
     if exists || is_operator || has_ended {
         return Ok(None);
     }
-    handles::call(&handle, name, rest)
+    let found = handles::call(&handle, name, rest)?;
+    if let Some(value) = &found {
+        engine.ensure_data_size_within_limits(value)?;
+    }
+    Ok(found)
 }
 
 fn duration(seconds: f64) -> PyResult<Duration> {
