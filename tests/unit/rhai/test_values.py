@@ -58,7 +58,7 @@ TYPES = [
     ((), "array"),
     ({}, "map"),
     (range(3), "range"),
-    (..., "object"),
+    (Colour, "object"),
 ]
 
 REFUSED = [
