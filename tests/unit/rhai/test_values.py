@@ -47,7 +47,7 @@ CHANGED = [
     (range(1, 5, 1), range(1, 5)),
 ]
 
-TYPES = [
+TYPES: list[tuple[object, str]] = [
     (None, "()"),
     (True, "bool"),
     (1, "i64"),
