@@ -259,8 +259,11 @@ class Steward:
         if not contexts:
             return
         measured = self._estate.measure(contexts, now=self._clock.now())
-        if measured is not None:
-            self._estate.note(measured)
+        if measured is None:
+            return
+        before = _over(contexts, self._estate.usage())
+        self._estate.note(measured)
+        if _over(contexts, measured) != before:
             self._put_in_force()
 
     # --- how --------------------------------------------------------------------
@@ -380,6 +383,15 @@ def ensuring(steward: Steward) -> Callable[[str], None]:
             _logger.warning("context of herodb not made", detail=error.detail)
 
     return ensure
+
+
+def _over(
+    contexts: Mapping[str, Context], usage: Mapping[str, Usage]
+) -> frozenset[str]:
+    """Return which contexts hold more than they may."""
+    return frozenset(
+        name for name, one in contexts.items() if one.is_over(usage.get(name))
+    )
 
 
 def _no_context(name: str) -> NotFoundError:
