@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from datetime import timedelta
-from typing import Final, Protocol
+from typing import Any, Final, Protocol
 
 from workers.actors.actor import (
     INTEGER,
@@ -45,7 +45,7 @@ def database_actors(
         failures: What a call raises that is refused or not answered.
     """
 
-    def call(*words: str | int) -> object:
+    def call(*words: str | int) -> Any:  # noqa: ANN401 - whatever the command answers
         return _plain(connect().call(*words))
 
     def actor(
@@ -65,9 +65,7 @@ def database_actors(
 
     def pairs(key: str) -> object:
         told = call("HGETALL", key)
-        if not isinstance(told, list):
-            return told
-        return {str(one): value for one, value in zip(*[iter(told)] * 2, strict=True)}
+        return dict(zip(told[::2], told[1::2], strict=True))
 
     ttl = Wanted(name="ttl", kind=SECONDS, doc="after which it is gone", default=None)
     yield actor("set", "Keep a text under a key.", put, _KEY, _VALUE, ttl)
@@ -131,8 +129,6 @@ def _plain(reply: object) -> object:
     """Return a reply as text and numbers."""
     if isinstance(reply, bytes):
         return reply.decode("utf-8", "replace")
-    if isinstance(reply, list | tuple):
+    if isinstance(reply, list):
         return [_plain(one) for one in reply]
-    if isinstance(reply, dict):
-        return {str(_plain(name)): _plain(value) for name, value in reply.items()}
     return reply

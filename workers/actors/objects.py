@@ -168,22 +168,27 @@ class _Deeds:
     def delete(self, model: str, oid: int) -> bool:
         return self._objects.delete(model, oid)
 
-    def find(self, **given: object) -> object:
-        model = self._objects.model(given["model"])
-        by, page = str(given["field"]), _page(given)
-        found = self._objects.find(model.name, by, _sought(model, given), page)
-        return [_shown(one) for one in found]
+    def find(
+        self,
+        model: str,
+        field: str,
+        limit: int,
+        after: int | None,
+        **sought: str | None,
+    ) -> object:
+        known, page = self._objects.model(model), Page(limit=limit, after=after)
+        wanted = _sought(known, field, sought)
+        return [_shown(one) for one in self._objects.find(model, field, wanted, page)]
 
-    def listed(self, **given: object) -> object:
-        model = self._objects.model(given["model"])
-        return [_shown(one) for one in self._objects.listed(model.name, _page(given))]
+    def listed(self, model: str, limit: int, after: int | None) -> object:
+        known, page = self._objects.model(model), Page(limit=limit, after=after)
+        return [_shown(one) for one in self._objects.listed(known.name, page)]
 
-    def count(self, **given: object) -> int:
-        model = self._objects.model(given["model"])
-        if given["field"] is None:
-            return self._objects.count(model.name)
-        sought = _sought(model, given)
-        return self._objects.count(model.name, str(given["field"]), sought)
+    def count(self, model: str, field: str | None, **sought: str | None) -> int:
+        known = self._objects.model(model)
+        if field is None:
+            return self._objects.count(model)
+        return self._objects.count(model, field, _sought(known, field, sought))
 
 
 def _field(text: str, *, is_required: Sequence[str]) -> Field:
@@ -211,11 +216,9 @@ def _value(model: Model, name: str, text: str, *, is_item: bool = False) -> obje
         raise ActorError(said) from None
 
 
-def _sought(model: Model, given: Mapping[str, object]) -> Sought:
-    names = [one.name for one in _SOUGHT if given[one.name] is not None]
-    texts = {name: str(given[name]) for name in names}
-    field = str(given["field"])
-    match names:
+def _sought(model: Model, field: str, given: Mapping[str, str | None]) -> Sought:
+    texts = {name: text for name, text in given.items() if text is not None}
+    match sorted(texts):
         case ["value"]:
             return Equal(value=_value(model, field, texts["value"], is_item=True))
         case ["prefix"]:
@@ -225,13 +228,6 @@ def _sought(model: Model, given: Mapping[str, object]) -> Sought:
             return Between(low=ends.get("from"), high=ends.get("to"))
         case _:
             raise ActorError("what is sought is a value, or a prefix, or from and to")
-
-
-def _page(given: Mapping[str, object]) -> Page:
-    limit, after = given["limit"], given["after"]
-    assert isinstance(limit, int)  # noqa: S101 - the parameter's kind
-    assert after is None or isinstance(after, int)  # noqa: S101 - as above
-    return Page(limit=limit, after=after)
 
 
 def _shown(stored: Stored) -> object:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Final
 
 from workers.heroscript.errors import ParseError
@@ -42,8 +42,10 @@ class _Begun:
     line: int
     column: int
     comments: list[str]
-    #: The items of its value; an argument has none.
-    items: list[str] | None = None
+    #: Whether it has no value at all.
+    is_argument: bool
+    #: The items of its value, as far as they were read.
+    items: list[str] = field(default_factory=list)
     #: Whether another item has to follow.
     is_item_wanted: bool = False
     #: Of an item whose quote is not closed yet, what stands in each line.
@@ -51,13 +53,8 @@ class _Begun:
     #: Of a value of several lines, those.
     block: list[str] | None = None
 
-    def add_item(self, item: str) -> None:
-        if self.items is None:
-            self.items = []
-        self.items.append(item)
-
     def close_quote(self) -> None:
-        self.add_item(" ".join(self.quoted or ()))
+        self.items.append(" ".join(self.quoted or ()))
         self.quoted = None
 
 
@@ -92,14 +89,13 @@ class GivenReader:
         """
         self._number = number
         if self._open is not None and self._open.block is not None:
-            self._continue_block(self._open, line)
+            self._continue_block(self._open, self._open.block, line)
             return
         stripped = line[start:].strip(SPACES)
         if self._markup is not None:
-            self._read_markup(stripped)
+            self._read_markup(self._markup, stripped)
         elif stripped.startswith(_MARKUP_OPENS) and not self._is_quoted():
-            self._markup = []
-            self._read_markup(stripped.removeprefix(_MARKUP_OPENS))
+            self._read_markup([], stripped.removeprefix(_MARKUP_OPENS))
         elif stripped.startswith("//") and not self._is_quoted():
             self._waiting.append(stripped.lstrip("/").strip(SPACES))
         else:
@@ -135,19 +131,18 @@ class GivenReader:
     def _is_quoted(self) -> bool:
         return self._open is not None and self._open.quoted is not None
 
-    def _read_markup(self, stripped: str) -> None:
-        assert self._markup is not None  # noqa: S101 - the caller opened it
-        self._markup.append(stripped.removesuffix(_MARKUP_CLOSES).strip(SPACES))
-        if stripped.endswith(_MARKUP_CLOSES):
-            self._waiting.append("\n".join(self._markup).strip(SPACES))
-            self._markup = None
+    def _read_markup(self, lines: list[str], stripped: str) -> None:
+        lines.append(stripped.removesuffix(_MARKUP_CLOSES).strip(SPACES))
+        is_over = stripped.endswith(_MARKUP_CLOSES)
+        if is_over:
+            self._waiting.append("\n".join(lines).strip(SPACES))
+        self._markup = None if is_over else lines
 
-    def _continue_block(self, begun: _Begun, line: str) -> None:
+    def _continue_block(self, begun: _Begun, block: list[str], line: str) -> None:
         if line.strip(SPACES).replace('"', "'") not in _CLOSES_BLOCK:
-            assert begun.block is not None  # noqa: S101 - the caller looked
-            begun.block.append(line)
+            block.append(line)
             return
-        begun.items = [_dedented(begun.block or [])]
+        begun.items = [_dedented(block)]
         begun.block = None
         self._open = None
 
@@ -170,7 +165,7 @@ class GivenReader:
         found = _OPENS_BLOCK.fullmatch(self._text[start:end].strip(SPACES))
         if found is None:
             return False
-        begun = self._begin(found[1], start, items=[])
+        begun = self._begin(found[1], start)
         begun.block = []
         self._open = begun
         return True
@@ -185,7 +180,7 @@ class GivenReader:
             place, end = self._continue_value(self._open, start, end)
         while (place := _skip(text, place, end)) < end:
             if plain := _PLAIN.match(text, place, end):
-                self._begin(plain[1], place, items=[plain[2]])
+                self._begin(plain[1], place).items.append(plain[2])
                 place = plain.end()
                 continue
             found = WORD.match(text, place, end)
@@ -196,10 +191,10 @@ class GivenReader:
                 raise self._illegal(place)
             after = found.end()
             if after < end and text[after] == ":":
-                begun = self._begin(found[0], place, items=[])
+                begun = self._begin(found[0], place)
                 place, end = self._read_value(begun, after + 1, end)
             elif after == end or text[after] == " " or text.startswith("//", after):
-                self._begin(found[0], place, items=None)
+                self._begin(found[0], place, is_argument=True)
                 place = after
             else:
                 raise self._illegal(after)
@@ -209,13 +204,13 @@ class GivenReader:
         if "'" not in tail:
             self._comment_on_line(tail.strip(SPACES))
 
-    def _begin(self, word: str, place: int, *, items: list[str] | None) -> _Begun:
+    def _begin(self, word: str, place: int, *, is_argument: bool = False) -> _Begun:
         begun = _Begun(
             word=word,
             line=self._number,
             column=place + 1,
             comments=self._waiting,
-            items=items,
+            is_argument=is_argument,
         )
         self._waiting = []
         self._first = self._first or begun
@@ -255,15 +250,14 @@ class GivenReader:
                 if closing < 0:
                     if place + 1 == len(text):
                         raise self._not_alone(begun)
-                    begun.quoted = []
                     return self._leave_quote_open(begun, place + 1)
-                begun.add_item(text[place + 1 : closing])
+                begun.items.append(text[place + 1 : closing])
                 place = closing + 1
             else:
                 if begun.items and (place > start or begun.line != self._number):
                     self._require_item(place, end)
                 after = _bare_end(text, place, end)
-                begun.add_item(text[place:after])
+                begun.items.append(text[place:after])
                 place = after
             place = self._after_item(begun, place, end, is_quoted=is_quoted)
             if place == end or text[place] != ",":
@@ -285,7 +279,8 @@ class GivenReader:
         return after
 
     def _leave_quote_open(self, begun: _Begun, place: int) -> tuple[int, int]:
-        assert begun.quoted is not None  # noqa: S101 - the callers opened it
+        if begun.quoted is None:
+            begun.quoted = []
         begun.quoted.append(self._text[place:])
         self._open = begun
         # Slashes inside of quotes begin no comment.
@@ -323,7 +318,7 @@ class GivenReader:
     def _keep(self, begun: _Begun) -> None:
         comments = begun.comments
         comment = "\n".join(comments).strip(SPACES) if comments else ""
-        if begun.items is None:
+        if begun.is_argument:
             word = begun.word
             if lower(word) not in self._arguments and word not in self._arguments:
                 self._arguments[word] = Argument(

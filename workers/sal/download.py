@@ -5,7 +5,6 @@ from __future__ import annotations
 import hashlib
 import os
 import re
-import tempfile
 from pathlib import Path
 from typing import IO, Final
 from urllib.parse import unquote, urlsplit
@@ -57,6 +56,8 @@ def download_install(
     name = _name_in(url)
     if not name.endswith(".deb"):
         raise SalError(f"{name} is no Debian package: its name does not end with .deb")
+    import tempfile
+
     with tempfile.TemporaryDirectory() as folder:
         file = _fetched(url, Path(folder) / name, sha256, max_mb)
         apt(here, "install", str(file))
@@ -75,6 +76,8 @@ def _fetched(url: str, path: Path, sha256: str, max_mb: int) -> Path:
     if max_mb < 1:
         raise SalError("max_mb must be 1 or more")
     path.parent.mkdir(parents=True, exist_ok=True)
+    import tempfile
+
     # Beside its place, so that it gets there whole or not at all.
     descriptor, name = tempfile.mkstemp(dir=path.parent, prefix=".download-")
     partial = Path(name)

@@ -114,7 +114,7 @@ def file_write_append(here: Session, path: Path, text: str) -> Path:
 
 
 def copy(here: Session, source: Path, destination: Path) -> Path:
-    """Copy a file, or a directory with all that is in it; links stay links.
+    """Copy a file, or a directory with all that is in it; links in there stay links.
 
     Into `destination` if that is a directory, else to it. Returns where the copy is.
     """

@@ -6,9 +6,7 @@ import re
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from datetime import date, datetime, time, timedelta
-from decimal import Decimal
 from typing import TYPE_CHECKING, Any, Final, cast
-from uuid import UUID
 
 from workers.sal.kinds import Port, Word
 from workers.sal.nerdctl import nerdctl
@@ -209,10 +207,9 @@ def _plain(value: object) -> object:
         return value.total_seconds()
     if isinstance(value, memoryview):
         return bytes(value)
-    if isinstance(value, Decimal | UUID):
-        return str(value)
     if value is None or isinstance(value, bool | int | float | str | bytes):
         return value
+    # Exact numbers, UUIDs, addresses: they are read from their text.
     return str(value)
 
 

@@ -24,6 +24,8 @@ MOST_OUTPUT: Final = 4 * 2**20
 #: The code of a command that was ended because it took too long, as of `timeout`.
 TIMED_OUT: Final = 124
 _CHUNK: Final = 2**16
+#: Bytes that a pipe may hold, unless root says otherwise.
+_LARGEST_PIPE: Final = 2**20
 
 
 class CommandResult(SalObject):
@@ -215,11 +217,11 @@ class _Watch:
                 self._feed(selector)
 
     def _drain(self) -> None:
-        """Read what lies in the pipes; somebody may hold them open for ever."""
+        """Read what lies in the pipes; somebody may write into them for ever."""
         for stream in self._outputs:
             with suppress(BlockingIOError):
-                while self._read(stream):
-                    pass
+                for _ in range(_LARGEST_PIPE // _CHUNK):
+                    self._read(stream)
 
     def _read(self, stream: int) -> bool:
         """Take what is there; False if nothing will come any more."""

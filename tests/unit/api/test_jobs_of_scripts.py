@@ -129,3 +129,13 @@ def test_a_root_key_that_is_none_is_refused_before_anything(play, runs):
     ):
         play(f"!!job.create key:key secret:api {WHERE} payload:x root:zz")
     assert runs.jobs == []
+
+
+def test_the_client_of_horus_is_what_calls_the_supervisor(tmp_path):
+    (tmp_path / "key").write_text("00" * 32)
+    (tmp_path / "api").write_text("a-secret-0123456789")
+    actions = parse(
+        "!!job.create key:key secret:api url:'http://127.0.0.1:9' payload:x"
+    )
+    with pytest.raises(ActionError, match=r"no supervisor answers at .*:9"):
+        perform(actions, Cast.of(job_actors(tmp_path)), {})

@@ -165,6 +165,9 @@ PARAMETERS = [
     ("k: a, 'b c' z:'p q'", ({"k": 'a,"b c"', "z": "p q"}, [], {})),
     ("k: 'a b', c", ({"k": '"a b",c'}, [], {})),
     ("<!-- one\n  two -->\nn:1", ({"n": "1"}, [], {"n": "one\ntwo"})),
+    ("n:1 // a // b", ({"n": "1"}, [], {"n": "a // b"})),
+    ("k:'a\nb', c", ({"k": '"a b",c'}, [], {})),
+    ("w//c", ({}, ["w"], {"w": "c"})),
     ("// it's kept\nn:1", ({"n": "1"}, [], {"n": "it's kept"})),
     # What follows from the rules.
     ('k:"two words"', ({"k": "two words"}, [], {})),

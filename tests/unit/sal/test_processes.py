@@ -169,6 +169,11 @@ def test_what_stays_in_the_background_is_not_waited_for(script):
     os.kill(int(read(result, "stdout")), 9)
 
 
+def test_what_writes_on_in_the_background_is_not_heard_out(script):
+    result = script("run_silent", ["sh", "-c", "yes & echo last"])
+    assert read(result, "success") is True
+
+
 def test_output_without_end_is_cut(script):
     size = 5 * 2**20
     result = asked(script, python(f"print('x' * {size}, end='')"), ("silent",))
