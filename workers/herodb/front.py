@@ -21,6 +21,7 @@ import structlog
 
 from horus_celery.herodb import requests
 from horus_celery.herodb.requests import BadProtocol, Requests
+from workers.herodb.budget import Account, TooMuch
 from workers.herodb.conversation import Conversation
 
 #: Connections that one job has at a time.
@@ -43,6 +44,9 @@ class Talk:
     """What serves one connection, and how it is kept from waiting any longer."""
 
     conversation: Conversation
+    #: What counts the bytes of requests that come, and of answers that go.
+    requests: Account
+    answers: Account
     interrupt: Callable[[], None]
     close: Callable[[], None]
 
@@ -186,17 +190,13 @@ class _Connection:
             socket.SOL_SOCKET, socket.SO_SNDTIMEO, _TIME.pack(SLOW.seconds, 0)
         )
         channel.settimeout(None)
-        while not self._talk.conversation.is_over:
+        with self._talk.requests.released(), self._talk.answers.released():
             try:
-                data = channel.recv(_CHUNK)
-                if not data:
-                    return
-                self._requests.feed(data)
-                self._answer_all()
+                self._serve()
             except BadProtocol as bad:
-                with suppress(OSError):
-                    channel.sendall(requests.error(f"ERR Protocol error: {bad}"))
-                return
+                self._say(f"ERR Protocol error: {bad}")
+            except TooMuch as much:
+                self._say(str(much))
             except OSError:
                 return  # it is gone, or takes nothing
 
@@ -208,6 +208,20 @@ class _Connection:
     def close(self) -> None:
         self._channel.close()
         self._talk.close()
+
+    def _serve(self) -> None:
+        while not self._talk.conversation.is_over:
+            data = self._channel.recv(_CHUNK)
+            if not data:
+                return
+            self._requests.feed(data)
+            self._talk.requests.hold(self._requests.size)
+            self._answer_all()
+            self._talk.requests.hold(self._requests.size)
+
+    def _say(self, text: str) -> None:
+        with suppress(OSError):
+            self._channel.sendall(requests.error(text))
 
     def _answer_all(self) -> None:
         """Answer what is there, together."""
@@ -222,8 +236,11 @@ class _Connection:
                 answers.append(conversation.answer(words))
                 size += len(answers[-1])
                 if size > _GATHERED:
+                    # Who is slow holds it for long.
+                    self._talk.answers.hold(size)
                     self._channel.sendall(b"".join(answers))
                     answers, size = [], 0
+                    self._talk.answers.hold(0)
         finally:
             if answers:
                 self._channel.sendall(b"".join(answers))

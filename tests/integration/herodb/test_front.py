@@ -6,7 +6,7 @@ import re
 import socket
 import threading
 import time
-from contextlib import closing, suppress
+from contextlib import ExitStack, closing, suppress
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
@@ -236,6 +236,36 @@ def test_a_job_has_so_many_connections_and_no_more(path, estate):
     while True:
         try:
             assert again.call("PING") == b"PONG"
+            break
+        except DatabaseError:
+            assert time.monotonic() < deadline
+    again.close()
+
+
+def test_all_connections_of_a_job_together_hold_so_much_and_no_more(estate, path):
+    large = b"*2\r\n$3\r\nSET\r\n$%d\r\n" % (15 * 1024 * 1024)
+    with ExitStack() as channels:
+        refused = []
+        for _ in range(4):
+            channel = channels.enter_context(closing(connected(path)))
+            with suppress(BrokenPipeError, ConnectionResetError):
+                channel.sendall(large[:8])
+                channel.sendall(large[8:] + b"x" * (14 * 1024 * 1024))
+                channel.settimeout(1)
+            with suppress(TimeoutError):
+                refused.append(everything(channel))
+        assert refused
+        assert set(refused) <= {b"", refused[0]}
+        assert b"hold more than" in b"".join(refused)
+    other = Database(f"unix://{estate.job('a')}")
+    assert other.call("PING") == b"PONG"
+    other.close()
+    # What was held is given back with the connections.
+    deadline = time.monotonic() + 10
+    again = Database(f"unix://{path}")
+    while True:
+        try:
+            assert again.call("SET", "k", b"x" * (14 * 1024 * 1024)) == b"OK"
             break
         except DatabaseError:
             assert time.monotonic() < deadline
