@@ -119,6 +119,8 @@ class Runner:
     executors: Mapping[str, Executor]
     #: What starts their scripts; its processes are those of a pool's child.
     nursery: Nursery
+    #: The modules that run the scripts of its executors; None is Python itself.
+    hosts: frozenset[str | None]
     #: What makes cgroups for their jobs, where there can be any.
     groups: Groups | None
 
@@ -152,6 +154,7 @@ class Runner:
             settings=settings,
             executors=make_executors(served, nursery, groups, settings),
             nursery=nursery,
+            hosts=frozenset(kind.host for kind in served.values()),
             groups=groups,
         )
 
@@ -480,7 +483,7 @@ def _prepare_child(**_: object) -> None:
     billiard.pool.GUARANTEE_MESSAGE_CONSUMPTION_RETRY_LIMIT = _CONSUMPTION_LOOKS
     tree.become_subreaper()
     tree.become_unreadable()
-    _Child.runner.nursery.prepare()
+    _Child.runner.nursery.prepare(_Child.runner.hosts)
 
 
 def _select(app: Celery, names: Sequence[str]) -> None:

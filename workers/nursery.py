@@ -16,7 +16,7 @@ import subprocess
 import sys
 import time
 from collections import OrderedDict
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
 from datetime import timedelta
@@ -98,9 +98,10 @@ class Nursery:
             result=str(room.result),
         )
 
-    def prepare(self) -> None:
-        """Have a zygote before the first script needs it."""
-        self._zygote(self._key(context_id=None, has_network=False, host=None))
+    def prepare(self, hosts: Iterable[str | None]) -> None:
+        """Have the zygotes of these hosts before the first script needs them."""
+        for host in hosts:
+            self._zygote(self._key(context_id=None, has_network=False, host=host))
 
     def start(self, command: Command) -> Born:
         key = self._key(
