@@ -120,7 +120,7 @@ class Steward:
         Raises:
             ConflictError: if there is one of this name.
         """
-        context = Context(name=name)
+        context = Context.new(name)
         if not self._swap(name, old=None, new=context):
             raise ConflictError(
                 f"there is a context {name} already", reason="context_taken"
@@ -133,7 +133,7 @@ class Steward:
         if name in self._known:
             return
         self._wanted.add(name)
-        self._swap(name, old=None, new=Context(name=name))
+        self._swap(name, old=None, new=Context.new(name))
         self._put_in_force()
         self._known.add(name)
         self._wanted.discard(name)
