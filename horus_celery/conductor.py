@@ -120,6 +120,18 @@ class Conductor:
         """
         self._hand_out(workflow, [] if job is None else self._heard(job))
 
+    def start(self, workflow: str, index: int) -> None:
+        """Start a step of a workflow that runs by canvas, if it may start now.
+
+        Raises:
+            UnavailableError: as `advance`.
+        """
+        now = self._clock.now()
+        step = self._store.take_step(workflow, index, at=now, until=now + self._lease)
+        ends = [] if step is None else self._start_all(workflow, [step])
+        if ends:
+            self._hand_out(workflow, ends)
+
     def settle(self, workflow: str, step: Handed) -> None:
         """Note the end of a step that was handed out, if it is over, and go on.
 
@@ -237,6 +249,8 @@ class Conductor:
                 supervisor=self._name,
                 ends=ends,
             )
+            for index in taken.done:
+                self._doorbell.ring_step(workflow, index)
             self._tell_others(workflow, taken.waiting)
             ends = self._start_all(workflow, taken.steps)
             if not ends and not taken.has_more:

@@ -27,6 +27,7 @@ from horus_celery.dag.progress import (
     WorkflowStatus,
     follows,
 )
+from horus_celery.dag.shapes import Strategy
 from horus_celery.errors import ReceiptError, UnavailableError
 from horus_celery.instants import from_ms
 from horus_celery.outcome import Outcome, Submitted
@@ -122,26 +123,33 @@ class WorkflowRun:
         """The workflow's id."""
         return self._submission.id
 
-    def submit(self, on_sent: Callable[[int], object] | None = None) -> None:
+    def submit(
+        self,
+        on_sent: Callable[[int], object] | None = None,
+        *,
+        strategy: Strategy | None = None,
+    ) -> None:
         """Have the workflow started; the same one again changes nothing.
 
         Args:
             on_sent: Called with the number of jobs that were handed in so far, where
                 they are too many for one call.
+            strategy: How it runs, if it can; by default as the supervisor says.
 
         Raises:
             RpcError: if the supervisor refuses it.
         """
         wire = self._submission.to_wire()
+        wanted = {} if strategy is None else {"strategy": strategy.value}
         if _size(wire) <= ONE_CALL:
             try:
-                self._client.call("workflow.submit", **wire)
+                self._client.call("workflow.submit", **wire, **wanted)
             except RpcError as error:
                 if error.code != _TOO_LARGE:
                     raise
             else:
                 return
-        self._submit_in_pieces(wire, on_sent)
+        self._submit_in_pieces(wire, wanted, on_sent)
 
     def follow(self, on_look: Callable[[RunView], object]) -> RunView:
         """Wait until the workflow is over, however long it takes.
@@ -217,7 +225,10 @@ class WorkflowRun:
     # --- handing in ----------------------------------------------------------
 
     def _submit_in_pieces(
-        self, wire: Mapping[str, Any], on_sent: Callable[[int], object] | None
+        self,
+        wire: Mapping[str, Any],
+        wanted: Mapping[str, str],
+        on_sent: Callable[[int], object] | None,
     ) -> None:
         self._client.call("workflow.create", manifest=wire["manifest"])
         sent = 0
@@ -228,7 +239,9 @@ class WorkflowRun:
             sent += len(piece)
             if on_sent is not None:
                 on_sent(sent)
-        self._client.call("workflow.start", workflow_id=self._submission.digest)
+        self._client.call(
+            "workflow.start", workflow_id=self._submission.digest, **wanted
+        )
 
     # --- waiting -------------------------------------------------------------
 

@@ -19,6 +19,7 @@ from horus_celery.clock import Clock, SystemClock
 from horus_celery.conductor import Conductor
 from horus_celery.coordinator import Coordinator
 from horus_celery.courier import Courier
+from horus_celery.dag.shapes import Strategy
 from horus_celery.dispatch import Dispatcher, RedisDispatcher
 from horus_celery.doorbell import RedisDoorbell
 from horus_celery.elsewhere import RemoteSupervisor
@@ -30,6 +31,7 @@ from horus_celery.node_secrets import NodeSecrets, read_value
 from horus_celery.outposts import Outpost, Watch
 from horus_celery.processes.managed import ManagedRunners
 from horus_celery.registry import RedisRegistry, Registry, Roster
+from horus_celery.relay import Relay
 from horus_celery.routing import all_queues, queue_of
 from horus_celery.settings import Settings
 from horus_celery.statedir import SCOPES, StateDirectory
@@ -236,6 +238,12 @@ def make_conductor(
     )
 
 
+def make_relay(settings: Settings, conductor: Conductor) -> Relay:
+    """Return what lets workflows go on by Celery's canvas."""
+    store = RedisWorkflows(connect(redis_url(settings)), settings.namespace)
+    return Relay(store, conductor)
+
+
 def make_others(
     settings: Settings, trust: TrustFile | None = None
 ) -> Mapping[str, RemoteSupervisor]:
@@ -307,6 +315,7 @@ def make_coordinator(
         clock=clock or SystemClock(),
         others=make_others(settings) if others is None else others,
         max_job_bytes=settings.max_job_bytes,
+        strategy=Strategy(settings.workflow_strategy),
     )
 
 

@@ -4,15 +4,19 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Final, Protocol
 
 from horus_celery.dag.model import Graph
 from horus_celery.dag.progress import StepStatus, WorkflowStatus
+from horus_celery.dag.shapes import Strategy
 from horus_celery.errors import ConflictError, WorkflowError
 
 #: Envelopes that one call hands out, in bytes: what comes later is for the next call.
 MAX_HANDED: Final = 4 * 1024 * 1024
+#: How long a step that may start is left to the message that canvas brings. After that
+#: it is handed out, and its workflow goes on by reference.
+GRACE: Final = timedelta(seconds=5)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -62,6 +66,8 @@ class WorkflowRecord:
     ended_at: datetime | None = None
     #: When it was asked to stop.
     stop_at: datetime | None = None
+    #: How it runs, or ran to its end.
+    strategy: Strategy = Strategy.REFERENCE
 
     @property
     def is_over(self) -> bool:
@@ -110,6 +116,8 @@ class Taken:
     has_more: bool
     #: Other supervisors that have steps to start now.
     waiting: frozenset[str | None]
+    #: Steps that completed by the ends that were noted, if canvas goes on from them.
+    done: Sequence[int] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -190,8 +198,13 @@ class WorkflowStore(Protocol):
         """
         ...
 
-    def start(self, digest: str, *, at: datetime) -> WorkflowRecord:
+    def start(
+        self, digest: str, *, at: datetime, strategy: Strategy = Strategy.REFERENCE
+    ) -> WorkflowRecord:
         """Let the steps start that wait for no other; a second time changes nothing.
+
+        By canvas, `take` leaves steps to `take_step` for `GRACE`. Where it has to hand
+        one out after that, the workflow goes on by reference.
 
         Raises:
             NotFoundError: if there is no such workflow.
@@ -214,6 +227,22 @@ class WorkflowStore(Protocol):
         They are those of a supervisor. Their takers start their jobs. Until `until`
         nobody else is told of them.
         Nothing is handed out of a workflow that there is not, or that is to stop.
+        """
+        ...
+
+    def take_step(
+        self, digest: str, index: int, *, at: datetime, until: datetime
+    ) -> Handed | None:
+        """Hand out one step of a workflow that runs by canvas, as `take` does.
+
+        None, if it may not start now.
+        """
+        ...
+
+    def mark(self, digest: str, mark: str, member: int) -> int:
+        """Mark a step, and return how many steps of its workflow have that mark then.
+
+        0, if it had it already, or if the workflow does not run by canvas now.
         """
         ...
 
@@ -315,6 +344,14 @@ class WorkflowStore(Protocol):
 
         Raises:
             NotFoundError: if there is no such workflow.
+        """
+        ...
+
+    def step(self, digest: str, index: int) -> StepRecord:
+        """Return where one step stands.
+
+        Raises:
+            NotFoundError: if there is no such workflow, or no such step in it.
         """
         ...
 
