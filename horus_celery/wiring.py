@@ -43,6 +43,7 @@ from horus_celery.store.redis_clock import RedisClock
 from horus_celery.store.redis_logs import RedisLogs
 from horus_celery.store.redis_wakes import RedisWakes
 from horus_celery.store.redis_workflows import RedisWorkflows
+from horus_celery.store.workflows import WorkflowStore
 from horus_celery.supervisor import Limits, Supervisor
 from horus_celery.supervisors import HomeSupervisor
 from horus_celery.sweep import Sweep
@@ -66,6 +67,11 @@ def redis_url(settings: Settings) -> str:
 def make_store(settings: Settings) -> RecordStore:
     """Return the store of records."""
     return RedisStore(connect(redis_url(settings)), settings.namespace)
+
+
+def make_workflow_store(settings: Settings) -> WorkflowStore:
+    """Return the store of workflows."""
+    return RedisWorkflows(connect(redis_url(settings)), settings.namespace)
 
 
 def make_dispatcher(settings: Settings, clock: Clock | None = None) -> Dispatcher:
@@ -240,8 +246,7 @@ def make_conductor(
 
 def make_relay(settings: Settings, conductor: Conductor) -> Relay:
     """Return what lets workflows go on by Celery's canvas."""
-    store = RedisWorkflows(connect(redis_url(settings)), settings.namespace)
-    return Relay(store, conductor)
+    return Relay(make_workflow_store(settings), conductor)
 
 
 def make_others(

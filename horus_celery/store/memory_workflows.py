@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import threading
+from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, fields, replace
-from datetime import datetime
+from datetime import datetime, timedelta
 from itertools import islice
+from typing import Final
 
 from horus_celery.dag.model import Graph
 from horus_celery.dag.progress import (
@@ -26,6 +28,7 @@ from horus_celery.errors import (
     UnavailableError,
 )
 from horus_celery.instants import from_ms, to_ms
+from horus_celery.store.base import Histogram
 from horus_celery.store.memory import MemoryWakes
 from horus_celery.store.workflows import (
     GRACE,
@@ -38,9 +41,16 @@ from horus_celery.store.workflows import (
     Taken,
     WorkflowFilter,
     WorkflowRecord,
+    WorkflowTally,
     incomplete,
     not_over,
     step_taken,
+)
+
+_OVER: Final = (
+    WorkflowStatus.COMPLETED,
+    WorkflowStatus.FAILED,
+    WorkflowStatus.STOPPED,
 )
 
 
@@ -79,6 +89,10 @@ class MemoryWorkflows:
         self._lock = threading.RLock()
         #: In the order in which the workflows were recorded.
         self._entries: dict[str, _Entry] = {}
+        self._started = 0
+        self._ended: Counter[WorkflowStatus] = Counter()
+        self._over: Counter[StepStatus] = Counter()
+        self._noticed: list[timedelta] = []
 
     def create(
         self, outline: Outline, manifest: str, graph: Graph, *, at: datetime
@@ -131,6 +145,7 @@ class MemoryWorkflows:
                     started_at=_whole_ms(at),
                     strategy=strategy,
                 )
+                self._started += 1
                 entry.ready = dict.fromkeys(entry.graph.roots, _from(entry, at))
             return entry.record
 
@@ -195,6 +210,23 @@ class MemoryWorkflows:
             members.add(member)
             return len(members)
 
+    def began(self, digest: str, job: str, *, at: datetime) -> None:
+        with self._answering():
+            entry = self._entries.get(digest)
+            index = None if entry is None else _held(entry, job)
+            if entry is not None and index is not None:
+                step = entry.steps[index]
+                step.started_at = step.started_at or _whole_ms(at)
+
+    def tally(self) -> WorkflowTally:
+        with self._answering():
+            return WorkflowTally(
+                started=self._started,
+                ended={one: self._ended[one] for one in _OVER},
+                steps={one: self._over[one] for one in ENDS},
+                noticed=Histogram.of(self._noticed),
+            )
+
     def postpone(
         self, digest: str, index: int, *, until: datetime, note: str, at: datetime
     ) -> None:
@@ -205,6 +237,7 @@ class MemoryWorkflows:
             del entry.running[index]
             entry.steps[index].status = StepStatus.PENDING
             entry.steps[index].reason = note
+            entry.steps[index].started_at = None
             if not _is_stopping(entry):
                 entry.ready[index] = until
             self._close(entry, at)
@@ -225,6 +258,9 @@ class MemoryWorkflows:
                 step.status, step.reason = end.status, end.reason
                 step.started_at = _whole_or_none(end.started_at)
                 step.ended_at = _whole_ms(end.ended_at)
+                self._over[end.status] += 1
+                took = _whole_ms(at) - step.ended_at
+                self._noticed.append(max(took, timedelta(0)))
                 self._spread(entry, index, at)
             self._close(entry, at)
             return entry.record
@@ -400,6 +436,7 @@ class MemoryWorkflows:
                     entry.ready[child] = _from(entry, at)
                 elif decision is Decision.SKIP:
                     step.status, step.ended_at = StepStatus.SKIPPED, _whole_ms(at)
+                    self._over[StepStatus.SKIPPED] += 1
                     waiting.append(child)
 
     def _close(self, entry: _Entry, at: datetime) -> None:
@@ -415,9 +452,11 @@ class MemoryWorkflows:
                 outcome = WorkflowStatus.FAILED
             if entry.record.stop_at is not None:
                 outcome = WorkflowStatus.STOPPED
+                self._over[StepStatus.SKIPPED] += left
             entry.record = replace(
                 entry.record, status=outcome, left=0, ended_at=_whole_ms(at)
             )
+            self._ended[outcome] += 1
             self._wakes.wake(entry.record.outline.digest)
 
 
@@ -502,6 +541,8 @@ def _handed(entry: _Entry, index: int, *, with_envelope: bool) -> Handed:
 
 def _record(entry: _Entry, index: int, step: _Step) -> StepRecord:
     status = step.status
+    if status is StepStatus.QUEUED and step.started_at is not None:
+        status = StepStatus.RUNNING
     if status is StepStatus.PENDING and entry.record.status is WorkflowStatus.STOPPED:
         status = StepStatus.SKIPPED
     return StepRecord(

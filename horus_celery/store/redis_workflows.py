@@ -28,6 +28,7 @@ from horus_celery.store.connection import answering, ask
 from horus_celery.store.keys import Keys
 from horus_celery.store.packing import pack, unpack
 from horus_celery.store.scripts import Script, make_scripts_of
+from horus_celery.store.tallies import read_histogram, read_tally
 from horus_celery.store.workflows import (
     GRACE,
     MAX_HANDED,
@@ -39,6 +40,7 @@ from horus_celery.store.workflows import (
     Taken,
     WorkflowFilter,
     WorkflowRecord,
+    WorkflowTally,
     incomplete,
     not_over,
     step_taken,
@@ -195,6 +197,26 @@ class RedisWorkflows:
 
     def mark(self, digest: str, mark: str, member: int) -> int:
         return int(self._run("mark", digest, mark, member))
+
+    def began(self, digest: str, job: str, *, at: datetime) -> None:
+        self._run("began", digest, job, to_ms(at))
+
+    def tally(self) -> WorkflowTally:
+        said = read_tally(ask(self._client, "HGETALL", self._keys.tally))
+        # Names are of a kind, of no executor, and of what was counted.
+        of: dict[str, dict[str, int]] = {"workflow": {}, "step": {}, "noticed": {}}
+        for name, number in said.items():
+            match name:
+                case [kind, "", what] if kind in of:
+                    of[kind][what] = number
+                case _:
+                    continue
+        return WorkflowTally(
+            started=of["workflow"].get("started", 0),
+            ended={one: of["workflow"].get(one, 0) for one in _OVER},
+            steps={one: of["step"].get(one, 0) for one in ENDS},
+            noticed=read_histogram(of["noticed"]),
+        )
 
     def postpone(
         self, digest: str, index: int, *, until: datetime, note: str, at: datetime
@@ -573,6 +595,8 @@ def _step(
 ) -> StepRecord:
     code, *_, started, ended = state
     status = _STATUS_OF.get(code, StepStatus.PENDING)
+    if status is StepStatus.QUEUED and started:
+        status = StepStatus.RUNNING
     if was_stopped and status is StepStatus.PENDING:
         status = StepStatus.SKIPPED
     job_id, digest = (None, None) if ids in (b"", _NO_JOB) else _read_ids(ids)

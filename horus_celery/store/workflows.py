@@ -11,6 +11,7 @@ from horus_celery.dag.model import Graph
 from horus_celery.dag.progress import StepStatus, WorkflowStatus
 from horus_celery.dag.shapes import Strategy
 from horus_celery.errors import ConflictError, WorkflowError
+from horus_celery.store.base import Histogram
 
 #: Envelopes that one call hands out, in bytes: what comes later is for the next call.
 MAX_HANDED: Final = 4 * 1024 * 1024
@@ -80,7 +81,7 @@ class StepRecord:
     """Where a step stands, as far as the workflow knows.
 
     One that was handed out is `queued`: what became of its job since, its supervisor
-    knows.
+    knows. It is `running` once somebody has told that it runs.
     """
 
     index: int
@@ -142,6 +143,19 @@ class WorkflowFilter:
     status: WorkflowStatus | None = None
     #: Only workflows of these contexts; None is all of them.
     contexts: frozenset[str] | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class WorkflowTally:
+    """What happened to the workflows of a deployment since it began."""
+
+    started: int
+    #: By status.
+    ended: Mapping[WorkflowStatus, int]
+    #: Steps that are over, by status; those that were skipped, too.
+    steps: Mapping[StepStatus, int]
+    #: From the end of a step's job to when its workflow went on from it.
+    noticed: Histogram
 
 
 def incomplete(digest: str, missing: int) -> WorkflowError:
@@ -244,6 +258,20 @@ class WorkflowStore(Protocol):
 
         0, if it had it already, or if the workflow does not run by canvas now.
         """
+        ...
+
+    def began(self, digest: str, job: str, *, at: datetime) -> None:
+        """Note since when the job of a step runs, if it was handed out, for people.
+
+        Args:
+            digest: The workflow.
+            job: The digest of the job.
+            at: When it began, by the word of its supervisor.
+        """
+        ...
+
+    def tally(self) -> WorkflowTally:
+        """Return what happened to the workflows so far."""
         ...
 
     def postpone(

@@ -21,6 +21,7 @@ from horus_celery.errors import (
 )
 from horus_celery.lifecycle import Status
 from horus_celery.statements.manifest import make_step
+from horus_celery.store.base import Histogram
 from horus_celery.store.workflows import (
     GRACE,
     Outline,
@@ -113,8 +114,11 @@ class Workflow:
     def end(self, index, status=Status.COMPLETED, **facts):
         end = StepEnd(
             status=StepStatus(status),
-            ended_at=self.clock.at,
-            **{"digest": self.job(index).digest, **facts},
+            **{
+                "digest": self.job(index).digest,
+                "ended_at": self.clock.at,
+                **facts,
+            },
         )
         return self.store.ended(self.digest, [end], at=self.clock.at)
 
@@ -760,6 +764,80 @@ def test_times_are_kept_in_whole_milliseconds(make_workflow, clock):
 
 def replace_microseconds(at):
     return at.replace(microsecond=1234)
+
+
+# --- where steps run -------------------------------------------------------------
+
+
+def test_a_step_that_was_handed_out_runs_once_that_is_told(make_workflow):
+    workflow = make_workflow().begin()
+    store, digest, at = workflow.store, workflow.digest, workflow.clock.at
+    workflow.take_all()
+
+    store.began(digest, workflow.job(0).digest, at=at)
+    store.began(digest, workflow.job(0).digest, at=at + SECOND)
+    store.began(digest, workflow.job(1).digest, at=at)
+    store.began(make_digest("none"), workflow.job(0).digest, at=at)
+
+    assert workflow.statuses() == ["running", "pending"]
+    assert store.step(digest, 0).started_at == at
+    workflow.end(0)
+    store.began(digest, workflow.job(0).digest, at=at)
+    assert workflow.statuses() == ["completed", "pending"]
+
+
+def test_a_step_that_was_given_back_does_not_run(make_workflow):
+    workflow = make_workflow().begin()
+    store, digest, at = workflow.store, workflow.digest, workflow.clock.at
+    workflow.take_all()
+    store.began(digest, workflow.job(0).digest, at=at)
+
+    store.postpone(digest, 0, until=at, note="away", at=at)
+
+    assert store.step(digest, 0).started_at is None
+    workflow.take_all()
+    assert workflow.statuses() == ["queued", "pending"]
+
+
+# --- what is counted -------------------------------------------------------------
+
+
+def test_before_anything_happens_nothing_is_counted(workflows):
+    tally = workflows.tally()
+    assert tally.started == sum(tally.ended.values()) == sum(tally.steps.values()) == 0
+    assert tally.noticed == Histogram.of([])
+
+
+def test_starts_and_ends_are_counted_once(make_workflow):
+    graph = make_graph(a=[], b=["a"], c=["b"], d=[])
+    workflow = make_workflow(graph).begin()
+    store, clock = workflow.store, workflow.clock
+    store.start(workflow.digest, at=clock.at)
+    workflow.take_all()
+    began = clock.at
+    clock.at += timedelta(milliseconds=30)
+    for _ in range(2):
+        workflow.end(0, Status.FAILED, ended_at=began)
+    workflow.end(3, ended_at=clock.at + SECOND)
+    make_workflow().create()
+    stopped = make_workflow(make_graph(a=[], b=["a"])).begin()
+    store.stop(stopped.digest, at=clock.at)
+
+    tally = store.tally()
+
+    assert tally.started == 2
+    assert {one: number for one, number in tally.ended.items() if number} == {
+        WorkflowStatus.FAILED: 1,
+        WorkflowStatus.STOPPED: 1,
+    }
+    assert {one: number for one, number in tally.steps.items() if number} == {
+        StepStatus.FAILED: 1,
+        StepStatus.COMPLETED: 1,
+        StepStatus.SKIPPED: 4,
+    }
+    # By clocks that differ an end may lie in the future.
+    times = [timedelta(milliseconds=30), timedelta(0)]
+    assert tally.noticed == Histogram.of(times)
 
 
 # --- by canvas -------------------------------------------------------------------

@@ -395,3 +395,47 @@ def test_what_is_watched_is_told_when_it_is_over(country):
 
     assert told.get(timeout=5) == (signed.digest, step.digest)
     assert told.empty()
+
+
+def test_a_step_that_runs_elsewhere_is_shown_as_running(country):
+    signed = country.begin(a=NORTH)
+    assert country.steps(signed) == {"a": "queued"}
+    country.north.claim(country.north.store.get(signed.digests["a"]))
+    began = country.clock.at
+    country.clock.at += 5 * SECOND
+
+    country.outpost.look(signed.digest)
+
+    assert country.steps(signed) == {"a": "running"}
+    [step] = country.home.coordinator.status(signed.id).steps
+    assert step.started_at == began
+
+
+def test_who_waits_for_a_step_elsewhere_hears_that_it_runs(country):
+    watch = Watch(country.remote, wait=timedelta(milliseconds=20))
+    signed = country.begin(a=NORTH)
+    now = country.clock.at
+    [step] = country.home.workflows.look(
+        signed.digest,
+        at=now + 5 * SECOND,
+        again_at=now + 9 * SECOND,
+        limit=5,
+        supervisor="north",
+    )
+    heard: Queue[bool] = Queue()
+
+    def tell_start(workflow, one):
+        runs = country.outpost.note_start(workflow, one)
+        heard.put(runs)
+        return runs
+
+    watch.tell_start = tell_start
+    watch.add(signed.digest, step)
+    assert heard.get(timeout=5) is False
+    record = country.north.claim(country.north.store.get(step.digest))
+    while not heard.get(timeout=5):
+        pass
+
+    assert country.steps(signed) == {"a": "running"}
+    country.north.settle(record)
+    watch.close()

@@ -106,6 +106,7 @@ local function tell_child(w, step, how, at)
       redis.call('ZADD', ready_set(w, s.supervisor), from, member(step))
     elseif decision == 'skip' then
       s.status, s.ended = CODE.skipped, tonumber(at)
+      count(1, 'step', '', 'skipped')
       w.left = w.left - 1
       redis.call('RPUSH', w.todo, step .. ':0')
     end
@@ -175,11 +176,15 @@ local function has_work_left(w) return ask('LLEN', w.todo) > 0 end
 local function close(w, at)
   local running = ask('ZCARD', w.running)
   -- What was never handed out of a workflow that is to stop was skipped.
-  if w.stop_at and running == 0 then w.left = 0 end
+  if w.stop_at and running == 0 and w.left > 0 then
+    count(w.left, 'step', '', 'skipped')
+    w.left = 0
+  end
   redis.call('HSET', w.head, 'left', w.left, 'failed', w.failed)
   if w.status == 'running' and w.left == 0 then
     local to = w.stop_at and 'stopped' or w.failed == 1 and 'failed' or 'completed'
     change_status(w, to)
+    count(1, 'workflow', '', to)
     redis.call('HSET', w.head, 'ended_at', at)
     ask('ZADD', KEY.workflow_ended, at, w.digest)
     redis.call('DEL', w.todo, w.held, part_of(w.digest, 'marks'))
@@ -215,7 +220,7 @@ local function to_hex(raw)
   return (string.gsub(raw, '.', function(c) return string.format('%02x', string.byte(c)) end))
 end
 
--- Notes ends of steps, from one argument on: digest of the job, status, reason, start and
+-- Notes ends of steps, the time being the second argument, from another one on: digest of the job, status, reason, start and
 -- end of each. Whatever was noted before, or was never handed out, stays as it is. Answers
 -- the steps that completed by that, if canvas goes on from them.
 local function note_ends(w, from)
@@ -228,6 +233,8 @@ local function note_ends(w, from)
       s.status, s.started, s.ended = CODE[status], tonumber(started), tonumber(ended)
       if s.status ~= CODE.completed and s.rule >= FAILS then w.failed = 1 end
       save(w, step, s)
+      count(1, 'step', '', status)
+      count_time('noticed', '', s.ended, tonumber(ARGV[2]))
       -- What is only read by people stops nobody when it is damaged.
       if reason ~= '' then redis.pcall('HSET', w.reasons, step, reason) end
       redis.call('ZREM', w.running, member(step))

@@ -6,6 +6,7 @@ if not w then return { 'missing' } end
 if w.status == 'created' then
   if w.missing > 0 then return { 'incomplete', w.missing } end
   change_status(w, 'running')
+  count(1, 'workflow', '', 'started')
   redis.call('HSET', w.head, 'started_at', at)
   if strategy == CANVAS then
     w.is_by_canvas = true
