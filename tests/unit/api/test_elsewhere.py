@@ -15,7 +15,12 @@ from horus_celery.coordinator import Coordinator
 from horus_celery.courier import Courier
 from horus_celery.dag.progress import WorkflowStatus
 from horus_celery.elsewhere import RemoteSupervisor
-from horus_celery.errors import ConflictError, RefusedError, UnavailableError
+from horus_celery.errors import (
+    ConflictError,
+    NotFoundError,
+    RefusedError,
+    UnavailableError,
+)
 from horus_celery.lifecycle import Event, Status
 from horus_celery.outposts import Watch
 from horus_celery.statements.job import InputRef
@@ -290,6 +295,45 @@ def test_receipt_and_result_travel_to_where_they_are_needed(country):
     assert [job for job, *_ in country.north.dispatcher.bells] == [
         country.north.store.get(b).summary.id
     ]
+
+
+def test_what_earlier_runs_brought_about_travels_as_well(country):
+    before = country.begin(a=[], b=NORTH)
+    country.home.finish(before, "a", result="1, 2, 3")
+    country.finish(before, "b", event=Event.FAILED, reason="exit_code", exit_code=3)
+    a = before.digests["a"]
+
+    again = country.begin(
+        jobs={"b": {**reads("a")(before.digests), "also_needs": [a]}}, b=NORTH
+    )
+
+    there = country.north.supervisor.get(a)
+    assert (there.record.status, there.record.result) == (Status.COMPLETED, "1, 2, 3")
+    assert there.is_believed
+    country.finish(again, "b", result="6")
+    assert country.steps(again) == {"b": "completed"}
+
+
+def test_a_step_at_home_builds_on_an_earlier_run_elsewhere(country):
+    before = country.begin(a=NORTH, b=[])
+    country.finish(before, "a", result="1, 2, 3")
+
+    again = country.begin(jobs={"b": reads("a")(before.digests)}, b=[], c=NORTH)
+
+    assert country.steps(again) == {"b": "queued", "c": "queued"}
+    here = country.home.supervisor.get(before.digests["a"])
+    assert (here.record.status, here.record.result) == (Status.COMPLETED, "1, 2, 3")
+
+
+def test_nothing_of_another_context_travels(country):
+    theirs = {name: {"context_id": "lab"} for name in ("manifest", "a")}
+    before = country.begin(jobs=theirs, a=[])
+    country.home.finish(before, "a", result="secret")
+
+    country.begin(jobs={"b": {"also_needs": [before.digests["a"]]}}, b=NORTH)
+
+    with pytest.raises(NotFoundError):
+        country.north.supervisor.get(before.digests["a"])
 
 
 def test_a_step_waits_for_what_cannot_be_fetched_now(country):
