@@ -72,6 +72,7 @@ def on_starting(arbiter: object) -> None:
         if _settings.tls_cert is not None and _settings.tls_key is not None:
             certificates.serving(_settings.tls_cert, _settings.tls_key)
         wiring.make_secrets(_settings)
+        wiring.make_steward(_settings)
         with closing(Journal(StateDirectory(_settings.state_dir).journal)) as journal:
             wiring.make_trust(_settings, journal).current()
     except HorusError as error:
@@ -84,6 +85,7 @@ def post_worker_init(worker: Worker) -> None:
 
     worker.body_limit = wsgi.body_limit
     wsgi.post_rounds.start()
+    wsgi.herodb_rounds.start()
     SweepThread(wiring.make_sweep(_settings)).start()
     ConductorThread(wsgi.conductor).start()
 

@@ -8,6 +8,8 @@ from api.access import Identity
 from horus_celery.api_secrets.book import SecretBook
 from horus_celery.coordinator import Coordinator
 from horus_celery.fleet import Fleet
+from horus_celery.herodb.keyring import Keyring
+from horus_celery.herodb.steward import Steward
 from horus_celery.record import Record
 from horus_celery.store.workflows import WorkflowRecord
 from horus_celery.supervisor import Supervisor
@@ -36,6 +38,17 @@ class About:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class HeroDb:
+    """What administers HeroDB."""
+
+    steward: Steward
+    #: The keys of encryption of this node.
+    keyring: Keyring
+    #: Where it is, without a login.
+    address: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Session:
     """What a method is given; it can reach nothing outside the caller's contexts."""
 
@@ -48,6 +61,7 @@ class Session:
     runners: Fleet
     secrets: SecretBook
     trust: TrustPost
+    herodb: HeroDb
     about: About = field(default_factory=About)
 
 
@@ -60,6 +74,7 @@ class Services:
     fleet: Fleet
     secrets: SecretBook
     trust: TrustPost
+    herodb: HeroDb
 
     def session(self, identity: Identity) -> Session:
         """Return what a call of this caller is served with."""
@@ -70,4 +85,5 @@ class Services:
             runners=self.fleet.within(identity.contexts),
             secrets=self.secrets,
             trust=self.trust,
+            herodb=self.herodb,
         )

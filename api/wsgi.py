@@ -14,19 +14,22 @@ from api.metrics import Facts, Metrics
 from api.origins import Hosts, Origins
 from api.pages import Insight
 from api.readiness import Readiness
-from api.session import Services
+from api.session import HeroDb, Services
 from api.site import Called, max_body
 from horus_celery import diary, wiring
 from horus_celery.clock import SystemClock
 from horus_celery.errors import UnavailableError
+from horus_celery.herodb.steward import StewardRounds
 from horus_celery.processes.managed import ManagedRunners
 from horus_celery.settings import load_settings
+from horus_celery.store import connection
 from horus_celery.trustpost import PostRounds
 
 diary.to_stderr()
 settings = load_settings()
 _trust = wiring.make_trust(settings)
-supervisor = wiring.make_supervisor(settings, trust=_trust)
+_steward = wiring.make_steward(settings)
+supervisor = wiring.make_supervisor(settings, trust=_trust, steward=_steward)
 #: Moves workflows on where no worker of the queue `coordinator` does.
 conductor = wiring.make_conductor(settings, supervisor)
 services = Services(
@@ -37,9 +40,15 @@ services = Services(
     ),
     secrets=wiring.make_secrets(settings),
     trust=wiring.make_trust_post(settings, _trust),
+    herodb=HeroDb(
+        steward=_steward,
+        keyring=wiring.make_keyring(settings),
+        address=connection.shown(wiring.herodb_url(settings)),
+    ),
 )
 #: To be started where this serves.
 post_rounds = PostRounds(services.trust)
+herodb_rounds = StewardRounds(_steward)
 _proxies = read_networks(settings.trusted_proxies)
 
 

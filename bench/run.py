@@ -33,6 +33,7 @@ from table import Table
 from horus_celery import redis_server
 from horus_celery.admission import Gate, admit
 from horus_celery.statements import dsse
+from horus_celery.statements.fields import Net
 from horus_celery.statements.job import make_job
 from horus_celery.statements.keys import KeyPair, read_key_file
 from horus_celery.statements.trust import Trust
@@ -94,7 +95,9 @@ class Deployment:
         request = {"jsonrpc": "2.0", "id": 1, "method": method, "params": params}
         return self.http.post("/", json=request).json()["result"]
 
-    def envelope(self, code: str, *, executor: str = "python") -> dict[str, Any]:
+    def envelope(
+        self, code: str, *, executor: str = "python", net: Net | None = None
+    ) -> dict[str, Any]:
         """Sign a job."""
         job = make_job(
             aud="hero",
@@ -102,6 +105,7 @@ class Deployment:
             context_id="default",
             executor=executor,
             payload=code,
+            net=net,
             now=datetime.now(UTC),
         )
         return dsse.to_wire(dsse.sign(dsse.JOB, job.body(), [self.key]))

@@ -6,17 +6,15 @@ import os
 import platform
 import sys
 from datetime import UTC, datetime
-from typing import Final
-
-_HEAD: Final = ("what", "goal", "Horus", "stock Celery", "ratio")
 
 
 class Table:
     """Collects figures, shows each at once on standard error, and all at the end."""
 
-    def __init__(self, rounds: int) -> None:
+    def __init__(self, rounds: int, *, peer: str = "stock Celery") -> None:
         self._rounds = rounds
-        self._rows: list[tuple[str, ...]] = [_HEAD, ("---",) * len(_HEAD)]
+        head = ("what", "goal", "Horus", peer, "ratio")
+        self._rows: list[tuple[str, ...]] = [head, ("---",) * len(head)]
 
     def add(
         self, what: str, goal: str, ours: float, theirs: float | None, unit: str

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from horus_celery.bundle import WantedRunner
 from horus_celery.errors import ConfigurationError
+from horus_celery.executors import require
 from horus_celery.settings import Actor, Settings
 
 
@@ -53,7 +54,8 @@ def whole_crew(settings: Settings) -> Crew:
     An actor that has the name of an executor's runner takes its place.
 
     Raises:
-        ConfigurationError: if such an actor is for another executor.
+        ConfigurationError: if such an actor is for another executor, or there is no
+            such executor.
     """
     executors = {name: runner_name(name) for name in settings.executors}
     for actor in settings.actors:
@@ -67,9 +69,16 @@ def whole_crew(settings: Settings) -> Crew:
                     " of executors"
                 )
             del executors[executor]
-    return Crew(executors=executors, actors=settings.actors)
+    require(settings, executors)
+    return replace(actors_alone(settings), executors=executors)
 
 
 def actors_alone(settings: Settings) -> Crew:
-    """Return the runners of `horus supervisor`."""
+    """Return the runners of `horus supervisor`.
+
+    Raises:
+        ConfigurationError: if one is for an executor that there is not.
+    """
+    ours = [one.executor for one in settings.actors if one.binary_path is None]
+    require(settings, ours)
     return Crew(executors={}, actors=settings.actors)

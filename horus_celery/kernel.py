@@ -22,6 +22,7 @@ CLONE_NEWNET: Final = 0x4000_0000
 MS_NOSUID: Final = 0x2
 MS_NODEV: Final = 0x4
 MS_NOEXEC: Final = 0x8
+MS_REMOUNT: Final = 0x20
 MS_BIND: Final = 0x1000
 MS_REC: Final = 0x4000
 MS_PRIVATE: Final = 0x4_0000
@@ -35,6 +36,7 @@ _AT_FDCWD: Final = -100
 _AT_RECURSIVE: Final = 0x8000
 #: The same number on every machine that Linux 5.12 runs on.
 _SYS_MOUNT_SETATTR: Final = 442
+_PR_SET_NAME: Final = 15
 _PR_SET_PDEATHSIG: Final = 1
 _PR_SET_DUMPABLE: Final = 4
 _PR_SET_SECCOMP: Final = 22
@@ -169,6 +171,12 @@ def become_subreaper() -> None:
 def set_readable(readable: bool) -> None:  # noqa: FBT001 - says it at the call
     """Say whether processes of the same user may look into this one."""
     _prctl(_PR_SET_DUMPABLE, int(readable))
+
+
+def set_name(name: str) -> None:
+    """Say what this process is called; of more than 15 letters the first are used."""
+    text = ctypes.create_string_buffer(name.encode())
+    _require(_held_libc.prctl(_PR_SET_NAME, text, 0, 0, 0), "prctl PR_SET_NAME")
 
 
 def _prctl(option: int, value: int) -> None:

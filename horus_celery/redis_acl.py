@@ -34,6 +34,9 @@ class User(StrEnum):
     COORDINATOR = "coordinator"
     #: The pages that show Celery's queues and events.
     FLOWER = "flower"
+    #: Whoever keeps the contexts of HeroDB: an administrator of that Redis, as he makes
+    #: users of it, so it is no part of what follows.
+    HERODB = "herodb"
     #: Whatever starts all of them on one machine: `horus up`, and a supervisor that
     #: manages runners.
     PLATFORM = "platform"
@@ -105,6 +108,11 @@ COMMANDS: Final[Mapping[User, frozenset[str]]] = MappingProxyType(
         | {"del", "exists", "sadd", "srem", "zadd", "zrangebyscore", "zrem"},
     }
 )
+#: What is done about the users of HeroDB, its table, and what contexts hold.
+HERODB: Final = _CONNECTING | frozenset(
+    {"acl|deluser", "acl|setuser", "acl|users", "eval"}
+    | {"hdel", "hget", "hgetall", "hset", "memory|usage", "scan", "unlink"}
+)
 #: Where kombu notes which queue hangs on which exchange, and Flower's queue of events.
 _BINDINGS: Final = ("_kombu.binding.*", "_kombu.binding_permanent.*")
 _FLOWERS_OWN: Final = ("_kombu.binding_deadlines", "celeryev.*")
@@ -156,6 +164,8 @@ def user_lines(
     }
     # What one of them may do whole, and no mixture of it.
     rules[User.PLATFORM] = " ".join(f"({one})" for one in rules.values())
+    allowed = " ".join(f"+{command}" for command in sorted(HERODB))
+    rules[User.HERODB] = f"~{namespace}:herodb:* {allowed}"
     lines = ["user default reset off"]
     for user in User:
         password = passwords.get(user, f"#SHA256-OF-THE-PASSWORD-OF-{user.upper()}")

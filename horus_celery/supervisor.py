@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 import threading
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from copy import copy
 from dataclasses import dataclass, replace
@@ -133,6 +133,7 @@ class Supervisor:
         namespace: str,
         limits: Limits | None = None,
         name: str = "supervisor",
+        herodb: Callable[[str], None] | None = None,
     ) -> None:
         self._store = store
         self._logs = logs
@@ -150,6 +151,8 @@ class Supervisor:
         self._limits = limits or Limits()
         self._name = name
         self._since = clock.now()
+        #: Sees that a context has its part of HeroDB; whether it does changes nothing.
+        self._herodb = herodb
         self._waiters = threading.BoundedSemaphore(self._limits.max_waiters)
         self._is_closed = threading.Event()
         #: None is all of them.
@@ -427,6 +430,8 @@ class Supervisor:
         envelope = dsse.from_wire(job, dsse.JOB, max_bytes=self._limits.max_job_bytes)
         admitted = admission.admit(envelope, self.gate(now))
         summary = admission.summary(admitted)
+        if self._herodb is not None and admitted.job.net != "none":
+            self._herodb(summary.context_id)
         self._recall(summary, now=now)
         brought = parcels.open_all(
             upstream,

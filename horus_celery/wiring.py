@@ -25,6 +25,10 @@ from horus_celery.doorbell import RedisDoorbell
 from horus_celery.elsewhere import RemoteSupervisor
 from horus_celery.errors import ConfigurationError, HorusError
 from horus_celery.fleet import Fleet, Managers
+from horus_celery.herodb.estate import RedisEstate
+from horus_celery.herodb.keyring import Keyring
+from horus_celery.herodb.layout import Layout
+from horus_celery.herodb.steward import Steward, ensuring
 from horus_celery.journal import Journal
 from horus_celery.node import Executor, Node
 from horus_celery.node_secrets import NodeSecrets, read_value
@@ -36,8 +40,10 @@ from horus_celery.routing import all_queues, queue_of
 from horus_celery.settings import Settings
 from horus_celery.statedir import SCOPES, StateDirectory
 from horus_celery.statements.keys import read_key_file
+from horus_celery.store.address import read_address
 from horus_celery.store.base import Bell, RecordStore
 from horus_celery.store.connection import connect, connect_blocking
+from horus_celery.store.keys import Keys
 from horus_celery.store.redis import RedisStore
 from horus_celery.store.redis_clock import RedisClock
 from horus_celery.store.redis_logs import RedisLogs
@@ -62,6 +68,35 @@ _JOURNAL_PATIENCE: Final = timedelta(seconds=1)
 def redis_url(settings: Settings) -> str:
     """Return the Redis to use: the one that is named, else our own."""
     return settings.redis_url or redis_server.url(StateDirectory(settings.state_dir))
+
+
+def herodb_url(settings: Settings) -> str:
+    """Return the Redis that HeroDB is in."""
+    return settings.herodb_url or redis_url(settings)
+
+
+def make_steward(settings: Settings, clock: Clock | None = None) -> Steward:
+    """Return what keeps the contexts of HeroDB.
+
+    Raises:
+        ConfigurationError: if its secret cannot be read.
+    """
+    url = herodb_url(settings)
+    client = connect(url)
+    layout = Layout(namespace=settings.namespace)
+    return Steward(
+        RedisEstate(client, layout),
+        RedisShelf(client, layout.contexts),
+        layout,
+        master=StateDirectory(settings.state_dir).herodb_master(),
+        database=read_address(url).database,
+        clock=clock or SystemClock(),
+    )
+
+
+def make_keyring(settings: Settings) -> Keyring:
+    """Return the keys of encryption that are on this node."""
+    return Keyring(StateDirectory(settings.state_dir).herodb_keys)
 
 
 def make_store(settings: Settings) -> RecordStore:
@@ -174,6 +209,7 @@ def make_supervisor(
     *,
     threads: int = 256,
     trust: TrustFile | None = None,
+    steward: Steward | None = None,
     clock: Clock | None = None,
 ) -> Supervisor:
     """Return the supervisor of this process.
@@ -182,8 +218,10 @@ def make_supervisor(
         settings: What the deployment chose.
         threads: How many threads serve it.
         trust: The trust bundle, if it is read already.
+        steward: What keeps the contexts of HeroDB, if somebody has it already.
         clock: Tells the time; the machine's clock by default.
     """
+    herodb = ensuring(steward or make_steward(settings, clock))
     url = redis_url(settings)
     client = connect(url)
     clock = clock or SystemClock()
@@ -204,6 +242,7 @@ def make_supervisor(
             max_waiters=threads - SPARE_THREADS,
             stop_grace=timedelta(seconds=settings.stop_grace),
         ),
+        herodb=herodb,
     )
 
 
@@ -334,7 +373,7 @@ def make_secrets(settings: Settings) -> SecretBook:
     client = connect(redis_url(settings))
     return SecretBook(
         _given_secrets(settings, state),
-        RedisShelf(client, settings.namespace),
+        RedisShelf(client, Keys.of(settings.namespace).secrets),
         Seal(state.seal(), settings.namespace),
     )
 

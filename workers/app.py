@@ -43,9 +43,12 @@ from horus_celery.settings import Settings, load_settings
 from horus_celery.statedir import StateDirectory
 from horus_celery.stops import Stops
 from horus_celery.sweep import SweepThread
-from workers import cgroup, python, system
+from workers import cgroup, kinds
 from workers.cgroup import Groups
+from workers.herodb.service import make_herodb
+from workers.kinds import Kind
 from workers.nursery import Nursery
+from workers.osis.scripts import SCRIPTS
 from workers.room import remove_abandoned
 from workers.script import ScriptExecutor
 from workers.slots import Slots
@@ -66,26 +69,29 @@ _CONSUMPTION_LOOKS: Final = 5
 _NAME: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9._@:-]{0,127}")
 
 
-#: What an executor's script is for; None is the Python that runs the runner.
-_INTERPRETERS: Final = MappingProxyType(
-    {"python": python.INTERPRETER, "system": system.INTERPRETER}
-)
-
-
 def make_executors(
-    nursery: Nursery, groups: Groups | None, settings: Settings
+    served: Mapping[str, Kind],
+    nursery: Nursery,
+    groups: Groups | None,
+    settings: Settings,
 ) -> Mapping[str, Executor]:
-    """Return every executor that there is, by name."""
+    """Return what runs the jobs of each executor that is served, by name.
+
+    Raises:
+        ConfigurationError: if the secret of HeroDB cannot be read.
+    """
+    herodb = make_herodb(settings, scripts=SCRIPTS)
     return MappingProxyType(
         {
             name: ScriptExecutor(
-                interpreter=interpreter,
+                kind=kind,
                 launcher=nursery,
+                herodb=herodb,
                 groups=groups,
                 requires_apart=settings.sandbox_required,
                 stop_grace=timedelta(seconds=settings.stop_grace),
             )
-            for name, interpreter in _INTERPRETERS.items()
+            for name, kind in served.items()
         }
     )
 
@@ -121,34 +127,30 @@ class Runner:
         """Take name and executors from what the worker was told on its command line.
 
         Raises:
-            ConfigurationError: if there is no such executor, or the name is no name.
+            ConfigurationError: if there is no such executor, what it needs is not here,
+                or the name is no name.
         """
-        served = list(queues)
+        settings = load_settings()
+        served = {executor: kinds.find(executor, settings) for executor in queues}
         if not served:
             raise ConfigurationError("-X leaves this worker no queue to serve")
-        for executor in served:
-            if executor not in _INTERPRETERS:
-                raise ConfigurationError(
-                    f"there is no executor {executor!r} here: -Q takes"
-                    f" {' and '.join(_INTERPRETERS)}"
-                )
         given = hostname.partition("@")[0]
-        name = f"{served[0]}_runner_1" if given == _NAMELESS else given
+        name = f"{next(iter(served))}_runner_1" if given == _NAMELESS else given
         if not _NAME.fullmatch(name):
             raise ConfigurationError(
                 f"{name!r} is no name for a runner: choose another with -n NAME@%h"
             )
-        settings = load_settings()
         # Before there are processes of ours that would have to move as well.
         base = cgroup.take()
-        level = choose(settings)
+        level = choose(
+            settings, [path for kind in served.values() for path in kind.shown]
+        )
         groups = None if base is None else Groups(base=base, containment=level)
         nursery = Nursery(level)
-        known = make_executors(nursery, groups, settings)
         return cls(
             name=name,
             settings=settings,
-            executors={executor: known[executor] for executor in served},
+            executors=make_executors(served, nursery, groups, settings),
             nursery=nursery,
             groups=groups,
         )

@@ -22,8 +22,9 @@ from workers.order import Box, Ceilings, Order
 COMPANY: Final = 2
 #: Those of them that the kernel counts with the script's.
 _INSIDE: Final = 1
-#: What the `python` executor is where no zygote can become the script.
+#: What runs a script where no zygote can become it.
 _PYTHON: Final = (sys.executable, "-I", "-u", "-X", "utf8")
+_HOSTED: Final = (*_PYTHON, "-m", "workers.hosted")
 #: How much more the kernel lets a process have than the runner lets all of them: who
 #: has too much is to be found by the runner, because what the script's own process
 #: would say of it, and bubblewrap's account of processor time, do not come through.
@@ -69,7 +70,12 @@ def prepared(
 
 
 def boxed(
-    order: Order, by: Bubblewrap, *, has_network: bool, filtered: str | None
+    order: Order,
+    by: Bubblewrap,
+    *,
+    host: str | None,
+    has_network: bool,
+    filtered: str | None,
 ) -> Order:
     """Return how the same script is run by bubblewrap.
 
@@ -97,8 +103,9 @@ def boxed(
     if order.ceilings.processes is not None:
         count = order.ceilings.processes + _INSIDE
         limiter.append(f"--nproc={count}:{count}")
+    python = _PYTHON if host is None else (*_HOSTED, host)
     return order._replace(
-        interpreter=(*limiter, "--", *(order.interpreter or _PYTHON)),
+        interpreter=(*limiter, "--", *(order.interpreter or python)),
         env={},
         cwd="/",
         ceilings=Ceilings(

@@ -50,20 +50,25 @@ class Containment:
         """How many processes below its keeper are none of a script's."""
         return 0 if self.program is None else bubblewrap.COMPANY
 
-    def start(self, *, has_network: bool) -> Start:
-        """Return what a zygote is that bears such scripts."""
+    def start(self, *, has_network: bool, host: str | None = None) -> Start:
+        """Return what a zygote is that bears such scripts.
+
+        Args:
+            has_network: Whether they have the machine's network.
+            host: The module that runs them; None has Python itself run them.
+        """
         if self.level == BWRAP:
             # Which loads the filter by itself.
             return Start(shelter=None)
         if self.level == PLAIN:
-            return Start(shelter=None, filter=self.filter)
+            return Start(shelter=None, filter=self.filter, host=host)
         shelter = Shelter(
             shown=self.shown,
             hidden=self.hidden,
             has_network=has_network,
             user=self.user,
         )
-        return Start(shelter=shelter, filter=self.filter)
+        return Start(shelter=shelter, filter=self.filter, host=host)
 
 
 def plain() -> Containment:

@@ -23,6 +23,7 @@ class Places:
     work: str
     inputs: str
     secrets: str
+    herodb: str
     result: str
 
 
@@ -32,6 +33,8 @@ class Command:
 
     #: The interpreter's command line; None is the Python that runs the runner.
     interpreter: tuple[str, ...] | None
+    #: The module that runs the script in that Python; None is Python itself.
+    host: str | None = None
     places: Places
     args: tuple[str, ...]
     #: The whole environment.

@@ -86,6 +86,7 @@ class Nursery:
                     else sandbox.NO_INPUTS
                 ),
                 secrets=f"{given}/{room.secrets.name}",
+                herodb=f"{given}/{room.herodb.name}",
                 result=f"{sandbox.OUT}/{room.result.name}",
             )
         return Places(
@@ -93,15 +94,20 @@ class Nursery:
             work=str(room.work),
             inputs=str(room.inputs),
             secrets=str(room.secrets),
+            herodb=str(room.herodb),
             result=str(room.result),
         )
 
     def prepare(self) -> None:
         """Have a zygote before the first script needs it."""
-        self._zygote(self._key(context_id=None, has_network=False))
+        self._zygote(self._key(context_id=None, has_network=False, host=None))
 
     def start(self, command: Command) -> Born:
-        key = self._key(context_id=command.context_id, has_network=command.has_network)
+        key = self._key(
+            context_id=command.context_id,
+            has_network=command.has_network,
+            host=command.host,
+        )
         zygote = self._zygote(key)
         others = frozenset(one.pid for one in self._zygotes.values() if one != zygote)
         order = _order(command, self._containment)
@@ -113,17 +119,21 @@ class Nursery:
         while self._zygotes:
             self._zygotes.popitem()[1].close()
 
-    def _key(self, *, context_id: str | None, has_network: bool) -> _Key:
+    def _key(
+        self, *, context_id: str | None, has_network: bool, host: str | None
+    ) -> _Key:
         # Elsewhere it is nothing of the zygote's.
         is_open = has_network or self._containment.level != NAMESPACES
-        return _Key(context_id=context_id, has_network=is_open)
+        own = None if self._containment.program is not None else host
+        return _Key(context_id=context_id, has_network=is_open, host=own)
 
     def _zygote(self, key: _Key) -> Zygote:
         zygote = self._zygotes.pop(key, None)
         if zygote is None or not zygote.is_alive():
             if zygote is not None:
                 zygote.close()
-            zygote = Zygote(self._containment.start(has_network=key.has_network))
+            start = self._containment.start(has_network=key.has_network, host=key.host)
+            zygote = Zygote(start)
         self._zygotes[key] = zygote
         while len(self._zygotes) > _MOST:
             self._zygotes.popitem(last=False)[1].close()
@@ -137,6 +147,8 @@ class _Key:
     #: None is every context.
     context_id: str | None
     has_network: bool
+    #: The module that runs them.
+    host: str | None
 
 
 class Zygote:
@@ -233,11 +245,21 @@ class Zygote:
         self.keeper = said.get("keeper", self.pid)
         self._is_ready = True
 
-    def close(self) -> None:
-        """End it; what stood below it is left to this process."""
+    def close(self, *, at_once: bool = False) -> None:
+        """End it; what stood below it is left to this process.
+
+        Args:
+            at_once: Whether it may be held up, by a script.
+        """
         self._channel.close()
-        self._process.kill()
-        self._process.wait()
+        if at_once:
+            self._process.kill()
+        try:
+            # It ends by itself, and takes away the process that waits for a script.
+            self._process.wait(_GRACE.total_seconds())
+        except subprocess.TimeoutExpired:
+            self._process.kill()
+            self._process.wait()
         if self.is_apart and self.keeper:
             # The kernel ends it with the zygote; where we are a subreaper it is ours.
             with suppress(ChildProcessError):
@@ -299,7 +321,7 @@ class Born:
             self._end_what_is_left()
         if not self._is_over():
             # The zygote is gone, or somebody holds it up: all it had is ours.
-            self._zygote.close()
+            self._zygote.close(at_once=True)
             left = tree.kill_descendants(within=_GRACE, but=self._others)
             if left:
                 _logger.error("processes cannot be killed", count=left)
@@ -394,6 +416,7 @@ def _order(command: Command, containment: Containment) -> Order:
     return bubblewrap.boxed(
         order,
         program,
+        host=command.host,
         has_network=command.has_network,
         filtered=containment.filter,
     )

@@ -48,6 +48,8 @@ class Start(NamedTuple):
     shelter: Shelter | None
     #: The filter of its own and all their system calls, in base64; None is none.
     filter: str | None = None
+    #: The module that runs its scripts; None has Python itself run them.
+    host: str | None = None
 
 
 class Box(NamedTuple):
@@ -64,7 +66,7 @@ class Box(NamedTuple):
 class Order(NamedTuple):
     """One script to run."""
 
-    #: The interpreter's command line before the script; None is this Python itself.
+    #: The interpreter's command line before the script; None is the zygote itself.
     interpreter: tuple[str, ...] | None
     #: The script's path as the script itself sees it.
     script: str
@@ -92,11 +94,11 @@ def receive_start(channel: socket.socket) -> Start | None:
     text = _receive_text(channel, channel.recv(_LENGTH.size))
     if text is None:
         return None
-    shelter, filtered = json.loads(text)
+    shelter, filtered, host = json.loads(text)
     if shelter is not None:
         shown, hidden, *rest = shelter
         shelter = Shelter(tuple(shown), tuple(hidden), *rest)
-    return Start(shelter, filtered)
+    return Start(shelter, filtered, host)
 
 
 def send(channel: socket.socket, order: Order, descriptors: Sequence[int]) -> None:

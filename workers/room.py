@@ -54,11 +54,13 @@ class Room:
     #: Whether it has the directory for inputs: a script that works elsewhere and is
     #: given none has an empty one there.
     has_inputs: bool
+    #: What the name of the script's file ends in.
+    suffix: str = ""
 
     @property
     def script(self) -> Path:
         """The script itself."""
-        return self.path / "script"
+        return self.path / f"script{self.suffix}"
 
     @property
     def work(self) -> Path:
@@ -74,6 +76,11 @@ class Room:
     def secrets(self) -> Path:
         """One read-only file per secret, if it was given any."""
         return self.path / _SECRETS
+
+    @property
+    def herodb(self) -> Path:
+        """The socket of HeroDB, if its job has that."""
+        return self.path / "herodb"
 
     @property
     def result(self) -> Path:
@@ -125,6 +132,7 @@ def private_room(
     inputs: Mapping[str, bytes] = _NOTHING,
     *,
     values: Mapping[str, bytes] = _NOTHING,
+    suffix: str = "",
     owner: int | None = None,
     is_written_to: bool = True,
 ) -> Iterator[Room]:
@@ -135,6 +143,7 @@ def private_room(
         script: The text of the script.
         inputs: The content of each input's file, by its name.
         values: Those of the secrets that it is given, by their names.
+        suffix: What the name of the script's file ends in.
         owner: The user to whom it is to belong, if that is not the runner's.
         is_written_to: Whether the script works in it, and leaves its result there.
 
@@ -166,7 +175,13 @@ def private_room(
                 os.mkdir("work", 0o700, dir_fd=folder)
                 os.mkdir(_OUT, 0o700, dir_fd=folder)
                 out = enter(_OUT, within=folder)
-            room = Room(path=path, folder=folder, out=out, has_inputs=has_inputs)
+            room = Room(
+                path=path,
+                folder=folder,
+                out=out,
+                has_inputs=has_inputs,
+                suffix=suffix,
+            )
             _write(script, room)
             if values:
                 _write_secrets(values, folder)

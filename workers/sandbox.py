@@ -1,7 +1,8 @@
 """How a process comes to see nothing of the machine but what its job needs.
 
-A zygote first makes a root directory of what all its scripts see (`make_root`). For
-each job a child moves in (`move_in`), before anything of the script runs.
+A zygote first makes a root directory of what all its scripts see (`make_root`). Each
+child settles there (`settle`), and moves in (`move_in`) once it knows its job, before
+anything of the script runs.
 """
 
 from __future__ import annotations
@@ -151,6 +152,27 @@ def show_processes() -> int:
     return knobs
 
 
+def settle(shelter: Shelter) -> None:
+    """Have what every job has, in namespaces of this process alone.
+
+    Args:
+        shelter: What the root was made of.
+
+    Raises:
+        OSError: if any of it cannot be had.
+    """
+    user, group = _who(shelter)
+    kernel.unshare(kernel.CLONE_NEWNS | kernel.CLONE_NEWIPC)
+    options = f"size=1m,nr_inodes={_FILES},mode=755,uid={user},gid={group}"
+    kernel.mount("job", _ROOT + JOB, "tmpfs", _OWN, options)
+    for folder in (WORK, OUT, TEMPORARY, MEMORY, GIVEN, NO_INPUTS):
+        place = _ROOT + folder
+        os.mkdir(place, 0o500 if folder == NO_INPUTS else 0o700)
+        os.chown(place, user, group)
+    for overlaid in _overlaid(shelter.shown):
+        _put_over(*overlaid)
+
+
 def move_in(shelter: Shelter, knobs: int, *, room: str, space: int) -> None:
     """Live below that root from here on, as the job's user, without privileges.
 
@@ -163,17 +185,8 @@ def move_in(shelter: Shelter, knobs: int, *, room: str, space: int) -> None:
     Raises:
         OSError: if any of it cannot be had.
     """
-    user = os.geteuid() if shelter.user is None else shelter.user
-    group = os.getegid() if shelter.user is None else shelter.user
-    kernel.unshare(kernel.CLONE_NEWNS | kernel.CLONE_NEWIPC)
-    options = f"size={space},nr_inodes={_FILES},mode=755,uid={user},gid={group}"
-    kernel.mount("job", _ROOT + JOB, "tmpfs", _OWN, options)
-    for folder in (WORK, OUT, TEMPORARY, MEMORY, GIVEN, NO_INPUTS):
-        place = _ROOT + folder
-        os.mkdir(place, 0o500 if folder == NO_INPUTS else 0o700)
-        os.chown(place, user, group)
-    for overlaid in _overlaid(shelter.shown):
-        _put_over(*overlaid)
+    user, group = _who(shelter)
+    kernel.mount("job", _ROOT + JOB, None, kernel.MS_REMOUNT | _OWN, f"size={space}")
     kernel.mount(room, _ROOT + GIVEN, None, kernel.MS_BIND)
     locked = kernel.ATTR_RDONLY | kernel.ATTR_NOSUID | kernel.ATTR_NODEV
     kernel.restrict_mounts(_ROOT + GIVEN, locked)
@@ -183,6 +196,13 @@ def move_in(shelter: Shelter, knobs: int, *, room: str, space: int) -> None:
         _set(_NO_MORE_USERS, "0", within=knobs)
     kernel.drop_capabilities()
     kernel.give_up_new_privileges()
+
+
+def _who(shelter: Shelter) -> tuple[int, int]:
+    """Return user and group of a job."""
+    if shelter.user is None:
+        return os.geteuid(), os.getegid()
+    return shelter.user, shelter.user
 
 
 def _put_over(place: str, own: str, below: tuple[str, ...]) -> None:

@@ -11,6 +11,7 @@ from dataclasses import dataclass, replace
 from datetime import timedelta
 from types import MappingProxyType
 from typing import Final
+from urllib.parse import quote
 
 from horus_celery.errors import NotCoveredError
 from horus_celery.lifecycle import Event
@@ -21,6 +22,8 @@ from workers import cgroup
 from workers.attendance import Attendance, attendance
 from workers.capture import STOP_GRACE, Console, End, Watcher, follow
 from workers.cgroup import Group, Groups
+from workers.herodb.service import HeroDb
+from workers.kinds import Kind
 from workers.launch import SYSTEM_PATH, Command, Launcher, Places, Process
 from workers.masking import mask_of
 from workers.meter import Excess, Meter
@@ -51,12 +54,12 @@ _REASONS: Final[Mapping[End | Excess, str]] = MappingProxyType(
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ScriptExecutor:
-    """Runs a job's payload as a script of one interpreter."""
+    """Runs a job's payload as a script of one kind."""
 
-    #: The interpreter's command line, behind which the script's path and arguments
-    #: follow; None is the Python that runs the runner.
-    interpreter: tuple[str, ...] | None
+    kind: Kind
     launcher: Launcher
+    #: What serves jobs that have HeroDB.
+    herodb: HeroDb
     #: What makes cgroups for jobs, where there can be any.
     groups: Groups | None = None
     #: Whether a job that is to have no network must not run where it would have one.
@@ -107,12 +110,14 @@ class ScriptExecutor:
             job.payload,
             inputs,
             values=values,
+            suffix=self.kind.suffix,
             owner=self.launcher.owner,
             is_written_to=not self.launcher.has_own_files,
         )
         try:
             with (
                 its_own as room,
+                self._herodb(job, room),
                 self._group(job, room) as group,
                 self._start(assignment, room, group) as process,
             ):
@@ -139,6 +144,13 @@ class ScriptExecutor:
             _say(console, f"the script could not be started: {error.strerror}")
             return _outcome(Event.FAILED, reason, None, console)
 
+    def _herodb(self, job: Job, room: Room) -> AbstractContextManager[None]:
+        if job.net == "none":
+            return nullcontext()
+        owner = self.launcher.owner
+        name = room.herodb.name
+        return self.herodb.serving(job.context_id, name, room.folder, owner=owner)
+
     def _group(self, job: Job, room: Room) -> AbstractContextManager[Group | None]:
         if self.groups is None:
             return nullcontext()
@@ -150,10 +162,11 @@ class ScriptExecutor:
         job = assignment.job
         places = self.launcher.places(room)
         command = Command(
-            interpreter=self.interpreter,
+            interpreter=self.kind.program,
+            host=self.kind.host,
             places=places,
-            args=tuple(job.args),
-            env=_environment(job, places),
+            args=(*self.kind.behind, *job.args),
+            env=_environment(job, places, self.kind),
             room=room,
             limits=job.limits,
             has_network=job.net == "host",
@@ -176,8 +189,9 @@ class _Ran:
     limit: int
 
 
-def _environment(job: Job, places: Places) -> Mapping[str, str]:
+def _environment(job: Job, places: Places, kind: Kind) -> Mapping[str, str]:
     secrets = {"HORUS_SECRETS": places.secrets} if job.secrets else {}
+    herodb = {"HERODB_URL": f"unix://{quote(places.herodb)}"}
     return {
         "LANG": "C.UTF-8",
         **job.env_vars,
@@ -189,6 +203,10 @@ def _environment(job: Job, places: Places) -> Mapping[str, str]:
         "HORUS_JOB_ID": job.id,
         "HORUS_CONTEXT_ID": job.context_id,
         **secrets,
+        **kind.variables,
+        # A host's functions say which of them the job's network does not allow.
+        **({"HORUS_NET": job.net} if kind.host else {}),
+        **(herodb if job.net != "none" else {}),
     }
 
 

@@ -6,6 +6,7 @@ import json
 import os
 import sys
 import tempfile
+from collections.abc import Iterable
 from contextlib import ExitStack, closing, suppress
 from dataclasses import asdict, dataclass, replace
 from datetime import timedelta
@@ -56,8 +57,12 @@ class Fault:
     remedy: str
 
 
-def choose(settings: Settings) -> Containment:
+def choose(settings: Settings, needed: Iterable[Path] = ()) -> Containment:
     """Return the level that scripts of this node get.
+
+    Args:
+        settings: What the deployment chose.
+        needed: Paths that they must see besides those of the settings.
 
     Where they are not kept apart although the settings do not ask for that, a line in
     the log says why, and what to do.
@@ -69,7 +74,7 @@ def choose(settings: Settings) -> Containment:
         _logger.warning("scripts get every system call", detail=fault)
     faults: list[Fault] = []
     for level in _wanted(settings):
-        tried = try_out(level, settings)
+        tried = try_out(level, settings, needed)
         if isinstance(tried, Containment):
             return tried
         faults.append(tried)
@@ -87,9 +92,12 @@ def choose(settings: Settings) -> Containment:
     return replace(containment.plain(), filter=seccomp.own().program)
 
 
-def try_out(level: str, settings: Settings) -> Containment | Fault:
+def try_out(
+    level: str, settings: Settings, needed: Iterable[Path] = ()
+) -> Containment | Fault:
     """Return a level that keeps scripts apart, or why it does not work here."""
-    shown = sandbox.shown_paths(tuple(map(str, settings.sandbox_paths)))
+    further = dict.fromkeys([*settings.sandbox_paths, *needed])
+    shown = sandbox.shown_paths(tuple(map(str, further)))
     hidden = (str(settings.state_dir),)
     if level == NAMESPACES:
         made = containment.apart(shown=shown, hidden=hidden)

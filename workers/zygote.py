@@ -17,6 +17,7 @@ import binascii
 import builtins
 import errno
 import gc
+import importlib
 import json
 import os
 import resource
@@ -57,6 +58,21 @@ _OURS: Final = frozenset({"workers", "horus_celery"})
 _FIRST: Final = 1
 #: Descriptors that a process of a script may have.
 _OPEN_FILES: Final = 1024
+#: What a process is called that waits for its script, and then.
+UNBORN: Final = "horus-unborn"
+_BORN: Final = "horus-script"
+_MUCH: Final = 1 << 40
+#: An order that does nothing, within limits that limit nothing.
+_FAR: Final = Order(
+    interpreter=None,
+    script=os.devnull,
+    args=(),
+    env=dict(os.environ),
+    cwd="/",
+    room="/",
+    space=0,
+    ceilings=Ceilings(memory=_MUCH, cpu=_MUCH, processes=None),
+)
 
 
 def main() -> None:
@@ -68,6 +84,8 @@ def main() -> None:
     if start is None:
         return
     shelter = start.shelter
+    # Before it sees nothing of the machine any more.
+    host = None if start.host is None else importlib.import_module(start.host)
     try:
         # Programs that a script executes gain nothing, whatever they are marked with.
         kernel.give_up_new_privileges()
@@ -83,7 +101,7 @@ def main() -> None:
         _have_a_keeper(channel)
     kernel.become_subreaper()
     kernel.set_readable(False)
-    _Keeper(channel, shelter).serve()
+    _Keeper(channel, shelter, host).serve()
 
 
 def _have_a_keeper(channel: socket.socket) -> None:
@@ -115,8 +133,14 @@ def _kill_all() -> None:
 class _Keeper:
     """Has scripts run, one after the other, and tells how they ended."""
 
-    def __init__(self, channel: socket.socket, shelter: Shelter | None) -> None:
+    def __init__(
+        self,
+        channel: socket.socket,
+        shelter: Shelter | None,
+        host: types.ModuleType | None,
+    ) -> None:
         self._channel = channel
+        self._host = host
         self._shelter = shelter
         self._knobs = -1
 
@@ -131,25 +155,63 @@ class _Keeper:
         # A script of the same user could interrupt it.
         signal.signal(signal.SIGINT, signal.SIG_IGN)
         _say(self._channel, {"ready": True})
-        # Scripts import nothing of ours, and to look for it in each takes time.
-        for name in [name for name in sys.modules if name.partition(".")[0] in _OURS]:
-            del sys.modules[name]
-        _rehearse()
+        if self._host is None:
+            # Scripts import nothing of ours, and to look for it in each takes time.
+            for name in [one for one in sys.modules if one.partition(".")[0] in _OURS]:
+                del sys.modules[name]
+        _rehearse(self._host)
         # Its pages are shared with every child for as long as nobody touches them.
         gc.collect()
         gc.freeze()
-        while (received := orders.receive(self._channel, DESCRIPTORS)) is not None:
-            order, (stdout, stderr, report, *door) = received
-            with socket.socket(fileno=report) as reports:
-                self._bear(order, (stdout, stderr, *door), reports)
+        while self._bear():
+            pass
 
-    def _bear(
-        self, order: Order, passed: tuple[int, ...], reports: socket.socket
-    ) -> None:
+    def _bear(self) -> bool:
+        """Have one script run; return whether there may be another.
+
+        Its process is there before its order is, and has done what all of them do.
+        """
+        told, tell = os.pipe()
+        ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        before = _used_by_children()
         try:
-            end = self._keep(order, passed, reports)
+            script = os.fork()
+            if script == 0:
+                os.close(told)
+                ours.close()
+                self._become_script(tell, theirs)
         except OSError as error:
-            end = _broken(error)
+            return self._refuse(error)
+        finally:
+            os.close(tell)
+            theirs.close()
+        with ours, open(told, "rb", 0) as said:
+            _, passed, *_ = socket.recv_fds(ours, 1, 1)
+            if not passed:
+                # Killed while it waited; else there are no orders any more.
+                return _end_of(script) != 0
+            with socket.socket(fileno=passed[0]) as reports:
+                try:
+                    end = _ended(script, said.fileno(), before)
+                except OSError as error:
+                    end = _broken(error)
+                self._tell(end, reports)
+        return True
+
+    def _refuse(self, error: OSError) -> bool:
+        """Answer the next order by why there can be no further process."""
+        received = orders.receive(self._channel, DESCRIPTORS)
+        if received is None:
+            return False
+        _, (stdout, stderr, report, *door) = received
+        for descriptor in (stdout, stderr, *door):
+            os.close(descriptor)
+        with socket.socket(fileno=report) as reports:
+            self._tell(_broken(error), reports)
+        return True
+
+    def _tell(self, end: Mapping[str, Any], reports: socket.socket) -> None:
+        """Say how a script ended, once nothing of it is left."""
         if self._shelter is not None:
             _kill_all()
         elif not _is_alone():
@@ -159,33 +221,6 @@ class _Keeper:
         while _reap() is not None:
             pass
         _say(reports, {**end, "over": True, "reaped_ms": _used_by_children()})
-
-    def _keep(
-        self, order: Order, passed: tuple[int, ...], reports: socket.socket
-    ) -> dict[str, Any]:
-        """Have the script run by a child, and return how it ended.
-
-        `passed` are its streams, and perhaps the way into a cgroup.
-
-        Raises:
-            OSError: if there can be no further process.
-        """
-        told, tell = os.pipe()
-        before = _used_by_children()
-        try:
-            script = os.fork()
-            if script == 0:
-                self._become_script(order, passed, tell, reports)
-        finally:
-            for descriptor in (tell, *passed):
-                os.close(descriptor)
-        code = _end_of(script)
-        said = _said_at_its_end(told)
-        os.close(told)
-        if said[:1] not in (b"", _READY):
-            return {"errno": int(said)}
-        used = _used_by_children() - before
-        return {"code": code, "cpu_ms": used, "memory": _NO_MEMORY in said}
 
     def _move_in(self, shelter: Shelter, order: Order, reports: socket.socket) -> None:
         try:
@@ -197,32 +232,69 @@ class _Keeper:
         # The runner has no other way there.
         _say(reports, {}, out)
 
-    def _become_script(
-        self,
-        order: Order,
-        passed: tuple[int, ...],
-        tell: int,
-        reports: socket.socket,
-    ) -> NoReturn:
+    def _become_script(self, tell: int, keeper: socket.socket) -> NoReturn:
+        """Be the process of the next script, from before anybody knows which."""
         code = _MISSING
         try:
+            kernel.die_with_parent(signal.SIGKILL)
+            kernel.set_name(UNBORN)
+            fault = self._settle()
+            _rehearse_once(self._host)
+            received = orders.receive(self._channel, DESCRIPTORS)
+            if received is None:
+                os._exit(0)
+            order, (stdout, stderr, report, *door) = received
+            socket.send_fds(keeper, [b"o"], [report])
+            kernel.set_name(_BORN)
             signal.signal(orders.KILL, signal.SIG_DFL)
             signal.signal(signal.SIGINT, signal.default_int_handler)
             os.setsid()
-            stdout, stderr, *door = passed
             for way in door:
                 os.write(way, b"0")
             if self._shelter is not None:
-                self._move_in(self._shelter, order, reports)
+                with socket.socket(fileno=report) as reports:
+                    if fault is not None:
+                        _say(reports, _broken(fault))
+                        os._exit(_MISSING)
+                    self._move_in(self._shelter, order, reports)
             _take_over((stdout, stderr), tell)
             _prepare_script(order)
             if order.interpreter is not None:
                 _execute(handover.command_line(order), order.env)
-            code = _run_python(order)
+            code = _run(order, self._host)
         except OSError as error:
             os.write(_TELL, f"{error.errno}".encode())
         finally:
             os._exit(code)
+
+    def _settle(self) -> OSError | None:
+        """Have what the script's namespaces need, or why that cannot be."""
+        if self._shelter is None:
+            return None
+        try:
+            sandbox.settle(self._shelter)
+        except OSError as error:
+            return error
+        return None
+
+
+def _ended(script: int, told: int, before: int) -> dict[str, Any]:
+    """Return how a script ended, once it has.
+
+    Args:
+        script: Its process.
+        told: Where that says what nobody sees.
+        before: What was used before it, in ms.
+
+    Raises:
+        OSError: if it is no child of this process any more.
+    """
+    code = _end_of(script)
+    said = _said_at_its_end(told)
+    if said[:1] not in (b"", _READY):
+        return {"errno": int(said)}
+    used = _used_by_children() - before
+    return {"code": code, "cpu_ms": used, "memory": _NO_MEMORY in said}
 
 
 def _said_at_its_end(told: int) -> bytes:
@@ -286,34 +358,31 @@ def _broken(error: BaseException) -> dict[str, Any]:
     return {"errno": error.errno or 0, "where": str(error.filename)}
 
 
-def _rehearse() -> None:
+def _rehearse(host: types.ModuleType | None) -> None:
     """Do what every child does, as far as it does no harm here.
 
     What Python learns when it first runs a function is then learnt for all of them, on
     pages that they share: each has a quarter fewer of its own to copy.
     """
-    far = 1 << 40
     mask = os.umask(0o077)
-    order = Order(
-        interpreter=None,
-        script=os.devnull,
-        args=(),
-        env=dict(os.environ),
-        cwd="/",
-        room="/",
-        space=0,
-        ceilings=Ceilings(memory=far, cpu=far, processes=None),
-    )
     for _ in range(_REHEARSALS):
-        _prepare_script(order)
-        _set_environment(order.env)
-        _ran(order.script, {"__builtins__": builtins})
+        _rehearse_once(host)
+        _set_environment(_FAR.env)
         spare = os.dup(0)
         os.dup2(0, spare, inheritable=False)
         os.closerange(spare, spare + 1)
     os.umask(mask)
     os.environ.clear()
-    kernel.set_readable(False)
+
+
+def _rehearse_once(host: types.ModuleType | None) -> None:
+    """Do once what is no secret of any script and may be done again."""
+    _limit(_FAR)
+    os.chdir(_FAR.cwd)
+    if host is None:
+        _ran(_FAR.script, {"__builtins__": builtins})
+    else:
+        host.rehearse()
 
 
 def _take_over(streams: tuple[int, int], tell: int) -> None:
@@ -366,17 +435,24 @@ def _lower(what: int, soft: int, hard: int) -> None:
     resource.setrlimit(what, (soft, hard))
 
 
-def _run_python(order: Order) -> int:
-    """Run the script in this very process, as `python -I -u SCRIPT ARGS` would."""
+def _run(order: Order, host: types.ModuleType | None) -> int:
+    """Run the script in this very process.
+
+    Without a host as `python -I -u SCRIPT ARGS` would.
+    """
     _set_environment(order.env)
     sys.argv = [order.script, *order.args]
-    module = types.ModuleType("__main__")
-    vars(module).update(
-        __file__=order.script, __cached__=None, __builtins__=builtins, __spec__=None
-    )
-    sys.modules["__main__"] = module
-    os.write(_TELL, _READY)
-    code = _ran(order.script, vars(module))
+    if host is None:
+        module = types.ModuleType("__main__")
+        vars(module).update(
+            __file__=order.script, __cached__=None, __builtins__=builtins, __spec__=None
+        )
+        sys.modules["__main__"] = module
+        os.write(_TELL, _READY)
+        code = _ran(order.script, vars(module))
+    else:
+        os.write(_TELL, _READY)
+        code = _hosted(order, host)
     try:
         # Not imported here: it would do something in the child of every fork.
         if "threading" in sys.modules:
@@ -407,6 +483,13 @@ def _ran(path: str, names: dict[str, Any]) -> int:
     except BaseException as error:  # noqa: BLE001 - it is the script's own
         return _exit_code(error)
     return 0
+
+
+def _hosted(order: Order, host: types.ModuleType) -> int:
+    try:
+        return int(host.run(order.script, order.args))
+    except BaseException as error:  # noqa: BLE001 - it is the script's own
+        return _exit_code(error)
 
 
 def _exit_code(error: BaseException) -> int:

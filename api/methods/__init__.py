@@ -9,7 +9,7 @@ from typing import Final
 
 from api.access import Scope
 from api.codes import Code
-from api.methods import deployment, jobs, runners, secrets, workflows
+from api.methods import deployment, herodb, jobs, runners, secrets, workflows
 from api.site import Procedure
 
 METHODS: Final = (
@@ -182,6 +182,25 @@ METHODS: Final = (
     Procedure(name="add_secret", scope=Scope.ADMIN, function=secrets.add),
     Procedure(name="remove_secret", scope=Scope.ADMIN, function=secrets.remove),
     Procedure(name="list_secrets", scope=Scope.ADMIN, function=secrets.list_all),
+    Procedure(
+        name="herodb.create_context", scope=Scope.ADMIN, function=herodb.create_context
+    ),
+    Procedure(
+        name="herodb.delete_context", scope=Scope.ADMIN, function=herodb.delete_context
+    ),
+    Procedure(
+        name="herodb.list_contexts", scope=Scope.ADMIN, function=herodb.list_contexts
+    ),
+    Procedure(name="herodb.set_quota", scope=Scope.ADMIN, function=herodb.set_quota),
+    Procedure(name="herodb.add_user", scope=Scope.ADMIN, function=herodb.add_user),
+    Procedure(
+        name="herodb.remove_user", scope=Scope.ADMIN, function=herodb.remove_user
+    ),
+    Procedure(name="herodb.list_users", scope=Scope.ADMIN, function=herodb.list_users),
+    Procedure(name="herodb.create_key", scope=Scope.ADMIN, function=herodb.create_key),
+    Procedure(name="herodb.rotate_key", scope=Scope.ADMIN, function=herodb.rotate_key),
+    Procedure(name="herodb.delete_key", scope=Scope.ADMIN, function=herodb.delete_key),
+    Procedure(name="herodb.list_keys", scope=Scope.ADMIN, function=herodb.list_keys),
     Procedure(name="trust.get", scope=Scope.USER, function=deployment.trust),
     Procedure(
         name="trust.install", scope=Scope.ADMIN, function=deployment.install_trust

@@ -10,7 +10,6 @@ import redis
 
 from horus_celery.errors import UnavailableError
 from horus_celery.store.connection import ask
-from horus_celery.store.keys import Keys
 
 
 class SecretShelf(Protocol):
@@ -42,9 +41,9 @@ class SecretShelf(Protocol):
 class RedisShelf:
     """A `SecretShelf` on Redis: one hash."""
 
-    def __init__(self, client: redis.Redis, namespace: str) -> None:
+    def __init__(self, client: redis.Redis, key: str) -> None:
         self._client = client
-        self._key = Keys.of(namespace).secrets
+        self._key = key
 
     def read(self) -> Mapping[str, bytes]:
         found = ask(self._client, "HGETALL", self._key)

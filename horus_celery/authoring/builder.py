@@ -118,7 +118,7 @@ class Workflow:
         secrets: Iterable[str] = (),
         timeout: timedelta | None = None,
         limits: Mapping[str, int] = _NO_LIMITS,
-        net: Net = "none",
+        net: Net | None = None,
         attempts: int | None = None,
         runner: str | None = None,
         supervisor: str | None = None,

@@ -61,7 +61,7 @@ class StepDraft:
     timeout: timedelta = TIMEOUT
     #: Some of the limits by their names in the protocol; the others are as usual.
     limits: Mapping[str, int] = field(default_factory=dict)
-    net: Net = "none"
+    net: Net | None = None
     attempts: int = 1
 
     @property

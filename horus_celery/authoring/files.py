@@ -120,7 +120,7 @@ def _draft(
         needs=step.needs,
         timeout=step.timeout or defaults.timeout or TIMEOUT,
         limits={**defaults.limits.chosen(), **step.limits.chosen()},
-        net=step.net or defaults.net or "none",
+        net=step.net or defaults.net,
         attempts=step.attempts or defaults.attempts or 1,
     )
 

@@ -12,7 +12,15 @@ from horus_celery.errors import ConfigurationError
 
 #: Which executor runs a file, by its name.
 EXECUTORS: Final[Mapping[str, str]] = MappingProxyType(
-    {".sh": "system", ".bash": "system", ".py": "python"}
+    {
+        ".sh": "system",
+        ".bash": "system",
+        ".py": "python",
+        ".v": "v",
+        ".hero": "hero",
+        ".heroscript": "hero",
+        ".hs": "hero",
+    }
 )
 
 

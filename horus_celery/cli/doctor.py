@@ -25,6 +25,7 @@ from horus_celery.crew import whole_crew
 from horus_celery.errors import ConfigurationError, HorusError
 from horus_celery.node_secrets import read_value
 from horus_celery.processes.addresses import read_addresses, with_ports
+from horus_celery.processes.programs import environment
 from horus_celery.settings import Settings
 from horus_celery.statedir import (
     CLOCK_SKEW,
@@ -347,6 +348,30 @@ def _containment(patient: Patient) -> Iterator[_Said]:
         yield Verdict.OK, detail, ""
 
 
+def _executors(patient: Patient) -> Iterator[_Said]:
+    asked = subprocess.run(
+        [sys.executable, "-m", "workers.kinds"],
+        env=environment(patient.settings),
+        cwd="/",
+        check=False,
+        capture_output=True,
+        text=True,
+    )
+    try:
+        faults = json.loads(asked.stdout)
+    except ValueError:
+        yield Verdict.WRONG, "executors cannot be looked at", "install Horus again"
+        return
+    settings = patient.settings
+    wanted = {*settings.executors, *(one.executor for one in settings.actors)}
+    served = [name for name, fault in faults.items() if fault is None]
+    yield Verdict.OK, f"can be served here: {', '.join(served)}", ""
+    for name, fault in faults.items():
+        if fault is not None:
+            verdict = Verdict.WRONG if name in wanted else Verdict.OK
+            yield verdict, f"{name} cannot be served here: {fault}", ""
+
+
 def _setpriv(_: Patient) -> Iterator[_Said]:
     if shutil.which("setpriv") is None:
         detail = "not installed: what a killed `horus up` started may go on"
@@ -368,6 +393,7 @@ CHECKS: Final[dict[str, Callable[[Patient], Iterator[_Said]]]] = {
     "tls": _tls,
     "ports": _ports,
     "tmux": _tmux,
+    "executors": _executors,
     "containment": _containment,
     "setpriv": _setpriv,
 }

@@ -69,9 +69,7 @@ _DOUBTS: Final = {
 @click.option(
     "--net",
     type=click.Choice(["none", "herodb", "host"]),
-    default="none",
-    show_default=True,
-    help="Which network it gets.",
+    help="Which network it gets; none, but herodb for osis and hero.",
 )
 @click.option(
     "--input",
@@ -103,7 +101,7 @@ def command(
     timeout: int,
     env: tuple[str, ...],
     secrets: tuple[str, ...],
-    net: str,
+    net: str | None,
     inputs: tuple[str, ...],
     needs: tuple[str, ...],
     runner: str | None,
@@ -237,8 +235,18 @@ def _follow(client: Horus, job: Submitted) -> int:
     outcome = client.outcome(job)
     if not is_as_signed(transcript, outcome):
         return FAILED
+    if _has_own_result(outcome):
+        output.text(outcome.result or "")
     output.note(summary(outcome))
     return exit_code(outcome)
+
+
+def _has_own_result(outcome: Outcome) -> bool:
+    """Whether the result is something else than the output that was shown."""
+    receipt = outcome.receipt
+    if receipt is None or not outcome.succeeded or receipt.stdout.truncated:
+        return False
+    return receipt.result.sha256 != receipt.stdout.sha256
 
 
 def _ended_well(client: Horus, job: str) -> Outcome:

@@ -18,6 +18,7 @@ from horus_celery.cli import output
 from horus_celery.cli.connection import state_option
 from horus_celery.crew import runner_name
 from horus_celery.errors import ConfigurationError
+from horus_celery.executors import require
 from horus_celery.processes.programs import environment, worker_command
 from horus_celery.settings import Settings, load_settings
 from horus_celery.statedir import StateDirectory
@@ -58,6 +59,7 @@ def command(
     served = [word.strip() for word in executors.split(",") if word.strip()]
     if not served:
         raise click.UsageError("name an EXECUTOR")
+    require(settings, served)
     name = name or runner_name(served[0])
     worker = worker_command(name, served, concurrency=concurrency)
     state = StateDirectory(settings.state_dir)

@@ -49,34 +49,29 @@ def read_procfile(text: str) -> Mapping[str, Sequence[str]]:
     return programs
 
 
-def require_executors(
-    programs: Mapping[str, Sequence[str]], executors: Iterable[str]
-) -> None:
-    """See that there are such executors: each has its line.
-
-    Raises:
-        ConfigurationError: naming one for which there is no line.
-    """
-    for executor in executors:
-        if executor not in programs or executor in PLATFORM:
-            known = ", ".join(name for name in programs if name not in PLATFORM)
-            raise ConfigurationError(
-                f"there is no executor {executor!r} here; there are: {known}"
-            )
-
-
 def for_executors(
     programs: Mapping[str, Sequence[str]],
-    executors: Iterable[str],
+    runners: Mapping[str, str],
     *,
     platform: Sequence[str] = PLATFORM,
 ) -> Mapping[str, Sequence[str]]:
-    """Return these of the platform's programs, and the runners of these executors.
+    """Return these of the platform's programs, and the runners of executors.
 
-    Raises:
-        ConfigurationError: naming an executor for which there is no line.
+    Args:
+        programs: The lines of the Procfile.
+        runners: The name of its runner, by each executor that is to have one; where
+            there is no line, it is a Celery worker like any other.
+        platform: The programs that serve no executor.
     """
-    served = list(executors)
-    require_executors(programs, served)
-    wanted = {*platform, *served}
-    return {name: line for name, line in programs.items() if name in wanted}
+    kept = {name: line for name, line in programs.items() if name in platform}
+    served = {
+        executor: programs.get(executor) or worker_line(name, [executor])
+        for executor, name in runners.items()
+    }
+    return kept | served
+
+
+def worker_line(name: str, executors: Iterable[str]) -> list[str]:
+    """Return the command line of our own Celery worker as a runner of executors."""
+    worker = ["celery", "-A", "horus_celery", "worker", "-Q", ",".join(executors)]
+    return [*worker, "-n", f"{name}@%h"]

@@ -42,6 +42,11 @@ _HANDED_ON: Final = (
     "max_batch",
     # Their paths may be written as they are seen from here.
     "actors",
+    "executor_commands",
+    "python_env",
+    "v_path",
+    "hero_cli",
+    "sal_allow",
     "node_secrets",
     "supervisors",
     "tls_cert",
@@ -52,11 +57,7 @@ _HANDED_ON: Final = (
 def programs(
     crew: Crew, *, platform: Sequence[str] = procfile.PLATFORM
 ) -> list[Program]:
-    """Return the programs of the Procfile: these, and the runners of the crew.
-
-    Raises:
-        ConfigurationError: naming an executor for which there is no line.
-    """
+    """Return the programs of the Procfile: these, and the runners of the crew."""
     lines = procfile.for_executors(_lines(), crew.executors, platform=platform)
     return [
         Program(
@@ -81,7 +82,15 @@ def program_of(actor: Actor) -> Program:
         command = worker_command(
             actor.name, [actor.executor], concurrency=actor.concurrency
         )
-        return Program(name=name, command=tied(command), stop_timeout=stop_timeout)
+        told = {}
+        if actor.python_env is not None:
+            told["HORUS_PYTHON_ENV"] = str(actor.python_env)
+        return Program(
+            name=name,
+            command=tied(command),
+            environment=told,
+            stop_timeout=stop_timeout,
+        )
     told = {
         "HORUS_RUNNER_NAME": actor.name,
         "HORUS_RUNNER_EXECUTOR": actor.executor,
@@ -109,19 +118,15 @@ def worker_command(
     """Return the command line of our own Celery worker as a runner.
 
     Raises:
-        ConfigurationError: if there is no such executor, or Celery would take the name
-            for another.
+        ConfigurationError: if Celery would take the name for another.
     """
-    served = list(executors)
-    procfile.require_executors(_lines(), served)
     if "@" in name:
         raise ConfigurationError(
             f"the runner {name!r} cannot be a Celery worker, whose name ends at an @:"
             " choose another name"
         )
     at_a_time = [] if concurrency is None else ["-c", str(concurrency)]
-    worker = ["celery", "-A", "horus_celery", "worker", "-Q", ",".join(served)]
-    return [*worker, "-n", f"{name}@%h", *at_a_time]
+    return [*procfile.worker_line(name, executors), *at_a_time]
 
 
 def _lines() -> Mapping[str, Sequence[str]]:

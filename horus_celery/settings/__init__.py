@@ -27,8 +27,11 @@ from horus_celery.settings.sources import (
 )
 from horus_celery.settings.values import (
     DEFAULT_STATE_DIR,
+    OUR_EXECUTORS,
+    PROGRAMS,
     Actor,
     GivenSecret,
+    OwnExecutor,
     Settings,
 )
 from horus_celery.settings.words import complaint, shown
@@ -37,12 +40,15 @@ __all__ = [
     "DEFAULT_STATE_DIR",
     "FILE_NAME",
     "OTHER_VARIABLES",
+    "OUR_EXECUTORS",
     "PREFIX",
+    "PROGRAMS",
     "Actor",
     "GivenSecret",
     "Name",
     "NameOrAll",
     "Origin",
+    "OwnExecutor",
     "Port",
     "Settings",
     "Source",

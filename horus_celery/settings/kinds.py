@@ -18,6 +18,10 @@ from horus_celery.store.address import read_address
 
 REDIS_SCHEMES: Final = ("redis", "rediss", "unix", "redis+socket", "sentinel")
 
+#: What functions of `sal` may be allowed.
+SAL_RIGHTS: Final = "^(packages|containers|services|ssh)$"
+#: What stands for the script's file in a command.
+SCRIPT: Final = "{script}"
 _NAME: Final = "[A-Za-z0-9][A-Za-z0-9._@:-]{0,127}"
 A_NAME: Final = "1 to 128 letters, digits or ._@:- that begin with a letter or digit"
 _ORIGIN: Final = re.compile(
@@ -121,6 +125,20 @@ def login(value: SecretStr) -> SecretStr:
     if not (user and colon and password) or "," in password:
         raise ValueError("must have the form USER:PASSWORD, without a comma")
     return value
+
+
+def with_a_script(words: tuple[str, ...]) -> tuple[str, ...]:
+    """See that a command says where its script's file stands.
+
+    Raises:
+        ValueError: if it does not, or says it twice, or in the program's place.
+    """
+    if words.count(SCRIPT) != 1 or words[0] == SCRIPT:
+        raise ValueError(
+            f"must hold the word {SCRIPT} once, behind the program, for the file of the"
+            " script"
+        )
+    return words
 
 
 def once(names: tuple[str, ...]) -> tuple[str, ...]:

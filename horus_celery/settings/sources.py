@@ -6,7 +6,7 @@ import os
 import re
 import tomllib
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from enum import StrEnum
 from pathlib import Path
 from typing import Final, get_args
@@ -14,7 +14,7 @@ from typing import Final, get_args
 from horus_celery.errors import ConfigurationError
 from horus_celery.settings.kinds import absolute
 from horus_celery.settings.lines import Place, lines_of
-from horus_celery.settings.values import DEFAULT_STATE_DIR, Settings
+from horus_celery.settings.values import DEFAULT_STATE_DIR, OWN_EXECUTORS, Settings
 from horus_celery.settings.words import nearest
 
 PREFIX: Final = "HORUS_"
@@ -36,6 +36,9 @@ OTHER_VARIABLES: Final = frozenset(
         "HORUS_RUNNER_NAME",
         "HORUS_RUNNER_EXECUTOR",
         "HORUS_DB_PATH",
+        "HORUS_NET",
+        "HORUS_SAL",
+        "HORUS_HERO_REDIS",
     }
 )
 #: A configuration file has no reason to be larger.
@@ -153,13 +156,34 @@ def from_file(path: Path) -> Given:
         lines = lines_of(text.replace("\r\n", "\n"))
     except (tomllib.TOMLDecodeError, RecursionError) as error:
         raise ConfigurationError(f"{path} is no TOML: {_where(error)}") from None
-    given = Given(values=values, source=Source.FILE, path=path, lines=lines)
-    for key in values:
+    given = _with_own_executors(
+        Given(values=values, source=Source.FILE, path=path, lines=lines)
+    )
+    for key in given.values:
         if key not in Settings.model_fields:
             hint = nearest(key, Settings.model_fields)
             raise ConfigurationError(
                 f"{given.origin((key,))}: {key!r} is no setting{hint}"
             )
+    return given
+
+
+def _with_own_executors(given: Given) -> Given:
+    """Return the same with the tables of `[[executors]]` apart from names of others."""
+    match given.values:
+        case {"executors": [*some]} if any(isinstance(one, dict) for one in some):
+            own = [one for one in some if isinstance(one, dict)]
+            names = [one for one in some if not isinstance(one, dict)]
+            values = {**given.values, OWN_EXECUTORS: own, "executors": names}
+            if not names:
+                del values["executors"]
+            lines = {
+                (
+                    (OWN_EXECUTORS, *place[1:]) if place[0] == "executors" else place
+                ): line
+                for place, line in given.lines.items()
+            }
+            return replace(given, values=values, lines=lines)
     return given
 
 

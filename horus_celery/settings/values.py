@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator, Mapping
 from ipaddress import ip_address
 from pathlib import Path
 from types import MappingProxyType
-from typing import Annotated, Final
+from typing import Annotated, Final, TypeGuard
 
 from pydantic import (
     AfterValidator,
@@ -26,6 +26,13 @@ from horus_celery.settings.kinds import Location, Name, NameOrAll, Port, Switch
 from horus_celery.settings.lines import Place
 
 DEFAULT_STATE_DIR: Final = Path("~/.horus")
+#: The setting that a file writes as `[[executors]]`.
+OWN_EXECUTORS: Final = "executor_commands"
+#: Our own executors, and which of them get a runner unless others are named.
+OUR_EXECUTORS: Final = ("python", "system", "osis", "sal", "hero", "v")
+DEFAULT_EXECUTORS: Final = OUR_EXECUTORS[:2]
+#: Programs of the platform, whose names no executor can have.
+PROGRAMS: Final = ("api", "coordinator", "flower", "redis")
 #: A hundred years in seconds: much longer ago is no moment that a clock can tell.
 MAX_TTL: Final = 100 * 365 * 24 * 3600
 
@@ -106,6 +113,8 @@ class Actor(BaseModel):
     binary_path: Location | None = Field(default=None, description="a path")
     #: Where that program keeps its data; it is told in `HORUS_DB_PATH`.
     db_path: Location | None = Field(default=None, description="a path")
+    #: The virtual environment of its Python scripts, if it serves `python`.
+    python_env: Location | None = Field(default=None, description="a path")
     #: How long it may take to finish what it runs when it is stopped, in seconds.
     stop_timeout: Annotated[int, kinds.number(1, 86400, " (seconds)")] = 60
 
@@ -115,6 +124,34 @@ class Actor(BaseModel):
         if isinstance(values, dict) and "id" in values:
             return {"name": values["id"], **values}
         return values
+
+
+class OwnExecutor(BaseModel):
+    """An executor that a site adds by a command: one table of `[[executors]]`."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    #: It names a queue, a runner and a program.
+    name: Annotated[
+        str,
+        StringConstraints(pattern=r"^[A-Za-z0-9][A-Za-z0-9_-]{0,63}$"),
+        Field(description="up to 64 letters, digits, - or _"),
+    ]
+    #: The program and its arguments, in which `{script}` stands for the script's file.
+    command: Annotated[
+        tuple[Annotated[str, StringConstraints(min_length=1)], ...],
+        Field(
+            min_length=2,
+            description='a list of words such as ["perl", "{script}"]',
+        ),
+        AfterValidator(kinds.with_a_script),
+    ]
+    #: What the name of the script's file ends in, where the program looks at it.
+    suffix: Annotated[
+        str,
+        StringConstraints(pattern=r"^(\.[A-Za-z0-9]{1,16})?$"),
+        Field(description="the ending of a file's name, such as .pl"),
+    ] = ""
 
 
 class OtherSupervisor(BaseModel):
@@ -161,6 +198,13 @@ class Settings(BaseModel):
         repr=False,
         description="the address of a Redis, such as redis://HOST:6379/0",
     )
+    #: The Redis that HeroDB is in, with a login that may administer its users; None is
+    #: the other one.
+    herodb_url: Annotated[str, AfterValidator(kinds.redis_address)] | None = Field(
+        default=None,
+        repr=False,
+        description="the address of a Redis, such as redis://HOST:6379/0",
+    )
     #: Where keys, the trust bundle, the journal and our own Redis live.
     state_dir: Annotated[
         Path,
@@ -181,7 +225,27 @@ class Settings(BaseModel):
             f" {kinds.A_NAME}",
         ),
         AfterValidator(kinds.once),
-    ] = ("python", "system")
+    ] = DEFAULT_EXECUTORS
+    #: Executors that are a command of this site.
+    executor_commands: Annotated[
+        tuple[OwnExecutor, ...],
+        BeforeValidator(kinds.parts),
+        Field(description="tables under [[executors]]"),
+    ] = ()
+    #: The virtual environment whose Python runs the scripts of `python`.
+    python_env: Location | None = Field(default=None, description="a path")
+    #: The program that compiles and runs the scripts of `v`; by default `v` is looked
+    #: for where scripts look for commands.
+    v_path: Location | None = Field(default=None, description="a path")
+    #: The Hero command, if it is to run the scripts of `hero` in our place.
+    hero_cli: Location | None = Field(default=None, description="a path")
+    #: What functions of `sal` may do to the machine besides what every script may.
+    sal_allow: Annotated[
+        tuple[Annotated[str, StringConstraints(pattern=kinds.SAL_RIGHTS)], ...],
+        BeforeValidator(kinds.parts),
+        Field(description="a list of some of packages, containers, services, ssh"),
+        AfterValidator(kinds.once),
+    ] = ()
     #: Jobs that one runner runs at a time; None is the number of processors.
     concurrency: Annotated[int, kinds.number(1, 1024)] | None = Field(
         default=None, description="a whole number from 1 to 1024"
@@ -272,6 +336,16 @@ class Settings(BaseModel):
     #: Most calls in one request.
     max_batch: Annotated[int, kinds.number(1, 100)] = 100
 
+    @model_validator(mode="before")
+    @classmethod
+    def _own_executors_get_a_runner(cls, values: object) -> object:
+        if not isinstance(values, dict) or "executors" in values:
+            return values
+        own = values.get(OWN_EXECUTORS)
+        tables = [one for one in own if isinstance(one, dict)] if _is_list(own) else []
+        names = [one["name"] for one in tables if isinstance(one.get("name"), str)]
+        return {**values, "executors": [*DEFAULT_EXECUTORS, *names]}
+
     @property
     def api_url(self) -> str:
         """Where a person on this machine finds the API."""
@@ -330,6 +404,17 @@ def actors_are_not_mixed_up(settings: Settings) -> None:
                 )
 
 
+def executors_are_not_mixed_up(settings: Settings) -> None:
+    seen = {*OUR_EXECUTORS, *PROGRAMS}
+    for index, one in enumerate(settings.executor_commands):
+        if one.name in seen:
+            raise SettingError(
+                (OWN_EXECUTORS, index, "name"),
+                f"{one.name!r} is taken: choose another name",
+            )
+        seen.add(one.name)
+
+
 def supervisors_are_not_mixed_up(settings: Settings) -> None:
     seen: set[str] = set()
     for index, one in enumerate(settings.supervisors):
@@ -366,6 +451,7 @@ CHECKS: Final[tuple[Callable[[Settings], None], ...]] = (
     each_secret_has_one_scope,
     only_user_secrets_have_contexts,
     actors_are_not_mixed_up,
+    executors_are_not_mixed_up,
     supervisors_are_not_mixed_up,
     certificate_and_key_come_together,
     others_are_let_in_by_tls_alone,
@@ -376,6 +462,10 @@ def _secrets(settings: Settings) -> Iterator[tuple[Place, GivenSecret]]:
     for name in ("admin_secrets", "user_secrets", "register_secrets"):
         for index, given in enumerate(getattr(settings, name)):
             yield (name, index), given
+
+
+def _is_list(value: object) -> TypeGuard[list[object]]:
+    return isinstance(value, list)
 
 
 def _shown(address: str) -> str:

@@ -20,7 +20,7 @@ from horus_celery.statements.trust import Trust
 
 #: A unix socket's path has 107 bytes at most; servers add a few of their own.
 MAX_SOCKET_PATH: Final = 100
-FOLDERS: Final = ("keys", "runners", "secrets", "redis", "logs", "run")
+FOLDERS: Final = ("keys", "runners", "secrets", "redis", "logs", "run", "herodb")
 FILES: Final = ("root.key", "root.pub", "trust.json", "journal.db", "horus.toml")
 
 
@@ -64,6 +64,8 @@ def faults(state: Layout, runners: Sequence[WantedRunner]) -> Iterator[str]:
             yield from _faults(partial(state.secret, scope))
     if is_named(state.seal_file):
         yield from _faults(state.seal)
+    if is_named(state.herodb_master_file):
+        yield from _faults(state.herodb_master)
     for path in sorted(state.keys.glob("*.key")):
         yield from _faults_of_a_key(path, "restore it from a backup, or remove it")
     trust = _readable_trust(state)

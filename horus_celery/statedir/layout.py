@@ -26,6 +26,10 @@ _SEAL_REMEDY: Final = (
     "restore it from a backup, or remove it to have a new one made by `horus init`;"
     " then secrets that were added through the API are gone"
 )
+_HERODB_REMEDY: Final = (
+    "restore it from a backup, or remove it to have a new one made by `horus init`;"
+    " then who was let into HeroDB has to be let in again"
+)
 #: Bytes that are read of a secret, and of a bundle's envelope.
 _MAX_SECRET: Final = 4096
 _MAX_BUNDLE: Final = 2 * dsse.MAX_BODY
@@ -109,6 +113,16 @@ class Layout:
         """The key under which the API's secrets lie in Redis."""
         return self.path / "secrets" / "seal"
 
+    @property
+    def herodb_master_file(self) -> Path:
+        """What the passwords of HeroDB are made of."""
+        return self.path / "secrets" / "herodb"
+
+    @property
+    def herodb_keys(self) -> Path:
+        """The keys of encryption that contexts have on this node."""
+        return self.path / "herodb"
+
     # --- read ----------------------------------------------------------------
 
     def seal(self) -> bytes:
@@ -117,17 +131,15 @@ class Layout:
         Raises:
             ConfigurationError: if it cannot be read, or by others, too.
         """
-        path = self.seal_file
-        if not is_named(path):
-            raise ConfigurationError(f"{path} is missing: `horus init` makes it")
-        require_private(path)
-        text = read(path, limit=_MAX_SECRET, remedy=_SEAL_REMEDY).strip()
-        if not _SEAL.fullmatch(text):
-            raise ConfigurationError(
-                f"{path} does not hold {2 * SEAL_BYTES} hexadecimal digits:"
-                f" {_SEAL_REMEDY}"
-            )
-        return bytes.fromhex(text)
+        return _read_seal(self.seal_file, _SEAL_REMEDY)
+
+    def herodb_master(self) -> bytes:
+        """Return what the passwords of HeroDB are made of.
+
+        Raises:
+            ConfigurationError: if it cannot be read, or by others, too.
+        """
+        return _read_seal(self.herodb_master_file, _HERODB_REMEDY)
 
     def secret(self, scope: str) -> str:
         """Return the secret of a scope.
@@ -221,3 +233,15 @@ class Layout:
         return read(
             self.trust_file, limit=_MAX_BUNDLE, remedy="restore it from a backup"
         )
+
+
+def _read_seal(path: Path, remedy: str) -> bytes:
+    if not is_named(path):
+        raise ConfigurationError(f"{path} is missing: `horus init` makes it")
+    require_private(path)
+    text = read(path, limit=_MAX_SECRET, remedy=remedy).strip()
+    if not _SEAL.fullmatch(text):
+        raise ConfigurationError(
+            f"{path} does not hold {2 * SEAL_BYTES} hexadecimal digits: {remedy}"
+        )
+    return bytes.fromhex(text)

@@ -203,6 +203,9 @@ class StateDirectory(Layout):
         if not exists(self.seal_file):
             write(self.seal_file, f"{secrets.token_hex(SEAL_BYTES)}\n")
             notes.append(f"made the seal of the API's secrets {self.seal_file}")
+        if not exists(self.herodb_master_file):
+            write(self.herodb_master_file, f"{secrets.token_hex(SEAL_BYTES)}\n")
+            notes.append(f"made the secret of HeroDB {self.herodb_master_file}")
         return notes
 
     def _make_runner_keys(self, runners: Sequence[WantedRunner]) -> list[str]:

@@ -53,6 +53,8 @@ RESERVED_ENV: Final = frozenset(
 RESERVED_ENV_PREFIXES: Final = ("LD_", "DYLD_", "HORUS_")
 
 _NO_VARIABLES: Final[Mapping[str, str]] = MappingProxyType({})
+#: The executors whose scripts are about the data of their context.
+_WITH_DATA: Final = frozenset({"osis", "hero"})
 _DEFAULT_TIMEOUT: Final = timedelta(seconds=60)
 #: How long a job that did not start yet stays valid, unless its signer says otherwise.
 _DEFAULT_PATIENCE: Final = timedelta(hours=1)
@@ -189,6 +191,11 @@ def usual_limits(timeout: timedelta) -> dict[str, int]:
     }
 
 
+def usual_net(executor: str) -> Net:
+    """Return the network that a job of an executor gets unless it names another."""
+    return "herodb" if executor in _WITH_DATA else "none"
+
+
 def make_job(
     *,
     aud: str,
@@ -206,7 +213,7 @@ def make_job(
     needs: Iterable[str] = (),
     timeout: timedelta = _DEFAULT_TIMEOUT,
     limits: Limits | None = None,
-    net: Net = "none",
+    net: Net | None = None,
     attempts: int = 1,
     expires_at: datetime | None = None,
     workflow: WorkflowRef | None = None,
@@ -241,7 +248,7 @@ def make_job(
             "needs": list(needs),
             "timeout": timeout_s,
             "limits": usual_limits(timeout) if limits is None else dict(limits),
-            "net": net,
+            "net": usual_net(executor) if net is None else net,
             "attempts": attempts,
             "created_at": to_ms(now),
             "expires_at": to_ms(expires_at),

@@ -122,7 +122,7 @@ def broker(redis_url: str) -> Broker:
     Raises:
         ConfigurationError: as `connect`.
     """
-    address = _usable(redis_url)
+    address = usable(redis_url)
     # What is cut off answers nothing, and nobody says so: without these a worker would
     # wait for it as long as it lives.
     options: dict[str, Any] = {
@@ -235,7 +235,7 @@ def _damaged(error: redis.ResponseError, key: str | None) -> DamagedError:
 
 
 def _client(redis_url: str, *, retry: Retry) -> redis.Redis:
-    address = _usable(redis_url)
+    address = usable(redis_url)
     arguments: dict[str, Any] = {
         "db": address.database,
         **_login_arguments(address.login),
@@ -434,7 +434,7 @@ def _broker_urls(address: Address) -> Iterator[str]:
         yield f"{address.scheme}://{user}{place}/{address.database}"
 
 
-def _usable(redis_url: str) -> Address:
+def usable(redis_url: str) -> Address:
     """Read an address, and see that the files in it can be used.
 
     Raises:

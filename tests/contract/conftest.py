@@ -11,6 +11,7 @@ from horus_celery.dispatch import Dispatcher, MemoryDispatcher, RedisDispatcher
 from horus_celery.registry import MemoryRegistry, RedisRegistry, Registry
 from horus_celery.store.base import LogStore, RecordStore, Wakes
 from horus_celery.store.connection import connect, connect_blocking
+from horus_celery.store.keys import Keys
 from horus_celery.store.memory import MemoryLogs, MemoryStore, MemoryWakes
 from horus_celery.store.memory_workflows import MemoryWorkflows
 from horus_celery.store.redis import RedisStore
@@ -66,7 +67,7 @@ def redis_adapters(redis_url, namespace, clock):
             wakes=wakes,
             dispatcher=RedisDispatcher(client, clock),
             registry=RedisRegistry(client, namespace),
-            shelf=RedisShelf(client, namespace),
+            shelf=RedisShelf(client, Keys.of(namespace).secrets),
             board=RedisNoticeboard(client, namespace),
             workflows=RedisWorkflows(client, namespace),
         )

@@ -16,6 +16,7 @@ from horus_celery.processes import tree
 from horus_celery.settings import load_settings
 from workers import containment
 from workers.app import make_executors
+from workers.kinds import Kind
 from workers.nursery import Nursery
 
 
@@ -39,7 +40,7 @@ def main() -> None:
     clock = SetClock(
         by=timedelta(seconds=float(by)), after=timedelta(seconds=float(after))
     )
-    executors = make_executors(nursery, None, settings)
+    executors = make_executors({"python": Kind()}, nursery, None, settings)
     execute(job_id, wiring.make_node(settings, name, executors, clock=clock))
     nursery.close()
 

@@ -37,6 +37,7 @@ from horus_celery.statements.job import Limits, make_job
 from horus_celery.statements.keys import read_key_file
 from horus_celery.store.connection import connect
 from tests.signing import sign_workflow
+from workers.zygote import UNBORN
 
 TOP = Path(__file__).parents[2]
 CELERY = Path(sys.executable).with_name("celery")
@@ -92,6 +93,15 @@ class Deployment:
 
         def change(body):
             return {**body, "grants": [{**one, **changes} for one in body["grants"]]}
+
+        self.state.reissue(change, now=datetime.now(UTC))
+
+    def serve(self, *executors):
+        """Let every runner serve these executors."""
+
+        def change(body):
+            runners = [{**one, "executors": [*executors]} for one in body["runners"]]
+            return {**body, "runners": runners}
 
         self.state.reissue(change, now=datetime.now(UTC))
 
@@ -303,7 +313,9 @@ class Deployment:
         below = {pid for worker in self.workers for pid in descendants(worker.pid)}
         # A zygote stays with its keeper, to bear the scripts of later jobs.
         return {
-            pid for pid in below - pools if not (_is_zygote(pid) or _is_keeper(pid))
+            pid
+            for pid in below - pools
+            if not (_is_zygote(pid) or _is_keeper(pid) or _is_unborn(pid))
         }
 
     def pool_of(self, pid):
@@ -319,8 +331,15 @@ class Deployment:
             pid
             for pid in below
             if _is_zygote(pid)
-            and not all(_is_keeper(each) for each in descendants(pid))
+            and not all(
+                _is_keeper(each) or _is_unborn(each) for each in descendants(pid)
+            )
         ]
+
+    def unborn(self):
+        """Return the processes that wait for the script that they are to become."""
+        below = (pid for worker in self.workers for pid in descendants(worker.pid))
+        return [pid for pid in below if _is_unborn(pid)]
 
     def rooms(self):
         return list(self.state.rooms.iterdir())
@@ -342,6 +361,13 @@ def _is_keeper(pid):
         numbers = re.search(r"^NSpid:\s+(.*)$", status, re.MULTILINE)
         is_first = numbers is not None and numbers[1].split()[1:][-1:] == ["1"]
         return is_first and _is_zygote(psutil.Process(pid).ppid())
+    return False
+
+
+def _is_unborn(pid):
+    """Whether it waits for the script that it is to become."""
+    with suppress(OSError):
+        return Path(f"/proc/{pid}/comm").read_text().rstrip("\n") == UNBORN
     return False
 
 

@@ -56,7 +56,9 @@ class Boxes:
             space=1 << 20,
             ceilings=Ceilings(memory=1 << 28, cpu=10, processes=procs),
         )
-        boxed = bubblewrap.boxed(order, prepared, has_network=False, filtered=None)
+        boxed = bubblewrap.boxed(
+            order, prepared, host=None, has_network=False, filtered=None
+        )
         ended = subprocess.run(  # noqa: S603 - what is tested
             handover.command_line(boxed),
             env=dict(boxed.env),

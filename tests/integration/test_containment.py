@@ -389,6 +389,17 @@ def test_a_job_whose_zygote_is_killed_starts_again_within_its_attempts(runner):
     assert_nothing_is_left(runner)
 
 
+def test_a_process_that_waits_for_its_script_is_replaced_when_it_is_killed(runner):
+    assert runner.run("pass").reason is None
+    runner.until(runner.unborn)
+    waiting = set(runner.unborn())
+    for pid in waiting:
+        os.kill(pid, signal.SIGKILL)
+    runner.until(lambda: len(set(runner.unborn()) - waiting) == len(waiting))
+    assert runner.run("print(1)").result == "1\n"
+    assert_nothing_is_left(runner)
+
+
 def test_a_script_that_is_stopped_is_asked_first(runner):
     record = runner.submit(
         "trap 'echo asked; exit 3' TERM; echo on; sleep 300 & wait", executor="system"

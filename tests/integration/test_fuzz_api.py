@@ -24,7 +24,7 @@ from hypothesis import strategies as st
 from werkzeug.test import TestResponse
 
 from api import RequestLimits, create_app
-from api.session import Services
+from api.session import HeroDb, Services
 from horus_celery.api_secrets.book import SecretBook
 from horus_celery.api_secrets.seal import Seal
 from horus_celery.api_secrets.secret import Given
@@ -37,6 +37,10 @@ from horus_celery.dispatch import MemoryDispatcher
 from horus_celery.doorbell import MemoryDoorbell
 from horus_celery.errors import MalformedError
 from horus_celery.fleet import Fleet, ManagedStatus, Planned
+from horus_celery.herodb.estate import MemoryEstate
+from horus_celery.herodb.keyring import Keyring
+from horus_celery.herodb.layout import Layout
+from horus_celery.herodb.steward import Steward
 from horus_celery.instants import to_ms
 from horus_celery.journal import Journal
 from horus_celery.lifecycle import Event
@@ -201,6 +205,18 @@ class Deployment:
                 [*given, bound], MemoryShelf(), Seal(self.state.seal(), "hero")
             ),
             trust=TrustPost(self.trust, MemoryNoticeboard(), aud="hero"),
+            herodb=HeroDb(
+                steward=Steward(
+                    MemoryEstate(),
+                    MemoryShelf(),
+                    Layout(namespace="hero"),
+                    master=self.state.herodb_master(),
+                    database=0,
+                    clock=self.clock,
+                ),
+                keyring=Keyring(self.state.herodb_keys),
+                address="redis://localhost:6379/0",
+            ),
         )
 
     def _spare_secret(self) -> str:

@@ -51,7 +51,7 @@ def said(deployment, *words, **options):
     [
         (["-n", "nobody@%h"], {}, "runners/nobody.key"),
         (["-n", "../x@%h"], {}, "'../x' is no name for a runner"),
-        (["-Q", "osis"], {}, "there is no executor 'osis' here"),
+        (["-Q", "osi"], {}, "there is no executor 'osi' here"),
         (["-P", "threads"], {}, "needs Celery's prefork pool"),
         (["-P", "solo"], {}, "needs Celery's prefork pool"),
         ([], {"CELERY_BROKER_URL": "memory://"}, "unset CELERY_BROKER_URL"),

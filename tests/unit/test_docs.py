@@ -21,7 +21,10 @@ ROOT = Path(__file__).parents[2]
 DOCS = ROOT / "docs"
 PAGES = [ROOT / "README.md", ROOT / "CHANGELOG.md", *sorted(DOCS.glob("*.md"))]
 #: What a script finds and what nobody sets.
-OTHER_WORDS = {"HORUS_INPUTS", "HORUS_JOB_ID", "HORUS_CONTEXT_ID", "HORUS_RESULT"}
+OTHER_WORDS = {
+    *("HORUS_INPUTS", "HORUS_JOB_ID", "HORUS_CONTEXT_ID", "HORUS_RESULT"),
+    *("HORUS_NET", "HORUS_SAL"),
+}
 
 
 def text_of(name):

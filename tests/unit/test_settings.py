@@ -82,6 +82,21 @@ WRONG_LINES = [
     ("port = 1\n[jobs]\nport = 1", 2, "'jobs' is no setting"),
     ("executors = [\n 'python',\n 'a b']", 3, "executors must be a list"),
     ("allowed_origins = [\n 'https://a.org',\n '*']", 3, "allowed_origins[1] must be"),
+    (
+        "[[executors]]\nname = 'a'\ncommand = ['b']",
+        3,
+        "executor_commands[0].command must be a list of words such as",
+    ),
+    (
+        "[[executors]]\nname = 'a'\ncommand = ['b', 'c']",
+        3,
+        "executor_commands[0].command must hold the word {script} once",
+    ),
+    (
+        "[[executors]]\nname = 'flower'\ncommand = ['b', '{script}']",
+        2,
+        "executor_commands[0].name 'flower' is taken",
+    ),
     ("[actors]\nid = 'a'", 1, "actors must be tables under [[actors]]"),
     ("[[actors]]\nid = 'a'", 1, "actors[0].executor is missing: it must be 1 to"),
     ("[[actors]]\n\nid = 'a b'\nexecutor='x'", 3, "actors[0].id must be 1 to 128"),

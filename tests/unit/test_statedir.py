@@ -42,6 +42,7 @@ def test_it_has_the_layout_of_the_protocol(state):
         *("keys", "keys/default.key", "runners", "run/changes.lock"),
         *("runners/python_runner_1.key", "runners/system_runner_1.key"),
         *("secrets", "secrets/admin", "secrets/user", "secrets/register"),
+        *("herodb", "secrets/herodb"),
         "secrets/seal",
     }
 

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from api import RequestLimits, create_app
-from api.session import Services
+from api.session import HeroDb, Services
 from horus_celery.api_secrets.book import SecretBook
 from horus_celery.api_secrets.seal import Seal
 from horus_celery.api_secrets.secret import Given
@@ -22,6 +22,10 @@ from horus_celery.dispatch import MemoryDispatcher
 from horus_celery.doorbell import MemoryDoorbell
 from horus_celery.errors import ConflictError, NotCoveredError
 from horus_celery.fleet import Fleet
+from horus_celery.herodb.estate import MemoryEstate
+from horus_celery.herodb.keyring import Keyring
+from horus_celery.herodb.layout import Layout
+from horus_celery.herodb.steward import Steward
 from horus_celery.instants import to_ms
 from horus_celery.journal import Journal
 from horus_celery.lifecycle import Event
@@ -41,6 +45,8 @@ from horus_celery.trustpost import MemoryNoticeboard, TrustPost
 from tests.signing import Signed, sign_workflow
 
 PROTOCOL = Path(__file__).parents[3] / "docs" / "protocol.md"
+#: Where a world has its keys of encryption that was given no folder.
+NOWHERE = Path("/nowhere")
 NOW = datetime(2026, 1, 1, tzinfo=UTC)
 SECRETS = {
     "admin": ("admin-secret-0123456789",),
@@ -90,7 +96,11 @@ class World:
     """One supervisor with everything that it stands on, and who works with it."""
 
     def __init__(
-        self, limits: Limits | None = None, *, store: type[MemoryStore] = MemoryStore
+        self,
+        limits: Limits | None = None,
+        *,
+        store: type[MemoryStore] = MemoryStore,
+        folder: Path = NOWHERE,
     ) -> None:
         self.root, self.caller, self.runner, self.stranger = (
             KeyPair.generate() for _ in range(4)
@@ -150,12 +160,27 @@ class World:
             now=self.monotonic,
         )
         self.board = MemoryNoticeboard()
+        self.estate = MemoryEstate()
         self.services = Services(
             supervisor=self.supervisor,
             coordinator=self.coordinator,
             fleet=self.fleet,
             secrets=self.book,
             trust=TrustPost(self.trust, self.board, aud="hero"),
+            herodb=self._herodb(folder),
+        )
+
+    def _herodb(self, folder: Path) -> HeroDb:
+        steward = Steward(
+            self.estate,
+            MemoryShelf(),
+            Layout(namespace="hero"),
+            master=bytes(32),
+            database=0,
+            clock=self.clock,
+        )
+        return HeroDb(
+            steward=steward, keyring=Keyring(folder), address="redis://here:6379/0"
         )
 
     def monotonic(self) -> float:
@@ -393,8 +418,8 @@ class Client:
 
 
 @pytest.fixture
-def world():
-    return World()
+def world(tmp_path):
+    return World(folder=tmp_path)
 
 
 @pytest.fixture

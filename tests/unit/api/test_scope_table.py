@@ -4,6 +4,8 @@ import pytest
 
 from api.callers import EXPECTED, Caller
 from api.methods import METHODS
+from horus_celery.herodb.keyring import Kind
+from horus_celery.herodb.layout import Role
 from horus_celery.registry import Phase
 from horus_celery.statements import dsse
 from horus_celery.store.base import Filter
@@ -50,6 +52,17 @@ TABLE = {
     "add_secret": OF_ADMINS,
     "remove_secret": OF_ADMINS,
     "list_secrets": OF_ADMINS,
+    "herodb.create_context": OF_ADMINS,
+    "herodb.delete_context": OF_ADMINS,
+    "herodb.list_contexts": OF_ADMINS,
+    "herodb.set_quota": OF_ADMINS,
+    "herodb.add_user": OF_ADMINS,
+    "herodb.remove_user": OF_ADMINS,
+    "herodb.list_users": OF_ADMINS,
+    "herodb.create_key": OF_ADMINS,
+    "herodb.rotate_key": OF_ADMINS,
+    "herodb.delete_key": OF_ADMINS,
+    "herodb.list_keys": OF_ADMINS,
     "trust.get": OF_USERS,
     "trust.install": OF_ADMINS,
     "get_supervisor_info": ("-32001", "-32001", "-32003", YES, "own counts only", YES),
@@ -89,6 +102,10 @@ class Scene:
         world.coordinator.create(self.signed.manifest)
         world.coordinator.add_jobs(self.signed.id, self.signed.jobs)
         _, self.spare = world.book.add(scope="admin", contexts=["*"], secret=None)
+        herodb = world.services.herodb
+        herodb.steward.create("billing")
+        herodb.steward.add_user("billing", "bob", Role.WRITE)
+        herodb.keyring.create("billing", Kind.SECRET, "old")
         self.secrets = {
             Caller.NOBODY: None,
             Caller.WRONG: "nobody-has-this-secret",
@@ -139,6 +156,20 @@ class Scene:
                 trust = type(self.world.trust.trust).from_wire(body)
                 signed = dsse.sign(dsse.TRUST, trust.body(), [self.world.root])
                 return {"trust": dsse.to_wire(signed)}
+            case "herodb.create_context":
+                return {"context": "new"}
+            case "herodb.list_contexts":
+                return {}
+            case "herodb.add_user":
+                return {"context": "billing", "name": "eve", "role": "read"}
+            case "herodb.remove_user":
+                return {"context": "billing", "name": "bob"}
+            case "herodb.create_key":
+                return {"context": "billing", "name": "new"}
+            case "herodb.rotate_key" | "herodb.delete_key":
+                return {"context": "billing", "name": "old"}
+            case one if one.startswith("herodb."):
+                return {"context": "billing"}
             case _:
                 return {}
 
@@ -159,6 +190,8 @@ class Scene:
             world.board.text,
             tuple(world.dispatcher.bells),
             dict(world.registry.texts(["r1"])),
+            dict(world.estate.made),
+            world.services.herodb.keyring.list("billing"),
         )
 
 

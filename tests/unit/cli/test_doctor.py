@@ -107,10 +107,27 @@ def test_the_doctor_knows_a_certificate_that_is_none(horus, monkeypatch, tmp_pat
     assert "tls_cert" in found["tls"]["detail"]
 
 
-def containment(horus):
+def told_of(check, horus):
     told = horus("doctor", "--json")
-    found = [one for one in json.loads(told.out) if one["name"] == "containment"]
+    found = [one for one in json.loads(told.out) if one["name"] == check]
     return told.code, found
+
+
+def containment(horus):
+    return told_of("containment", horus)
+
+
+def test_the_doctor_says_what_a_wanted_executor_lacks(horus, monkeypatch):
+    horus("init")
+    monkeypatch.setenv("HORUS_V_PATH", "/nowhere/v")
+    code, found = told_of("executors", horus)
+    assert (code, found[0]["detail"][:34]) == (0, "can be served here: python, system")
+    monkeypatch.setenv("HORUS_EXECUTORS", "python,v")
+    horus("init")
+    code, found = told_of("executors", horus)
+    assert code == 1
+    assert found[-1]["verdict"] == "wrong"
+    assert "there is no program '/nowhere/v'" in found[-1]["detail"]
 
 
 def test_the_doctor_says_at_which_level_scripts_run(horus, monkeypatch):

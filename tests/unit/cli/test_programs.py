@@ -76,14 +76,13 @@ def test_the_default_executors_are_those_of_the_procfile(settings):
 def test_only_the_runners_of_wanted_executors_are_run():
     names = ["api", "coordinator", "flower", "python", "system"]
     lines = {name: [name[0]] for name in names}
-    assert list(for_executors(lines, ["system"])) == [*names[:3], "system"]
+    wanted = for_executors(lines, {"system": "system_runner_1"})
+    assert list(wanted) == [*names[:3], "system"]
 
 
-@pytest.mark.parametrize("executor", ["osis", "api", "coordinator", "flower"])
-def test_an_executor_without_a_line_is_refused_with_those_that_there_are(executor):
-    lines = {"api": ["a"], "flower": ["f"], "python": ["p"]}
-    with pytest.raises(ConfigurationError, match=f"'{executor}' here.* are: python"):
-        for_executors(lines, [executor])
+def test_an_executor_without_a_line_gets_a_worker_like_any_other():
+    (line,) = for_executors({"api": ["a"]}, {"osis": "o_1"}, platform=()).values()
+    assert " ".join(line) == "celery -A horus_celery worker -Q osis -n o_1@%h"
 
 
 @pytest.mark.parametrize("text", ["api", "a: x\na: y", "a b: c", "api:"])
@@ -202,10 +201,19 @@ def test_no_name_of_an_actor_is_that_of_another_program(tmp_path, name):
     assert len({*names, REDIS}) == len(names) + 1
 
 
-def test_an_executor_that_there_is_not_needs_a_program():
-    with pytest.raises(ConfigurationError, match="no executor 'osis' here"):
-        program_of(actor(executor="osis"))
-    assert program_of(actor(executor="osis", binary_path="/bin/true"))
+def test_an_executor_that_there_is_not_needs_a_program(tmp_path):
+    def only(one):
+        return Settings(state_dir=tmp_path, actors=[one])
+
+    for extent in Extent:
+        with pytest.raises(ConfigurationError, match="no executor 'osi' here"):
+            lineup_of(only(actor(executor="osi")), extent)
+        assert lineup_of(only(actor(executor="osi", binary_path="/bin/true")), extent)
+
+
+def test_an_actor_is_told_of_the_virtual_environment_of_its_scripts():
+    program = program_of(actor(executor="python", python_env="/opt/env"))
+    assert program.environment == {"HORUS_PYTHON_ENV": "/opt/env"}
 
 
 def test_a_name_that_celery_would_cut_is_refused():

@@ -85,7 +85,7 @@ def test_a_public_key_of_somebody_else_is_made_known(horus, tmp_path):
         (["run", "/nowhere.py"], "cannot read the script /nowhere.py"),
         (["job", "list"], "no supervisor answers"),
         (["run", "-c", "1", "--key", "nobody"], "there is no key 'nobody'"),
-        (["up", "--executors", "osis"], "there is no executor 'osis' here"),
+        (["up", "--executors", "osi"], "there is no executor 'osi' here"),
     ],
 )
 def test_what_is_wrong_is_one_line(horus, arguments, said):

@@ -1,0 +1,18 @@
+"""The engine that the tests run; where it was not built, they are skipped."""
+
+from __future__ import annotations
+
+import pytest
+
+horus_rhai = pytest.importorskip(
+    "horus_rhai", reason="needs cargo once: pip install ./workers/rhai_engine"
+)
+
+#: How long a script of a test may run, in seconds: far longer than any takes.
+PATIENCE = 20.0
+
+
+def run(script, functions=None, *, variables=None, limits=None, names=None, **how):
+    """Run a script on an engine of its own."""
+    engine = horus_rhai.Engine(functions or {}, names=names, **(limits or {}))
+    return engine.run(engine.compile(script), variables, **{"timeout": PATIENCE} | how)

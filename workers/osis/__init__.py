@@ -1,0 +1,1 @@
+"""The objects and the database of a context, as scripts use them."""

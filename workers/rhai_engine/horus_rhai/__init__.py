@@ -1,0 +1,35 @@
+"""The Rhai scripting language as an engine for Python."""
+
+from __future__ import annotations
+
+from horus_rhai._native import (
+    RHAI_VERSION,
+    CancelToken,
+    Engine,
+    Script,
+    __version__,
+)
+from horus_rhai.errors import (
+    NoSuchFunction,
+    NoSuchProperty,
+    RhaiError,
+    RhaiLimitError,
+    RhaiSyntaxError,
+    RhaiTerminated,
+)
+from horus_rhai.function import Function
+
+__all__ = [
+    "RHAI_VERSION",
+    "CancelToken",
+    "Engine",
+    "Function",
+    "NoSuchFunction",
+    "NoSuchProperty",
+    "RhaiError",
+    "RhaiLimitError",
+    "RhaiSyntaxError",
+    "RhaiTerminated",
+    "Script",
+    "__version__",
+]

@@ -1,0 +1,279 @@
+//! An engine and its scripts, as Python sees them.
+
+use std::panic::{catch_unwind, AssertUnwindSafe};
+use std::rc::Rc;
+use std::sync::{Arc, OnceLock};
+use std::time::Duration;
+
+use pyo3::exceptions::PyValueError;
+use pyo3::prelude::*;
+use rhai::packages::{Package, StandardPackage};
+use rhai::{Dynamic, EvalAltResult, Module, Position, Scope, Shared, Token, AST};
+
+use crate::calls::{check_name, debug, print, read_names, register_sleep, Function};
+use crate::cancel::CancelToken;
+use crate::errors::{exit_value, failed, not_compiled, panicked};
+use crate::handles;
+use crate::run::Run;
+use crate::values::{to_python, to_rhai, Handle};
+
+/// How deep expressions may be set to nest: beyond, the parser's own stack would overflow.
+const MOST_EXPRESSION_DEPTH: usize = 256;
+/// The words by which a script would reach beyond itself.
+const FORBIDDEN: [&str; 3] = ["eval", "import", "export"];
+
+/// A word that Rhai reserves for nothing, and that objects are made by: `db.new("note")`.
+const FREED: &str = "new";
+
+/// A script that was compiled; it may run often, on several threads at a time.
+#[pyclass(frozen, module = "horus_rhai")]
+pub struct Script(AST);
+
+/// What scripts can use, and within which limits.
+#[pyclass(frozen, module = "horus_rhai")]
+pub struct Engine {
+    engine: rhai::Engine,
+    max_operations: u64,
+}
+
+#[pymethods]
+impl Engine {
+    #[new]
+    #[pyo3(signature = (
+        functions,
+        *,
+        names = None,
+        max_operations = 0,
+        max_call_levels = 64,
+        max_expression_depth = 64,
+        max_function_expression_depth = 32,
+        max_variables = 10_000,
+        max_functions = 1_000,
+        max_string_size = 1 << 20,
+        max_array_size = 50_000,
+        max_map_size = 50_000,
+    ))]
+    #[allow(clippy::too_many_arguments)] // each is a limit with a name of its own
+    fn new(
+        functions: &Bound<'_, PyAny>,
+        names: Option<&Bound<'_, PyAny>>,
+        max_operations: u64,
+        max_call_levels: usize,
+        max_expression_depth: usize,
+        max_function_expression_depth: usize,
+        max_variables: usize,
+        max_functions: usize,
+        max_string_size: usize,
+        max_array_size: usize,
+        max_map_size: usize,
+    ) -> PyResult<Self> {
+        for depth in [max_expression_depth, max_function_expression_depth] {
+            if !(1..=MOST_EXPRESSION_DEPTH).contains(&depth) {
+                return Err(PyValueError::new_err(format!(
+                    "expressions may be set to nest 1 to {MOST_EXPRESSION_DEPTH} deep, not {depth}"
+                )));
+            }
+        }
+        let mut engine = rhai::Engine::new_raw();
+        engine
+            .set_max_call_levels(max_call_levels)
+            .set_max_expr_depths(max_expression_depth, max_function_expression_depth)
+            .set_max_variables(max_variables)
+            .set_max_functions(max_functions)
+            .set_max_string_size(max_string_size)
+            .set_max_array_size(max_array_size)
+            .set_max_map_size(max_map_size)
+            .set_max_modules(0);
+        for word in FORBIDDEN {
+            engine.disable_symbol(word);
+        }
+        engine.register_global_module(standard());
+        let functions = read_functions(functions)?;
+        let own = own_module(&mut engine, &functions, names)?;
+        engine.register_global_module(own);
+        hook(&mut engine, functions);
+        Ok(Self {
+            engine,
+            max_operations,
+        })
+    }
+
+    /// Compile a script.
+    fn compile(&self, py: Python<'_>, source: &str) -> PyResult<Script> {
+        let source = without_shebang(source);
+        let compiled = py.detach(|| catch_unwind(AssertUnwindSafe(|| self.engine.compile(source))));
+        match compiled {
+            Ok(Ok(ast)) => Ok(Script(ast)),
+            Ok(Err(error)) => Err(not_compiled(py, &error)),
+            Err(panic) => Err(panicked(py, &*panic)),
+        }
+    }
+
+    /// Run a script to its end and return its value.
+    #[pyo3(signature = (script, variables = None, *, print = None, debug = None, timeout = None, cancel = None))]
+    #[allow(clippy::too_many_arguments)] // as above
+    fn run(
+        &self,
+        py: Python<'_>,
+        script: &Script,
+        variables: Option<&Bound<'_, PyAny>>,
+        print: Option<Py<PyAny>>,
+        debug: Option<Py<PyAny>>,
+        timeout: Option<f64>,
+        cancel: Option<&CancelToken>,
+    ) -> PyResult<Py<PyAny>> {
+        let timeout = timeout.map(duration).transpose()?;
+        let mut scope = self.read_variables(variables)?;
+        let (print, debug) = (print.map(Arc::new), debug.map(Arc::new));
+        let cancel = cancel.map(|token| token.0.clone());
+        let (for_print, for_debug) = (print.clone(), debug.clone());
+        let (result, end) = py.detach(|| {
+            let run = Run::new(for_print, for_debug, cancel, timeout, self.max_operations);
+            let run = Rc::new(run);
+            let result = run.enter(|| {
+                catch_unwind(AssertUnwindSafe(|| {
+                    if run.must_end() {
+                        return Err(crate::run::terminated(Position::NONE));
+                    }
+                    self.engine
+                        .eval_ast_with_scope::<Dynamic>(&mut scope, &script.0)
+                }))
+            });
+            (result, run.end_of())
+        });
+        match result {
+            Ok(Ok(_)) if end.stop.is_some() => {
+                Err(failed(py, *crate::run::terminated(Position::NONE), end))
+            }
+            Ok(Ok(value)) => to_python(py, &value),
+            Ok(Err(error)) => match exit_value(&error) {
+                Some(value) => to_python(py, value),
+                None => Err(failed(py, *error, end)),
+            },
+            Err(panic) => Err(panicked(py, &*panic)),
+        }
+    }
+}
+
+impl Engine {
+    fn read_variables(&self, variables: Option<&Bound<'_, PyAny>>) -> PyResult<Scope<'static>> {
+        let mut scope = Scope::new();
+        let Some(variables) = variables else {
+            return Ok(scope);
+        };
+        let py = variables.py();
+        for (name, value) in read_names(variables)? {
+            check_name(&name)?;
+            let value = self.read_value(value.bind(py))?;
+            scope.push_dynamic(name, value);
+        }
+        Ok(scope)
+    }
+
+    /// Read a value that has to keep the limits, as one of the script's own.
+    fn read_value(&self, value: &Bound<'_, PyAny>) -> PyResult<Dynamic> {
+        let py = value.py();
+        let value = to_rhai(value)?;
+        self.engine
+            .ensure_data_size_within_limits(&value)
+            .map_err(|error| failed(py, *error, crate::run::End::default()))?;
+        Ok(value)
+    }
+}
+
+fn read_functions(functions: &Bound<'_, PyAny>) -> PyResult<Vec<Function>> {
+    let py = functions.py();
+    read_names(functions)?
+        .into_iter()
+        .map(|(name, given)| Function::read(name, given.bind(py)))
+        .collect()
+}
+
+/// The module of all that is not Rhai's own: it is searched before the standard one.
+fn own_module(
+    engine: &mut rhai::Engine,
+    functions: &[Function],
+    names: Option<&Bound<'_, PyAny>>,
+) -> PyResult<Shared<Module>> {
+    let mut module = Module::new();
+    handles::register(engine, &mut module);
+    register_sleep(&mut module);
+    for function in functions {
+        function.register(&mut module);
+    }
+    if let Some(names) = names {
+        for (name, value) in read_names(names)? {
+            check_name(&name)?;
+            module.set_var(name, to_rhai(value.bind(names.py()))?);
+        }
+    }
+    module.build_index();
+    Ok(module.into())
+}
+
+/// Rhai's standard package, which all engines share.
+fn standard() -> Shared<Module> {
+    static STANDARD: OnceLock<Shared<Module>> = OnceLock::new();
+    STANDARD
+        .get_or_init(|| StandardPackage::new().as_shared_module())
+        .clone()
+}
+
+/// Tie an engine to the run that it is at.
+fn hook(engine: &mut rhai::Engine, functions: Vec<Function>) {
+    engine
+        .on_progress(|_| Run::tick().then_some(Dynamic::UNIT))
+        .on_print(print)
+        .on_debug(|text, _, position| debug(text, position));
+    #[allow(deprecated)] // it is not: Rhai marks so what may change with its version
+    engine.on_parse_token(|token, _, _| match token {
+        Token::Reserved(word) if word.as_str() == FREED => Token::Identifier(word),
+        other => other,
+    });
+    #[allow(deprecated)] // as above
+    engine.on_missing_function(move |name, arguments, _, _| {
+        call_missing(name, arguments, &functions)
+    });
+}
+
+/// Call a function that only the object itself knows.
+///
+/// Rhai asks here whenever a function has failed, also by an error of its own, and
+/// does not say which; what exists elsewhere is therefore sorted out first.
+fn call_missing(
+    name: &str,
+    arguments: &mut [&mut Dynamic],
+    functions: &[Function],
+) -> Result<Option<Dynamic>, Box<EvalAltResult>> {
+    let count = arguments.len();
+    let Some((object, rest)) = arguments.split_first_mut() else {
+        return Ok(None);
+    };
+    let Some(handle) = object.read_lock::<Handle>().map(|handle| handle.clone()) else {
+        return Ok(None);
+    };
+    let exists = handles::is_of_everything(name, count)
+        || functions.iter().any(|function| function.takes(name, count));
+    let is_operator = !name.starts_with(|first: char| first.is_ascii_alphabetic() || first == '_');
+    let has_ended = Run::current().is_some_and(|run| run.has_ended());
+    if exists || is_operator || has_ended {
+        return Ok(None);
+    }
+    handles::call(&handle, name, rest)
+}
+
+fn duration(seconds: f64) -> PyResult<Duration> {
+    if seconds.is_nan() || seconds < 0.0 {
+        let text = format!("a timeout is a number of seconds from 0 on, not {seconds}");
+        return Err(PyValueError::new_err(text));
+    }
+    Ok(Duration::try_from_secs_f64(seconds).unwrap_or(Duration::MAX))
+}
+
+/// A first line that names an interpreter is none of the script; lines keep their numbers.
+fn without_shebang(source: &str) -> &str {
+    if !source.starts_with("#!") {
+        return source;
+    }
+    source.find('\n').map_or("", |end| &source[end..])
+}
