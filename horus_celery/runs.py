@@ -20,6 +20,7 @@ from horus_celery.authoring.rerun import read_back
 from horus_celery.authoring.signing import Submission, sign
 from horus_celery.client import NOT_OVER, Horus, RpcError
 from horus_celery.dag.progress import (
+    ENDED,
     ENDS,
     Decision,
     End,
@@ -48,9 +49,6 @@ RETRY: Final = timedelta(seconds=1)
 #: Jobs that are asked for by one call.
 _FETCHED: Final = 1000
 _TOO_LARGE: Final = -32023
-_OVER: Final = frozenset(
-    {WorkflowStatus.COMPLETED, WorkflowStatus.FAILED, WorkflowStatus.STOPPED}
-)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -77,7 +75,7 @@ class RunView:
     @property
     def is_over(self) -> bool:
         """Whether its status will never change again."""
-        return self.status in _OVER
+        return self.status in ENDED
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

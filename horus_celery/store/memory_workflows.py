@@ -9,10 +9,10 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field, fields, replace
 from datetime import datetime, timedelta
 from itertools import islice
-from typing import Final
 
 from horus_celery.dag.model import Graph
 from horus_celery.dag.progress import (
+    ENDED,
     ENDS,
     Decision,
     End,
@@ -45,12 +45,6 @@ from horus_celery.store.workflows import (
     incomplete,
     not_over,
     step_taken,
-)
-
-_OVER: Final = (
-    WorkflowStatus.COMPLETED,
-    WorkflowStatus.FAILED,
-    WorkflowStatus.STOPPED,
 )
 
 
@@ -222,7 +216,7 @@ class MemoryWorkflows:
         with self._answering():
             return WorkflowTally(
                 started=self._started,
-                ended={one: self._ended[one] for one in _OVER},
+                ended={one: self._ended[one] for one in ENDED},
                 steps={one: self._over[one] for one in ENDS},
                 noticed=Histogram.of(self._noticed),
             )

@@ -15,7 +15,7 @@ import orjson
 import redis
 
 from horus_celery.dag.model import Graph
-from horus_celery.dag.progress import ENDS, RULES, StepStatus, WorkflowStatus
+from horus_celery.dag.progress import ENDED, ENDS, RULES, StepStatus, WorkflowStatus
 from horus_celery.dag.shapes import Strategy
 from horus_celery.errors import (
     DamagedError,
@@ -78,11 +78,6 @@ _NO_JOB: Final = bytes(_IDS)
 _LIST_BUDGET: Final = 4000
 #: Jobs that one script keeps.
 _JOBS: Final = 500
-_OVER: Final = (
-    WorkflowStatus.COMPLETED,
-    WorkflowStatus.FAILED,
-    WorkflowStatus.STOPPED,
-)
 
 
 class RedisWorkflows:
@@ -213,7 +208,7 @@ class RedisWorkflows:
                     continue
         return WorkflowTally(
             started=of["workflow"].get("started", 0),
-            ended={one: of["workflow"].get(one, 0) for one in _OVER},
+            ended={one: of["workflow"].get(one, 0) for one in ENDED},
             steps={one: of["step"].get(one, 0) for one in ENDS},
             noticed=read_histogram(of["noticed"]),
         )
@@ -423,7 +418,7 @@ def _make_scripts(namespace: str) -> Mapping[str, Script]:
         namespace,
         tables={
             "CODE": {**codes, "ready": str(_READY)},
-            "OVER_OF_WORKFLOW": {status.value: "true" for status in _OVER},
+            "OVER_OF_WORKFLOW": {status.value: "true" for status in ENDED},
         },
         values={
             "RULES": _rules(),
