@@ -323,6 +323,7 @@ def run_workflow(
     draft: WorkflowDraft,
     *,
     on_look: Callable[[RunView], object] = lambda _: None,
+    strategy: Strategy | None = None,
 ) -> RunOutcome:
     """Sign a workflow, have it run, and return what is proven of it at its end.
 
@@ -330,6 +331,8 @@ def run_workflow(
         client: The connection to a supervisor; it signs.
         draft: What somebody wrote.
         on_look: Called with what is shown of it, again and again.
+        strategy: How it runs, if it can; by default as the supervisor says.
+        strategy: How it runs, if it can; by default as the supervisor says.
 
     Raises:
         MalformedError: `schema.*`, naming the step.
@@ -338,7 +341,7 @@ def run_workflow(
         ReceiptError: if its end is not as it was shown.
     """
     run = WorkflowRun(client, sign(draft, client.signer(), now=client.now()))
-    run.submit()
+    run.submit(strategy=strategy)
     return run.prove(run.follow(on_look))
 
 
