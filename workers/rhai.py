@@ -16,10 +16,9 @@ from typing import Final
 
 from horus_rhai import Engine, Function, RhaiError
 
-#: Bytes of one string, items of one array or blob, names of one map. What all of them
-#: may take together is the job's own limit.
-_STRING: Final = 64 * 1024 * 1024
-_ITEMS: Final = 1_000_000
+#: No limit: with one, Rhai sums up a whole array whenever an item is added to it, and
+#: what all values may take together is the job's own limit.
+_ANY_SIZE: Final = 0
 
 
 class ScriptFault(Exception):
@@ -46,9 +45,9 @@ class Host:
         self._engine = Engine(
             {**_EVERYBODYS, **functions},
             names=names,
-            max_string_size=_STRING,
-            max_array_size=_ITEMS,
-            max_map_size=_ITEMS,
+            max_string_size=_ANY_SIZE,
+            max_array_size=_ANY_SIZE,
+            max_map_size=_ANY_SIZE,
         )
         self._faults: tuple[type[Exception], ...] = (ScriptFault, *faults)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import sys
 from collections.abc import Iterable, Sequence
 from datetime import datetime, timedelta
@@ -246,7 +247,9 @@ def _has_own_result(outcome: Outcome) -> bool:
     receipt = outcome.receipt
     if receipt is None or not outcome.succeeded or receipt.stdout.truncated:
         return False
-    return receipt.result.sha256 != receipt.stdout.sha256
+    # Nor is it shown once more for the newline that a script printed behind it.
+    printed = hashlib.sha256(f"{outcome.result}\n".encode()).hexdigest()
+    return receipt.stdout.sha256 not in {receipt.result.sha256, printed}
 
 
 def _ended_well(client: Horus, job: str) -> Outcome:

@@ -9,14 +9,13 @@ from typing import Final
 from horus_rhai import Function
 
 from workers import sal
-from workers.herodb.client import Database, DatabaseError
 from workers.rhai import Host
 
 
 @cache
 def _session() -> sal.Session:
     """Return what this process's script may reach; nothing is asked before it is."""
-    return sal.session_of(connect=Database, database_errors=(DatabaseError,))
+    return sal.session_of()
 
 
 def _offered(one: sal.Function) -> Function:

@@ -71,7 +71,7 @@ REFUSED = [
 
 
 def nested(levels):
-    value = []
+    value: list[object] = []
     for _ in range(levels - 1):
         value = [value]
     return value
