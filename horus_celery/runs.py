@@ -332,7 +332,6 @@ def run_workflow(
         draft: What somebody wrote.
         on_look: Called with what is shown of it, again and again.
         strategy: How it runs, if it can; by default as the supervisor says.
-        strategy: How it runs, if it can; by default as the supervisor says.
 
     Raises:
         MalformedError: `schema.*`, naming the step.
