@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+from collections import Counter
 from datetime import timedelta
 
 import pytest
@@ -175,8 +176,30 @@ def test_the_sweep_leaves_steps_to_canvas_for_a_while(world):
     assert world.workflows.get(signed.digest).strategy is Strategy.REFERENCE
 
 
-def test_forged_messages_start_nothing_and_send_nothing(world, worker):
-    signed = submit(world, GRAPHS["chord"])
+@pytest.mark.parametrize("steps", GRAPHS.values(), ids=GRAPHS)
+def test_undisturbed_each_step_is_told_twice(world, worker, steps):
+    signed = submit(world, steps)
+    graph = world.coordinator.status(signed.id).graph
+    told: Counter[int | None] = Counter()
+    send = worker.send
+
+    def count(workflow, index):
+        told[index] += 1
+        send(workflow, index)
+
+    worker.send = count
+    dice = random.Random(2)  # noqa: S311 - the same run each time
+
+    finish(world, worker, signed, graph, lambda step: Status.COMPLETED, dice)
+
+    # Once when it may start, and once when it is over; and where all began.
+    assert told.pop(None) == 1
+    assert told == dict.fromkeys(range(len(graph)), 2)
+
+
+@pytest.mark.parametrize("name", ["row", "chord"])
+def test_forged_messages_start_nothing_and_send_nothing(world, worker, name):
+    signed = submit(world, GRAPHS[name])
     worker.work()
     end(world, signed, "a", Status.COMPLETED)
     worker.work()
@@ -184,10 +207,10 @@ def test_forged_messages_start_nothing_and_send_nothing(world, worker):
 
     sent = []
     worker.send = lambda workflow, index: sent.append(index)
-    for index in (*range(5), None):
+    for index in (*range(len(before)), None):
         worker.answer(signed.digest, index)
     with pytest.raises(NotFoundError):
-        worker.answer(signed.digest, 5)
+        worker.answer(signed.digest, len(before))
     with pytest.raises(NotFoundError):
         worker.answer("0" * 64, 0)
 

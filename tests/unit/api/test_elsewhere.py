@@ -17,7 +17,6 @@ from horus_celery.dag.progress import WorkflowStatus
 from horus_celery.elsewhere import RemoteSupervisor
 from horus_celery.errors import (
     ConflictError,
-    NotFoundError,
     RefusedError,
     UnavailableError,
 )
@@ -67,8 +66,8 @@ class Country:
         self.woken: list[tuple[str, str]] = []
         usual = {"store": self.home.workflows, "doorbell": self.home.doorbell}
         at_home = HomeSupervisor(self.home.supervisor)
-        courier = Courier(self.home.workflows, at_home, {"north": self.remote})
-        usual["fetch"] = courier.fetch
+        self.courier = Courier(self.home.workflows, at_home, {"north": self.remote})
+        usual["fetch"] = self.courier.fetch
         self.conductor = Conductor(
             supervisor=at_home,
             clock=self.clock,
@@ -325,15 +324,24 @@ def test_a_step_at_home_builds_on_an_earlier_run_elsewhere(country):
     assert (here.record.status, here.record.result) == (Status.COMPLETED, "1, 2, 3")
 
 
-def test_nothing_of_another_context_travels(country):
-    theirs = {name: {"context_id": "lab"} for name in ("manifest", "a")}
+@pytest.mark.parametrize(("context", "brought"), [("billing", 1), ("lab", 0)])
+def test_of_earlier_runs_that_travels_which_is_of_the_same_context(
+    country, context, brought
+):
+    theirs = {name: {"context_id": context} for name in ("manifest", "a")}
     before = country.begin(jobs=theirs, a=[])
-    country.home.finish(before, "a", result="secret")
+    country.home.finish(before, "a", result="1, 2, 3")
+    signed = country.home.workflow(
+        jobs={"b": {"also_needs": [before.digests["a"]]}}, b=NORTH
+    )
+    country.home.coordinator.submit(signed.manifest, signed.jobs)
+    now = country.clock.at
+    taken = country.home.workflows.take(
+        signed.digest, at=now, limit=1, until=now, supervisor="north"
+    )
 
-    country.begin(jobs={"b": {"also_needs": [before.digests["a"]]}}, b=NORTH)
-
-    with pytest.raises(NotFoundError):
-        country.north.supervisor.get(before.digests["a"])
+    [step] = taken.steps
+    assert len(country.courier.fetch(signed.digest, step)) == brought
 
 
 def test_a_step_waits_for_what_cannot_be_fetched_now(country):
