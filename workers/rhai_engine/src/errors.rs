@@ -59,7 +59,7 @@ pub fn failed(py: Python<'_>, mut error: EvalAltResult, mut end: End) -> PyErr {
         return stopped(py, &stop, position);
     }
     if let Some(raised) = uncaught(&error, &mut end) {
-        return raised;
+        return placed(py, raised, position);
     }
     if let Some(missing) = end.missing.take() {
         name_class(&mut error, missing);
@@ -130,6 +130,19 @@ fn uncaught(error: &EvalAltResult, end: &mut End) -> Option<PyErr> {
     let map = value.as_map_ref().ok()?;
     let message = map.get(MESSAGE)?.as_immutable_string_ref().ok()?;
     end.take_raised(&message)
+}
+
+/// The same exception, which says where in the script it was raised, if it can.
+fn placed(py: Python<'_>, raised: PyErr, position: Position) -> PyErr {
+    let value = raised.value(py);
+    for (name, number) in [
+        (intern!(py, "rhai_line"), position.line()),
+        (intern!(py, "rhai_column"), position.position()),
+    ] {
+        // One that takes no more attributes goes without.
+        let _ = value.setattr(name, number);
+    }
+    raised
 }
 
 /// The error at the bottom of calls: it has the place where it happened.
