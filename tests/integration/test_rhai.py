@@ -40,8 +40,8 @@ def test_a_script_that_takes_all_memory_fails_for_that_reason(runner, script):
     limits = {"memory_mb": 64, "cpu_s": 30, "procs": 8, "output_kb": 64}
     record = runner.run(script, executor="sal", limits=Limits.from_wire(limits))
     assert record.status is Status.FAILED
-    # What a process says of its end does not come through bubblewrap: there it is a race
-    # between the runner, who looks, and the kernel.
+    # What a process says of its end does not come through bubblewrap: it is a race
+    # there between the runner, who looks, and the kernel.
     aborted = {("exit_code", 134)} if runner.level == "bwrap" else set()
     assert (record.reason, record.exit_code) in aborted or record.reason == "memory"
 
