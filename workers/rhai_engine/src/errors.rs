@@ -83,14 +83,6 @@ pub fn failed(py: Python<'_>, mut error: EvalAltResult, mut end: End) -> PyErr {
     report.raise(py)
 }
 
-/// The value that a script ended with by `exit`, also in a function of a function.
-pub fn exit_value(error: &EvalAltResult) -> Option<&Dynamic> {
-    match innermost(error) {
-        EvalAltResult::Exit(value, _) => Some(value),
-        _ => None,
-    }
-}
-
 /// The error for a defect of the engine itself.
 pub fn panicked(py: Python<'_>, panic: &(dyn std::any::Any + Send)) -> PyErr {
     let text = panic.downcast_ref::<String>().map(String::as_str);
@@ -123,7 +115,7 @@ fn stopped(py: Python<'_>, stop: &Stop, position: Position) -> PyErr {
             "Stack overflow: no room for more calls",
             None,
         ),
-        Stop::Raised(_) => unreachable!("an exception is raised itself"),
+        Stop::Exit(_) | Stop::Raised(_) => unreachable!("a value, or an error of its own"),
     };
     let mut report = Report::new(kind, message.to_owned(), position);
     report.reason = reason;
