@@ -13,6 +13,7 @@ from typing import Any
 
 import pytest
 
+from horus_celery.errors import ConfigurationError
 from horus_celery.herodb.keyring import Kind
 from horus_celery.herodb.requests import MAX_REQUEST
 from workers.herodb.client import Database, DatabaseError
@@ -388,6 +389,23 @@ def test_over_the_quota_a_script_reads_and_deletes_until_it_is_not(estate):
         database.call("SET", "k", "v")
     estate.steward.set_quota("a", max_bytes=None, max_keys=None)
     assert database.call("SET", "k", "v") == b"OK"
+
+
+@pytest.mark.parametrize("lacking", ["-@all", "-acl", "-hgetall", "-eval", "-scan"])
+def test_a_login_that_may_not_administer_is_told_what_to_do(
+    make_estate, private_redis, lacking
+):
+    with private_redis.client() as client:
+        words = ("on", ">weak", "~*", "+@all", lacking)
+        client.execute_command("ACL SETUSER", "weak", *words)
+    steward = make_estate(f"unix://weak:weak@{private_redis.socket}").steward
+
+    def begin():
+        steward.ensure("a")
+        steward.make_round()
+
+    with pytest.raises(ConfigurationError, match="herodb_url may not administer"):
+        begin()
 
 
 def test_without_a_server_a_script_is_told_so(estate, private_redis):
