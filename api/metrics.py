@@ -36,6 +36,7 @@ from horus_celery.fleet import RunnerStatus, RunnerView
 from horus_celery.lifecycle import Status
 from horus_celery.mismatches import Place
 from horus_celery.store.base import BUCKETS, Histogram, Tally
+from horus_celery.store.workflows import WorkflowTally
 from horus_celery.supervisor import Info
 
 CONTENT_TYPE: Final = "text/plain; version=0.0.4; charset=utf-8"
@@ -78,6 +79,7 @@ class Facts:
 
     info: Callable[[], Info]
     tally: Callable[[], Tally]
+    workflows: Callable[[], WorkflowTally]
     runners: Callable[[], Iterable[RunnerView]]
     #: What this process found in the store that no runner signed; asks nobody.
     mismatches: Callable[[], Mapping[Place, int]]
@@ -146,6 +148,9 @@ class _Deployment(Collector):
             yield _queues(info.queues)
         if tally is not None:
             yield from _tallied(tally)
+        workflows = store.ask(self._facts.workflows)
+        if workflows is not None:
+            yield from _workflows(workflows)
         yield self._rejected(tally)
         yield _mismatches(self._facts.mismatches())
         # Last: process managers are asked, too, and may be away for themselves.
@@ -276,14 +281,40 @@ def _tallied(tally: Tally) -> Iterator[Metric]:
     yield found
 
 
+def _workflows(tally: WorkflowTally) -> Iterator[Metric]:
+    text = "Workflows that were started."
+    yield CounterMetricFamily("horus_workflows_started", text, value=tally.started)
+    ended = CounterMetricFamily(
+        "horus_workflows_ended", "Workflows that are over.", labels=["status"]
+    )
+    for status, number in tally.ended.items():
+        ended.add_metric([status.value], number)
+    yield ended
+    steps = CounterMetricFamily(
+        "horus_workflow_steps", "Steps that are over.", labels=["status"]
+    )
+    for of_step, number in tally.steps.items():
+        steps.add_metric([of_step.value], number)
+    yield steps
+    noticed = HistogramMetricFamily(
+        "horus_step_notice_seconds",
+        "Time from the end of a step's job to when its workflow went on.",
+    )
+    noticed.add_metric([], _buckets(tally.noticed), tally.noticed.total.total_seconds())
+    yield noticed
+
+
 def _histogram(name: str, text: str, by_executor: Mapping[str, Histogram]) -> Metric:
     family = HistogramMetricFamily(name, text, labels=["executor"])
-    bounds = [*map(str, BUCKETS), "+Inf"]
     found: Mapping[_Labels, Histogram] = {(k,): one for k, one in by_executor.items()}
     for labels, histogram in _bounded(found, add=_merged, size=_how_many).items():
-        buckets = list(zip(bounds, accumulate(histogram.counts), strict=True))
-        family.add_metric(labels, buckets, histogram.total.total_seconds())
+        family.add_metric(labels, _buckets(histogram), histogram.total.total_seconds())
     return family
+
+
+def _buckets(histogram: Histogram) -> list[tuple[str, int]]:
+    bounds = [*map(str, BUCKETS), "+Inf"]
+    return list(zip(bounds, accumulate(histogram.counts), strict=True))
 
 
 def _bounded(

@@ -51,6 +51,7 @@ _BY_PARAMETER: Final[Mapping[str, tuple[Code, ...]]] = {
     "workflow_id": _NAMED_THING,
     "after": _NAMED_THING,
     "name": _NAMED_THING,
+    "context": _NAMED_THING,
     "id": _NAMED_THING,
     "secret": (Code.CONFLICT,),
     "wait": (Code.NOT_OVER,),

@@ -77,6 +77,7 @@ insight = Insight(
         Facts(
             info=supervisor.info,
             tally=_store.tally,
+            workflows=wiring.make_workflow_store(settings).tally,
             runners=services.fleet.list,
             mismatches=supervisor.mismatches.counts,
         )

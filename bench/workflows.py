@@ -1,40 +1,50 @@
-"""Measure workflows beside stock Celery's canvas in the same run, and print the ratios.
+"""Measure workflows beside stock Celery's canvas and Prefect, and print the ratios.
 
     python bench/workflows.py [--rounds N] [--graphs DIR] [--without-peer]
+        [--prefect PYTHON]
 
 Coordination alone runs in one process without any script: bells are taken from Redis
 one after the other and answered, by the coordinator and by a runner whose executor does
-nothing. The rest runs on a `horus up` with two jobs at a time.
+nothing. The rest runs on a `horus up` with two jobs at a time. Prefect is measured
+where the given Python has it.
 """
 
 from __future__ import annotations
 
 import argparse
+import importlib.util
 import itertools
 import json
+import os
 import random
 import statistics
 import subprocess
+import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import ProcessPoolExecutor
 from contextlib import contextmanager
 from datetime import UTC, datetime
+from multiprocessing import get_context
 from pathlib import Path
 from typing import Any, Final
 
+import httpx
 from celery import chain, chord, group
-from run import Deployment, peer_worker, until
+from run import HERE, Deployment, peer_worker, until
 from runner import SLOTS, deployment
 from table import Table
 
 from horus_celery import execution, redis_server, wiring
 from horus_celery.authoring.drafts import StepDraft, WorkflowDraft
 from horus_celery.authoring.signing import Signer, Submission, sign
+from horus_celery.client import Horus
 from horus_celery.crew import runners_of
 from horus_celery.dag.compiler import critical_path
 from horus_celery.dag.progress import WorkflowStatus
 from horus_celery.lifecycle import Event
+from horus_celery.runs import WorkflowRun
 from horus_celery.settings import load_settings
 from horus_celery.statedir import StateDirectory
 from horus_celery.statements.keys import read_key_file
@@ -234,10 +244,33 @@ def _timed(make: Callable[[], Any]) -> float:
     return time.perf_counter() - began
 
 
+def peer_prefect(python: Path, depends: Mapping[str, Sequence[str]]) -> float:
+    """The same graph of tasks that do nothing on Prefect, in seconds."""
+    with tempfile.TemporaryDirectory(prefix="hb") as folder:
+        quiet = {
+            "PREFECT_HOME": folder,
+            "PREFECT_LOGGING_LEVEL": "CRITICAL",
+            "PREFECT_LOGGING_TO_API_ENABLED": "false",
+            "PREFECT_SERVER_ANALYTICS_ENABLED": "false",
+            "DO_NOT_TRACK": "1",
+        }
+        done = subprocess.run(  # noqa: S603 - our own command
+            [python, HERE / "peer_prefect.py"],
+            input=json.dumps(depends),
+            env={**os.environ, **quiet},
+            capture_output=True,
+            text=True,
+            check=True,
+        )
+    return float(done.stdout)
+
+
 # --- measuring ---------------------------------------------------------------------
 
 
-def coordination(table: Table, rounds: int, *, with_peer: bool) -> None:
+def coordination(
+    table: Table, rounds: int, *, with_peer: bool, prefect: Path | None
+) -> None:
     """What a step costs where scripts do nothing."""
     graphs = {
         "chain of 1,000": (line(1000), lambda peer: peer_line(peer, 1000)),
@@ -266,12 +299,25 @@ def coordination(table: Table, rounds: int, *, with_peer: bool) -> None:
             mine = statistics.median(whole)
             what = f"{name}, with the no-op runner's part"
             table.add(what, "", mine, theirs, "ms")
+        if prefect is not None:
+            _beside_prefect(table, deployed, prefect)
         size = float(len(bell.message("0" * 64, "0" * 64)))
         table.add("a message", "≤ 2,048", size, None, "bytes")
         large = deployed.sign(layers(500, 20, 0.2, 2))
         mine = deployed.submit(large)
         what = f"submit 10,000 steps, {large.graph.edges:,} edges"
         table.add(what, "≤ 5 s", mine, None, "s")
+
+
+def _beside_prefect(table: Table, deployed: InProcess, python: Path) -> None:
+    graphs = {"chain of 100": line(100), "1 → 100 → 1": fan(100)}
+    for name, depends in graphs.items():
+        signed = deployed.sign(depends)
+        deployed.submit(signed)
+        mine = deployed.finish(signed) / len(depends) * 1e3
+        theirs = peer_prefect(python, depends) / len(depends) * 1e3
+        what = f"{name}, with the no-op runner's part (Prefect)"
+        table.add(what, "", mine, theirs, "ms")
 
 
 class Running:
@@ -284,12 +330,41 @@ class Running:
             aud="hero", caller_id="default", context_id="default", keys=[key]
         )
 
-    def run(self, depends: Mapping[str, Sequence[str]], payload: str) -> float:
+    def submit_large(self) -> tuple[float, dict[str, float]]:
+        """Hand in 10,000 steps over HTTP; seconds, and p99 of calls beside it in ms."""
+        signed = sign_steps(layers(500, 20, 0.2, 2), "nothing", self._signer)
+        deployed = self._deployed
+        secret = (deployed.directory / "secrets" / "user").read_text().strip()
+        job_id = deployed.call("create_job", job=deployed.envelope("", executor="v"))
+        with (
+            Horus(deployed.url, secret, verify=False) as client,
+            ProcessPoolExecutor(2, mp_context=get_context("spawn")) as pool,
+        ):
+            end = deployed.directory / "end"
+            probes = {
+                what: pool.submit(probe, deployed.url, secret, job, end)
+                for what, job in (("/healthz", None), ("job.status", job_id))
+            }
+            until(lambda: len([*end.parent.glob("probe.*")]) == len(probes))
+            began = time.perf_counter()
+            WorkflowRun(client, signed).submit()
+            took = time.perf_counter() - began
+            end.touch()
+            slow = {what: one.result() for what, one in probes.items()}
+            deployed.call("workflow.stop", workflow_id=signed.id)
+        return took, slow
+
+    def run(
+        self,
+        depends: Mapping[str, Sequence[str]],
+        payload: str,
+        strategy: str = "reference",
+    ) -> float:
         """Run a workflow; seconds from its submission to its result."""
         signed = sign_steps(depends, payload, self._signer)
         wire = signed.to_wire()
         began = time.perf_counter()
-        self._deployed.call("workflow.submit", **wire)
+        self._deployed.call("workflow.submit", **wire, strategy=strategy)
         ending = self._deployed.call("workflow.result", workflow_id=signed.id, wait=290)
         took = time.perf_counter() - began
         if ending["status"] != "completed":
@@ -307,8 +382,13 @@ def scripts(table: Table, rounds: int, folder: Path | None) -> None:
             took = [running.run(line(40), FIB.format(n=10)) for _ in range(rounds)]
             what = f"40 sequential fib(10), {name}"
             table.add(what, f"≤ {goal} s", statistics.median(took), None, "s")
+            took = [
+                running.run(line(40), FIB.format(n=10), "canvas") for _ in range(rounds)
+            ]
+            table.add(f"{what}, by canvas", "", statistics.median(took), None, "s")
             if sandbox == "plain":
                 _long(table, running, rounds)
+                _large(table, running)
                 _graphs(table, running, folder)
 
 
@@ -322,6 +402,35 @@ def _long(table: Table, running: Running, rounds: int) -> None:
         took.append(running.run(line(10), FIB.format(n=33)))
     mine, theirs = statistics.median(took), statistics.median(base)
     table.add("10 sequential fib(33) (bare functions)", "≤ 1.05", mine, theirs, "s")
+
+
+def _large(table: Table, running: Running) -> None:
+    took, slow = running.submit_large()
+    table.add("submit 10,000 steps over HTTP", "≤ 5 s", took, None, "s")
+    for what, p99 in slow.items():
+        table.add(f"{what} meanwhile, p99", "≤ 100 ms", p99, None, "ms")
+
+
+def probe(url: str, secret: str, job_id: str | None, end: Path) -> float:
+    """Call until there is a file, 200 times a second at most; p99 in ms.
+
+    Without a job it asks for `/healthz`.
+    """
+    call = {"jsonrpc": "2.0", "id": 1, "method": "job.status"}
+    took = []
+    headers = {"Authorization": f"Bearer {secret}"}
+    with httpx.Client(base_url=url, headers=headers, timeout=60) as http:
+        http.get("/healthz")
+        end.with_name(f"probe.{os.getpid()}").touch()
+        while not end.exists():
+            began = time.perf_counter()
+            if job_id is None:
+                http.get("/healthz")
+            else:
+                http.post("/", json={**call, "params": {"job_id": job_id}})
+            took.append((time.perf_counter() - began) * 1e3)
+            time.sleep(0.005)
+    return statistics.quantiles(took, n=100)[-1]
 
 
 def _graphs(table: Table, running: Running, folder: Path | None) -> None:
@@ -352,9 +461,18 @@ def main() -> None:
     options.add_argument("--rounds", type=int, default=3)
     options.add_argument("--graphs", type=Path)
     options.add_argument("--without-peer", action="store_true")
+    options.add_argument("--prefect", type=Path, metavar="PYTHON")
     chosen = options.parse_args()
     table = Table(chosen.rounds)
-    coordination(table, chosen.rounds, with_peer=not chosen.without_peer)
+    prefect = chosen.prefect
+    if prefect is None and importlib.util.find_spec("prefect") is not None:
+        prefect = Path(sys.executable)
+    coordination(
+        table,
+        chosen.rounds,
+        with_peer=not chosen.without_peer,
+        prefect=None if chosen.without_peer else prefect,
+    )
     scripts(table, chosen.rounds, chosen.graphs)
     table.show()
 

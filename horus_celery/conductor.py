@@ -120,6 +120,18 @@ class Conductor:
         """
         self._hand_out(workflow, [] if job is None else self._heard(job))
 
+    def start(self, workflow: str, index: int) -> None:
+        """Start a step of a workflow that runs by canvas, if it may start now.
+
+        Raises:
+            UnavailableError: as `advance`.
+        """
+        now = self._clock.now()
+        step = self._store.take_step(workflow, index, at=now, until=now + self._lease)
+        ends = [] if step is None else self._start_all(workflow, [step])
+        if ends:
+            self._hand_out(workflow, ends)
+
     def settle(self, workflow: str, step: Handed) -> None:
         """Note the end of a step that was handed out, if it is over, and go on.
 
@@ -127,6 +139,17 @@ class Conductor:
             UnavailableError: if the store or the supervisor does not answer.
         """
         self._hand_out(workflow, self._end_of(workflow, step))
+
+    def note_start(self, workflow: str, step: Handed) -> bool:
+        """Note since when the job of a step runs, and say whether that is told.
+
+        What its supervisor says of it is shown to people, and nothing more.
+
+        Raises:
+            UnavailableError: as `settle`.
+        """
+        shown = self._supervisor.find(step.digest, self._reader(workflow, step))
+        return shown is not None and self._note(workflow, shown)
 
     def look(self, workflow: str) -> None:
         """See what became of steps that nobody has told of for a while, and go on.
@@ -193,6 +216,8 @@ class Conductor:
             return self._start_all(workflow, [replace(step, envelope=read())])
         ends = self._ends_of(shown)
         if not ends:
+            if self._name is not None:
+                self._note(workflow, shown)
             self._watch(workflow, step)
         return ends
 
@@ -212,6 +237,13 @@ class Conductor:
         """Return how a job ended of which a bell says that it is over."""
         shown = self._supervisor.find(job, _kept_at_home)
         return [] if shown is None else _ends_of(shown.record)
+
+    def _note(self, workflow: str, shown: Shown) -> bool:
+        record = shown.record
+        if record.started_at is None or not record.is_held:
+            return False
+        self._store.began(workflow, record.summary.digest, at=record.started_at)
+        return True
 
     def _reader(self, workflow: str, step: Handed) -> Callable[[], str]:
         def read() -> str:
@@ -237,6 +269,8 @@ class Conductor:
                 supervisor=self._name,
                 ends=ends,
             )
+            for index in taken.done:
+                self._doorbell.ring_step(workflow, index)
             self._tell_others(workflow, taken.waiting)
             ends = self._start_all(workflow, taken.steps)
             if not ends and not taken.has_more:

@@ -21,6 +21,7 @@ from horus_celery.conductor import Conductor
 from horus_celery.dag.compiler import Plan, compile_plan
 from horus_celery.dag.model import Graph, shown
 from horus_celery.dag.progress import StepStatus, WorkflowStatus
+from horus_celery.dag.shapes import Strategy, why_no_canvas
 from horus_celery.doorbell import Doorbell
 from horus_celery.errors import (
     DamagedError,
@@ -106,6 +107,7 @@ class Coordinator:
         clock: Clock,
         others: Mapping[str, StepSupervisor] = _NO_OTHERS,
         max_job_bytes: int = dsse.MAX_BODY,
+        strategy: Strategy = Strategy.REFERENCE,
     ) -> None:
         """Take what it works with.
 
@@ -118,6 +120,7 @@ class Coordinator:
             clock: Tells the time.
             others: The other supervisors that steps may go to, by name.
             max_job_bytes: Largest body of one job.
+            strategy: How workflows run for which nobody says it.
         """
         self._store = store
         self._home = home
@@ -127,6 +130,7 @@ class Coordinator:
         self._clock = clock
         self._others = others
         self._max_job_bytes = max_job_bytes
+        self._strategy = strategy
         self._contexts: frozenset[str] | None = None
         self._graphs = Manifests(store)
 
@@ -141,7 +145,11 @@ class Coordinator:
     # --- workflows come in -----------------------------------------------------
 
     def submit(
-        self, manifest_value: object, jobs: Mapping[str, object]
+        self,
+        manifest_value: object,
+        jobs: Mapping[str, object],
+        *,
+        strategy: Strategy | None = None,
     ) -> WorkflowRecord:
         """Let a workflow in with all of its jobs, and start it.
 
@@ -150,6 +158,7 @@ class Coordinator:
         Args:
             manifest_value: The manifest's envelope, as parsed JSON.
             jobs: The envelopes of the jobs by the names of their steps.
+            strategy: As of `start`.
 
         Raises:
             RefusedError: with the reason code; nothing is recorded.
@@ -163,7 +172,7 @@ class Coordinator:
         checked = read_jobs(submission, jobs, gate, max_bytes=self._max_job_bytes)
         self._record(submission, now)
         self._store.add_jobs(submission.digest, checked)
-        return self._begin(submission.digest, now)
+        return self._begin(submission.digest, strategy, now)
 
     def create(self, manifest_value: object) -> WorkflowRecord:
         """Let a manifest in, to which jobs are added later.
@@ -196,13 +205,21 @@ class Coordinator:
         )
         return self._store.add_jobs(submission.digest, checked)
 
-    def start(self, workflow_id: str) -> WorkflowRecord:
+    def start(
+        self, workflow_id: str, *, strategy: Strategy | None = None
+    ) -> WorkflowRecord:
         """Start a workflow that has all of its jobs; a second time changes nothing.
+
+        Args:
+            workflow_id: Its id, or its digest.
+            strategy: How it runs if its plan can, else by reference; by default as this
+                coordinator was told.
 
         Raises:
             WorkflowError: `workflow.missing_job`, if it has not.
         """
-        return self._begin(self._find(workflow_id).outline.digest, self._clock.now())
+        digest = self._find(workflow_id).outline.digest
+        return self._begin(digest, strategy, self._clock.now())
 
     # --- workflows are looked at -----------------------------------------------
 
@@ -320,12 +337,24 @@ class Coordinator:
         self._graphs.keep(submission)
         return record
 
-    def _begin(self, digest: str, now: datetime) -> WorkflowRecord:
-        record = self._store.start(digest, at=now)
-        # Recorded first, rung second; the sweep rings again for a lost one.
-        if not record.is_over:
+    def _begin(
+        self, digest: str, wanted: Strategy | None, now: datetime
+    ) -> WorkflowRecord:
+        strategy = self._feasible(digest, wanted or self._strategy)
+        record = self._store.start(digest, at=now, strategy=strategy)
+        # Recorded first, rung second; the sweep finds what waits for a lost one.
+        if record.strategy is Strategy.CANVAS and not record.is_over:
+            self._doorbell.ring_step(digest)
+        elif not record.is_over:
             self._doorbell.ring(digest)
         return record
+
+    def _feasible(self, digest: str, wanted: Strategy) -> Strategy:
+        """Return how a workflow can run: by canvas only where its plan is one."""
+        if wanted is Strategy.REFERENCE:
+            return wanted
+        plan = compile_plan(self._graphs.submission(digest).graph)
+        return wanted if why_no_canvas(plan) is None else Strategy.REFERENCE
 
     def _find(self, workflow_id: str) -> WorkflowRecord:
         if _DIGEST.fullmatch(workflow_id):

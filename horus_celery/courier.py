@@ -37,7 +37,8 @@ class Courier:
     def fetch(self, workflow: str, step: Handed) -> Sequence[object]:
         """Return parcels for a step, as parsed JSON.
 
-        What did not complete is left out, and what is not of this workflow.
+        What did not complete is left out. Of earlier runs that is brought whose proof
+        is at home, where it comes from wherever a step completed.
 
         Raises:
             UnavailableError: if a supervisor does not answer.
@@ -48,13 +49,18 @@ class Courier:
             for index in range(step.index)
             if graph.supervisors[index] != step.supervisor
         ]
-        wanted = _upstream_of(step.envelope)
-        parcels: list[object] = []
+        job = _read(step.envelope)
+        wanted = {*job.needs, *(ref.source for ref in job.inputs.values())}
+        parcels: list[Parcel | None] = []
         for index, digest in self._store.digests_of(workflow, elsewhere).items():
             if digest in wanted:
-                parcel = self._fetch(graph.supervisors[index], workflow, index)
-                parcels += [] if parcel is None else [parcel.to_wire()]
-        return parcels
+                parcels.append(self._fetch(graph.supervisors[index], workflow, index))
+        if step.supervisor is not None:
+            before = [*elsewhere, *graph.parents[step.index]]
+            known = self._store.digests_of(workflow, before).values()
+            earlier = sorted(wanted - {*known})
+            parcels += [self._fetch_earlier(one, job.context_id) for one in earlier]
+        return [one.to_wire() for one in parcels if one is not None]
 
     def _fetch(self, name: str | None, workflow: str, index: int) -> Parcel | None:
         supervisor = self._home if name is None else self._others.get(name)
@@ -64,8 +70,13 @@ class Courier:
         shown = supervisor.find(job.digest, lambda: job.envelope)
         return None if shown is None else Parcel.of(shown)
 
+    def _fetch_earlier(self, digest: str, context_id: str) -> Parcel | None:
+        """Return what an earlier run brought about, of the same context alone."""
+        shown = self._home.find(digest, lambda: "")
+        if shown is None or shown.record.summary.context_id != context_id:
+            return None
+        return Parcel.of(shown)
 
-def _upstream_of(envelope: str) -> frozenset[str]:
-    """Return the digests of the jobs that a job builds on."""
-    job = Job.from_wire(canonical.parse(dsse.read(envelope, dsse.JOB).body))
-    return frozenset({*job.needs, *(ref.source for ref in job.inputs.values())})
+
+def _read(envelope: str) -> Job:
+    return Job.from_wire(canonical.parse(dsse.read(envelope, dsse.JOB).body))

@@ -10,7 +10,7 @@ from typing import Protocol
 
 import redis
 
-from horus_celery.store.bell import QUEUE, message
+from horus_celery.store.bell import QUEUE, message, step_message
 from horus_celery.store.connection import ask
 
 
@@ -29,6 +29,15 @@ class Doorbell(Protocol):
         """
         ...
 
+    def ring_step(self, workflow: str, index: int | None = None) -> None:
+        """Tell a coordinator that canvas goes on from a step, or that it begins.
+
+        Args:
+            workflow: The digest of its manifest.
+            index: A step that completed; None: the beginning.
+        """
+        ...
+
 
 class RedisDoorbell:
     """A `Doorbell` that writes into Celery's queue on Redis."""
@@ -39,6 +48,9 @@ class RedisDoorbell:
     def ring(self, workflow: str, job: str | None = None) -> None:
         ask(self._client, "LPUSH", QUEUE, message(workflow, job))
 
+    def ring_step(self, workflow: str, index: int | None = None) -> None:
+        ask(self._client, "LPUSH", QUEUE, step_message(workflow, index))
+
 
 class MemoryDoorbell:
     """A `Doorbell` that only collects."""
@@ -46,6 +58,11 @@ class MemoryDoorbell:
     def __init__(self) -> None:
         #: Every bell so far: workflow, job.
         self.bells: list[tuple[str, str | None]] = []
+        #: Every step of canvas so far: workflow, index.
+        self.steps: list[tuple[str, int | None]] = []
 
     def ring(self, workflow: str, job: str | None = None) -> None:
         self.bells.append((workflow, job))
+
+    def ring_step(self, workflow: str, index: int | None = None) -> None:
+        self.steps.append((workflow, index))

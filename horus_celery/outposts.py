@@ -22,6 +22,8 @@ from horus_celery.store.workflows import Handed
 _MOST: Final = 16
 #: What one waiting call asks for; proxies often cut an idle request after 30 s.
 _WAIT: Final = timedelta(seconds=20)
+#: And before a step is said to run: twice as long each time.
+_FIRST_WAIT: Final = timedelta(seconds=1)
 _EVERY: Final = timedelta(seconds=1)
 
 _logger: Final = structlog.get_logger(__name__)
@@ -30,13 +32,24 @@ _logger: Final = structlog.get_logger(__name__)
 class Watch:
     """Waits for the ends of steps of one supervisor, a few at a time."""
 
-    def __init__(self, supervisor: RemoteSupervisor) -> None:
+    def __init__(
+        self, supervisor: RemoteSupervisor, *, wait: timedelta = _FIRST_WAIT
+    ) -> None:
+        """Take what it works with.
+
+        Args:
+            supervisor: Where the steps are.
+            wait: How long it waits for an end before it asks whether a step runs.
+        """
         self._supervisor = supervisor
+        self._first_wait = wait
         self._lock = threading.Lock()
         self._watched: set[str] = set()
         self._is_closed = threading.Event()
         #: Called with a workflow and a step whose job is said to be over.
         self.tell: Callable[[str, Handed], None] = lambda workflow, step: None
+        #: Called with those whose job is not over; says whether it is told to run.
+        self.tell_start: Callable[[str, Handed], bool] = lambda workflow, step: True
 
     def has(self, step: Handed) -> bool:
         """Whether the end of a step is being waited for."""
@@ -60,9 +73,14 @@ class Watch:
 
     def _wait(self, workflow: str, step: Handed) -> None:
         try:
-            is_over = False
-            while not is_over and not self._is_closed.is_set():
-                is_over = self._supervisor.wait(step.digest, _WAIT)
+            wait, is_over = self._first_wait, False
+            while not self._is_closed.is_set():
+                is_over = self._supervisor.wait(step.digest, wait)
+                if is_over:
+                    break
+                if wait < _WAIT:
+                    runs = self.tell_start(workflow, step)
+                    wait = _WAIT if runs else min(2 * wait, _WAIT)
             if is_over and not self._is_closed.is_set():
                 self.tell(workflow, step)
         except HorusError as error:
@@ -79,7 +97,7 @@ class Outpost:
     def __init__(self, conductor: Conductor, watch: Watch) -> None:
         self._conductor = conductor
         self._watch = watch
-        watch.tell = conductor.settle
+        watch.tell, watch.tell_start = conductor.settle, conductor.note_start
         self._lock = threading.Lock()
         self._woken: set[str] = set()
         self._is_woken = threading.Event()

@@ -20,6 +20,7 @@ from horus_celery.authoring.rerun import read_back
 from horus_celery.authoring.signing import Submission, sign
 from horus_celery.client import NOT_OVER, Horus, RpcError
 from horus_celery.dag.progress import (
+    ENDED,
     ENDS,
     Decision,
     End,
@@ -27,6 +28,7 @@ from horus_celery.dag.progress import (
     WorkflowStatus,
     follows,
 )
+from horus_celery.dag.shapes import Strategy
 from horus_celery.errors import ReceiptError, UnavailableError
 from horus_celery.instants import from_ms
 from horus_celery.outcome import Outcome, Submitted
@@ -47,9 +49,6 @@ RETRY: Final = timedelta(seconds=1)
 #: Jobs that are asked for by one call.
 _FETCHED: Final = 1000
 _TOO_LARGE: Final = -32023
-_OVER: Final = frozenset(
-    {WorkflowStatus.COMPLETED, WorkflowStatus.FAILED, WorkflowStatus.STOPPED}
-)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -76,7 +75,7 @@ class RunView:
     @property
     def is_over(self) -> bool:
         """Whether its status will never change again."""
-        return self.status in _OVER
+        return self.status in ENDED
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -122,26 +121,33 @@ class WorkflowRun:
         """The workflow's id."""
         return self._submission.id
 
-    def submit(self, on_sent: Callable[[int], object] | None = None) -> None:
+    def submit(
+        self,
+        on_sent: Callable[[int], object] | None = None,
+        *,
+        strategy: Strategy | None = None,
+    ) -> None:
         """Have the workflow started; the same one again changes nothing.
 
         Args:
             on_sent: Called with the number of jobs that were handed in so far, where
                 they are too many for one call.
+            strategy: How it runs, if it can; by default as the supervisor says.
 
         Raises:
             RpcError: if the supervisor refuses it.
         """
         wire = self._submission.to_wire()
+        wanted = {} if strategy is None else {"strategy": strategy.value}
         if _size(wire) <= ONE_CALL:
             try:
-                self._client.call("workflow.submit", **wire)
+                self._client.call("workflow.submit", **wire, **wanted)
             except RpcError as error:
                 if error.code != _TOO_LARGE:
                     raise
             else:
                 return
-        self._submit_in_pieces(wire, on_sent)
+        self._submit_in_pieces(wire, wanted, on_sent)
 
     def follow(self, on_look: Callable[[RunView], object]) -> RunView:
         """Wait until the workflow is over, however long it takes.
@@ -217,7 +223,10 @@ class WorkflowRun:
     # --- handing in ----------------------------------------------------------
 
     def _submit_in_pieces(
-        self, wire: Mapping[str, Any], on_sent: Callable[[int], object] | None
+        self,
+        wire: Mapping[str, Any],
+        wanted: Mapping[str, str],
+        on_sent: Callable[[int], object] | None,
     ) -> None:
         self._client.call("workflow.create", manifest=wire["manifest"])
         sent = 0
@@ -228,7 +237,9 @@ class WorkflowRun:
             sent += len(piece)
             if on_sent is not None:
                 on_sent(sent)
-        self._client.call("workflow.start", workflow_id=self._submission.digest)
+        self._client.call(
+            "workflow.start", workflow_id=self._submission.digest, **wanted
+        )
 
     # --- waiting -------------------------------------------------------------
 
@@ -312,6 +323,7 @@ def run_workflow(
     draft: WorkflowDraft,
     *,
     on_look: Callable[[RunView], object] = lambda _: None,
+    strategy: Strategy | None = None,
 ) -> RunOutcome:
     """Sign a workflow, have it run, and return what is proven of it at its end.
 
@@ -319,6 +331,7 @@ def run_workflow(
         client: The connection to a supervisor; it signs.
         draft: What somebody wrote.
         on_look: Called with what is shown of it, again and again.
+        strategy: How it runs, if it can; by default as the supervisor says.
 
     Raises:
         MalformedError: `schema.*`, naming the step.
@@ -327,7 +340,7 @@ def run_workflow(
         ReceiptError: if its end is not as it was shown.
     """
     run = WorkflowRun(client, sign(draft, client.signer(), now=client.now()))
-    run.submit()
+    run.submit(strategy=strategy)
     return run.prove(run.follow(on_look))
 
 

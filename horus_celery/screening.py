@@ -1,8 +1,8 @@
-"""What gets from the broker into a worker: one job id, or two digests, or nothing.
+"""What gets from the broker into a worker: a job id, one or two digests, or nothing.
 
 Whoever writes to Redis writes programs for a stock Celery worker: a message names the
 task, its callbacks, its limits and what is done with its result. So the raw item is
-screened before anybody else reads it, and a new message is built around those strings
+screened before anybody else reads it, and a new message is built around those values
 from constants. What is refused is dropped, counted, and never put back.
 """
 
@@ -13,7 +13,7 @@ import re
 import time
 from base64 import b64decode, b64encode
 from collections import Counter
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Collection, Iterable
 from datetime import timedelta
 from itertools import product
 from queue import Empty
@@ -31,6 +31,7 @@ from kombu.transport import TRANSPORT_ALIASES
 from redis.backoff import NoBackoff
 from redis.retry import Retry
 
+from horus_celery.dag.model import MAX_STEPS
 from horus_celery.dispatch import JOB_ID, TASK
 from horus_celery.store import bell
 from horus_celery.store.connection import damaged
@@ -39,6 +40,8 @@ _logger: Final = structlog.get_logger(__name__)
 
 #: Bytes of an item; a job id with all of Celery's own headers takes about 1,000.
 MAX_ITEM: Final = 16_000
+#: Bytes of an item of canvas, which Celery has carry what is behind it.
+MAX_STEP_ITEM: Final = 1_000_000
 #: Each of the first drops is logged, then one in so many: a flood stays readable.
 _LOGGED: Final = 10
 _LOGGED_THEN: Final = 1000
@@ -76,12 +79,23 @@ def screen(item: bytes) -> bytes:
 def screen_bell(item: bytes) -> bytes:
     """Return a new message that carries the digests of a coordinator's bell.
 
+    Of a message of canvas it carries workflow and step: what is behind that step the
+    plan says, and not the message.
+
     Raises:
         Refused: if the item is not such a bell.
     """
+    if len(item) > MAX_STEP_ITEM:
+        raise Refused("size")
+    parsed = _parsed(item, "json")
+    match parsed:
+        case {"headers": {"task": bell.STEP}}:
+            return bell.step_message(*_step(_step_body(parsed)))
+        case _:
+            pass
     if len(item) > MAX_ITEM:
         raise Refused("size")
-    match _parsed(item, "json"):
+    match parsed:
         case {
             "headers": {"task": str(task), **headers},
             "properties": {**properties},
@@ -294,10 +308,10 @@ def is_installed(app: Celery) -> bool:
     return transport in (ScreeningTransport, ScreeningSentinelTransport)
 
 
-def lock_tasks(app: Celery, task: str = TASK) -> None:
-    """Leave the application no task but ours: the built-in ones call any other."""
+def lock_tasks(app: Celery, tasks: Collection[str] = (TASK,)) -> None:
+    """Leave the application no task but these: the built-in ones call any other."""
     app.finalize()
-    for name in set(app.tasks) - {task}:
+    for name in {*app.tasks} - {*tasks}:
         app.tasks.unregister(name)
 
 
@@ -324,11 +338,14 @@ def _body(item: object) -> object:
         raise Refused("task")
     if "compression" in headers:
         raise Refused("compression")
+    return _parsed(_unpacked(body), "body")
+
+
+def _unpacked(body: str) -> bytes:
     try:
-        raw = b64decode(body, validate=True)
+        return b64decode(body, validate=True)
     except ValueError:
         raise Refused("base64") from None
-    return _parsed(raw, "body")
 
 
 def _job_id(body: object) -> str:
@@ -343,6 +360,38 @@ def _digests(body: object) -> tuple[str, str | None]:
         case [[str() as workflow, (None | str()) as job], {}, {}] if not body[1]:
             if all(_DIGEST.fullmatch(one) for one in (workflow, job or workflow)):
                 return workflow, job
+    raise Refused("arguments")
+
+
+def _step_body(item: object) -> object:
+    """Return the body of a message of canvas, as it is rung or as Celery sends it."""
+    match item:
+        case {"headers": {"compression": _}}:
+            raise Refused("compression")
+        case {
+            "properties": {"body_encoding": "base64"},
+            "content-type": "application/json",
+            "content-encoding": "utf-8",
+            "body": str(body),
+        }:
+            return _parsed(_unpacked(body), "body")
+        case {
+            "properties": {**properties},
+            "content-type": "application/json",
+            "content-encoding": "utf-8",
+            "body": str(body),
+        } if "body_encoding" not in properties:
+            return _parsed(body.encode(), "body")
+    raise Refused("shape")
+
+
+def _step(body: object) -> tuple[str, int | None]:
+    match body:
+        case [[str() as workflow, (None | int()) as index], {}, {}] if not body[1]:
+            is_step = index is None or 0 <= index < MAX_STEPS
+            if is_step and _DIGEST.fullmatch(workflow) and index is not True:
+                # What is false is 0, too.
+                return workflow, index if index is None else int(index)
     raise Refused("arguments")
 
 

@@ -19,6 +19,7 @@ from horus_celery.clock import Clock, SystemClock
 from horus_celery.conductor import Conductor
 from horus_celery.coordinator import Coordinator
 from horus_celery.courier import Courier
+from horus_celery.dag.shapes import Strategy
 from horus_celery.dispatch import Dispatcher, RedisDispatcher
 from horus_celery.doorbell import RedisDoorbell
 from horus_celery.elsewhere import RemoteSupervisor
@@ -34,6 +35,7 @@ from horus_celery.node_secrets import NodeSecrets, read_value
 from horus_celery.outposts import Outpost, Watch
 from horus_celery.processes.managed import ManagedRunners
 from horus_celery.registry import RedisRegistry, Registry, Roster
+from horus_celery.relay import Relay
 from horus_celery.routing import all_queues, queue_of
 from horus_celery.settings import Settings
 from horus_celery.statedir import SCOPES, StateDirectory
@@ -47,6 +49,7 @@ from horus_celery.store.redis_clock import RedisClock
 from horus_celery.store.redis_logs import RedisLogs
 from horus_celery.store.redis_wakes import RedisWakes
 from horus_celery.store.redis_workflows import RedisWorkflows
+from horus_celery.store.workflows import WorkflowStore
 from horus_celery.supervisor import Limits, Supervisor
 from horus_celery.supervisors import HomeSupervisor
 from horus_celery.sweep import Sweep
@@ -99,6 +102,11 @@ def make_keyring(settings: Settings) -> Keyring:
 def make_store(settings: Settings) -> RecordStore:
     """Return the store of records."""
     return RedisStore(connect(redis_url(settings)), settings.namespace)
+
+
+def make_workflow_store(settings: Settings) -> WorkflowStore:
+    """Return the store of workflows."""
+    return RedisWorkflows(connect(redis_url(settings)), settings.namespace)
 
 
 def make_dispatcher(settings: Settings, clock: Clock | None = None) -> Dispatcher:
@@ -275,6 +283,11 @@ def make_conductor(
     )
 
 
+def make_relay(settings: Settings, conductor: Conductor) -> Relay:
+    """Return what lets workflows go on by Celery's canvas."""
+    return Relay(make_workflow_store(settings), conductor)
+
+
 def make_others(
     settings: Settings, trust: TrustFile | None = None
 ) -> Mapping[str, RemoteSupervisor]:
@@ -346,6 +359,7 @@ def make_coordinator(
         clock=clock or SystemClock(),
         others=make_others(settings) if others is None else others,
         max_job_bytes=settings.max_job_bytes,
+        strategy=Strategy(settings.workflow_strategy),
     )
 
 

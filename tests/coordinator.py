@@ -132,6 +132,8 @@ class FakeCoordinator:
         self.lies: dict[str, Callable[[Any], Any]] = {}
         self.calls: list[tuple[str, dict[str, Any]]] = []
         self.jobs: dict[str, Any] = {}
+        #: How the workflow was to run.
+        self.strategy: str | None = None
         self._waiting: deque[int] = deque()
         self._records: dict[int, dict[str, Any]] = {}
 
@@ -164,10 +166,12 @@ class FakeCoordinator:
     def on_trust_get(self) -> Any:
         return dsse.to_wire(dsse.sign(dsse.TRUST, self.trust.body(), [self._root]))
 
-    def on_workflow_submit(self, manifest: Any, jobs: Any) -> str:
+    def on_workflow_submit(
+        self, manifest: Any, jobs: Any, strategy: str | None = None
+    ) -> str:
         self.on_workflow_create(manifest)
         self.on_workflow_add_jobs(self.digest, jobs)
-        self.on_workflow_start(self.digest)
+        self.on_workflow_start(self.digest, strategy)
         return self.manifest.id
 
     def on_workflow_create(self, manifest: Any) -> str:
@@ -185,7 +189,8 @@ class FakeCoordinator:
         self.jobs |= jobs
         return len(self.graph) - len(self.jobs)
 
-    def on_workflow_start(self, workflow_id: str) -> Any:
+    def on_workflow_start(self, workflow_id: str, strategy: str | None = None) -> Any:
+        self.strategy = strategy
         assert self.jobs.keys() == set(self.graph.names)
         self._waiting.extend(self.progress.begin().ready)
         return {}

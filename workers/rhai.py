@@ -78,7 +78,7 @@ class Host:
         except Exception as error:
             if not isinstance(error, self._faults):
                 raise
-            return _fail(str(error))
+            return _fail(_placed(error))
         Path(result).write_text(text, "utf-8", newline="")
         return 0
 
@@ -122,10 +122,20 @@ def _plain(value: object) -> object:
 
 def _described(error: RhaiError) -> str:
     """Return what is said of an error, as Rhai writes it."""
-    if error.line is None:
+    return _with_place(error, error.line, error.column)
+
+
+def _placed(fault: Exception) -> str:
+    """Return what is said of what a function refused, at its place in the script."""
+    line = getattr(fault, "rhai_line", None)
+    return _with_place(fault, line, getattr(fault, "rhai_column", None))
+
+
+def _with_place(error: Exception, line: int | None, column: int | None) -> str:
+    if line is None:
         return str(error)
-    column = "" if error.column is None else f", position {error.column}"
-    return f"{error} (line {error.line}{column})"
+    place = "" if column is None else f", position {column}"
+    return f"{error} (line {line}{place})"
 
 
 def _fail(message: str) -> int:

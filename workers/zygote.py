@@ -509,6 +509,8 @@ def _ran(path: str, names: dict[str, Any]) -> int:
 
 
 def _hosted(order: Order, host: types.ModuleType) -> int:
+    if "say_no_memory_to" in vars(host):
+        host.say_no_memory_to(_TELL)
     try:
         return int(host.run(order.script, order.args))
     except BaseException as error:  # noqa: BLE001 - it is the script's own

@@ -98,7 +98,10 @@ class KeyObject(TypedDict):
 
 
 def create_context(session: Session, context: ContextName) -> ContextObject:
-    """Make a context; the first job of it that may use HeroDB does so as well."""
+    """Make a context; the first job of it that may use HeroDB does so as well.
+
+    It may hold 1 GiB until its quota is set.
+    """
     return _context_to_wire(session.herodb.steward.create(context))
 
 

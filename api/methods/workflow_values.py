@@ -22,7 +22,7 @@ from horus_celery.coordinator import Overview, WorkflowEnding
 from horus_celery.dag.compiler import Plan
 from horus_celery.dag.pictures import to_dot, to_mermaid
 from horus_celery.dag.progress import StepStatus, WorkflowStatus
-from horus_celery.dag.shapes import why_no_canvas
+from horus_celery.dag.shapes import Strategy, why_no_canvas
 from horus_celery.instants import to_ms
 from horus_celery.statements import dsse
 from horus_celery.store.workflows import StepRecord, WorkflowRecord
@@ -64,6 +64,13 @@ StatusFilter = Annotated[
     _said("where they stand"),
 ]
 WorkflowLimit = Annotated[int, Ge(1), Le(1000), _said("the most workflows to return")]
+StrategyWanted = Annotated[
+    Literal["reference", "canvas"] | None,
+    _said(
+        "how it runs; canvas only where its plan can, else by reference; null: as the"
+        " supervisor is configured"
+    ),
+]
 AfterWorkflow = Annotated[
     Annotated[str, MaxLen(64)] | None,
     _said("only workflows behind this one: the last id of the page before"),
@@ -93,6 +100,8 @@ class WorkflowStatusObject(TypedDict):
     reason: str | None
     #: By name, in an order in which they may run.
     steps: dict[str, StepObject]
+    #: How it runs, or ran to its end.
+    strategy: Strategy
     created_at: Milliseconds
     started_at: Milliseconds | None
     ended_at: Milliseconds | None
@@ -186,6 +195,7 @@ def status_to_wire(overview: Overview) -> WorkflowStatusObject:
                 graph.names, overview.steps, graph.supervisors, strict=True
             )
         },
+        "strategy": record.strategy,
         "created_at": to_ms(record.created_at),
         "started_at": to_ms(record.started_at),
         "ended_at": to_ms(record.ended_at),

@@ -14,6 +14,7 @@ from api.methods.workflow_values import (
     PlanObject,
     StatusFilter,
     StepNames,
+    StrategyWanted,
     WholeWorkflowObject,
     WorkflowId,
     WorkflowLimit,
@@ -28,16 +29,23 @@ from api.methods.workflow_values import (
 )
 from api.session import Session
 from horus_celery.dag.progress import WorkflowStatus
+from horus_celery.dag.shapes import Strategy
 from horus_celery.store.workflows import WorkflowFilter
 
 
-def submit(session: Session, manifest: ManifestEnvelope, jobs: JobEnvelopes) -> str:
+def submit(
+    session: Session,
+    manifest: ManifestEnvelope,
+    jobs: JobEnvelopes,
+    strategy: StrategyWanted = None,
+) -> str:
     """Record a workflow with the signed jobs of all steps, and start it.
 
     The same one again is the same workflow. Where one job is refused, nothing is
     recorded.
     """
-    record = session.workflows.submit(manifest, jobs)
+    wanted = None if strategy is None else Strategy(strategy)
+    record = session.workflows.submit(manifest, jobs, strategy=wanted)
     return session.about.note_workflow(record).outline.id
 
 
@@ -55,9 +63,13 @@ def add_jobs(session: Session, workflow_id: WorkflowId, jobs: JobEnvelopes) -> i
     return session.workflows.add_jobs(workflow_id, jobs)
 
 
-def start(session: Session, workflow_id: WorkflowId) -> WorkflowStatusObject:
+def start(
+    session: Session, workflow_id: WorkflowId, strategy: StrategyWanted = None
+) -> WorkflowStatusObject:
     """Start a workflow that has all of its jobs; a second time changes nothing."""
-    return _status_of(session, session.workflows.start(workflow_id).outline.digest)
+    wanted = None if strategy is None else Strategy(strategy)
+    record = session.workflows.start(workflow_id, strategy=wanted)
+    return _status_of(session, record.outline.digest)
 
 
 def status(session: Session, workflow_id: WorkflowId) -> WorkflowStatusObject:

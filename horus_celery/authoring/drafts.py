@@ -111,4 +111,4 @@ class WorkflowDraft:
             raise MalformedError(
                 "schema.steps", f"the workflow {self.name} has no step: add one"
             )
-        return Graph.of_steps(self.manifest_steps())
+        return Graph.of_steps(self.manifest_steps(), max_parallel=self.max_parallel)

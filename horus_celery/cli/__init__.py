@@ -32,6 +32,7 @@ COMMANDS: Final[Mapping[str, str]] = MappingProxyType(
         "key": "Make and show the keys that sign jobs.",
         "trust": "Show and change whom this deployment believes.",
         "secret": "Add, remove and list the secrets that open the API.",
+        "herodb": "Look after HeroDB: contexts, who is let in, keys of encryption.",
         "sal": "Look up the system functions that scripts may call.",
         "redis-acl": "Print the users of a Redis, with the least that each may do.",
         "config": "Show the settings, and where each of them comes from.",

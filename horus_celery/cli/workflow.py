@@ -21,7 +21,7 @@ from horus_celery.dag import pictures
 from horus_celery.dag.compiler import Plan, compile_plan
 from horus_celery.dag.model import Graph, shown
 from horus_celery.dag.progress import ENDS, End, WorkflowStatus
-from horus_celery.dag.shapes import why_no_canvas
+from horus_celery.dag.shapes import Strategy, why_no_canvas
 from horus_celery.errors import ConfigurationError
 from horus_celery.instants import to_ms
 from horus_celery.runs import RunOutcome, WorkflowRun, fetch
@@ -69,6 +69,12 @@ def command() -> None:
     show_default=True,
     help="Key to sign with: NAME or FILE.",
 )
+@click.option(
+    "--strategy",
+    type=click.Choice([one.value for one in Strategy]),
+    help="How it runs; canvas only where its plan can. By default as the supervisor is"
+    " configured.",
+)
 @click.option("--detach", is_flag=True, help="Print the id, and do not wait.")
 @url_option
 @state_option
@@ -79,6 +85,7 @@ def run(
     context: str,
     caller: str,
     key: str,
+    strategy: str | None,
     detach: bool,
     url: str | None,
     state_dir: Path | None,
@@ -100,7 +107,10 @@ def run(
             now=client.now(),
             on_signed=_telling("signed", every),
         )
-        return hand_in(client, submission, detach=detach, as_json=as_json)
+        wanted = None if strategy is None else Strategy(strategy)
+        return hand_in(
+            client, submission, strategy=wanted, detach=detach, as_json=as_json
+        )
 
 
 @command.command()
@@ -319,11 +329,16 @@ def rerun_workflow(
 
 
 def hand_in(
-    client: Horus, submission: Submission, *, detach: bool, as_json: bool
+    client: Horus,
+    submission: Submission,
+    *,
+    strategy: Strategy | None = None,
+    detach: bool,
+    as_json: bool,
 ) -> int:
     """Have a signed workflow run, show how it goes, and return the exit code."""
     run_ = WorkflowRun(client, submission)
-    run_.submit(_telling("handed in", len(submission.jobs)))
+    run_.submit(_telling("handed in", len(submission.jobs)), strategy=strategy)
     if detach:
         _show_id(run_, as_json=as_json)
         return 0

@@ -12,7 +12,7 @@ from typing import TypeAlias
 from celery.canvas import Signature, chain, group
 
 from horus_celery.dag.compiler import Plan
-from horus_celery.dag.shapes import Beside, Shape, shape_of
+from horus_celery.dag.shapes import Beside, Place, Shape, shape_of
 
 #: Makes the signature that runs a step; immutable, so that it carries ids alone.
 MakeSignature: TypeAlias = Callable[[int], Signature]
@@ -25,6 +25,14 @@ def to_canvas(plan: Plan, make: MakeSignature) -> Signature:
         NoCanvas: if it should not run so, with the reason.
     """
     return _canvas(shape_of(plan), make)
+
+
+def canvas_behind(place: Place, make: MakeSignature) -> Signature | None:
+    """Return what Celery is to run behind a step in its row; None if nothing is."""
+    if not place.rest:
+        return None
+    parts = [_canvas(part, make) for part in place.rest]
+    return chain(*parts) if len(parts) > 1 else parts[0]
 
 
 def _canvas(shape: Shape, make: MakeSignature) -> Signature:

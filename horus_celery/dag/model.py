@@ -36,6 +36,8 @@ class Graph:
     on_failure: tuple[OnFailure, ...]
     #: None stands for the supervisor that is asked.
     supervisors: tuple[str | None, ...]
+    #: How many steps may run at a time; None: as many as can.
+    max_parallel: int | None = None
 
     @classmethod
     def of(cls, manifest: Manifest) -> Graph:
@@ -44,10 +46,12 @@ class Graph:
         Raises:
             WorkflowError: as `of_steps`.
         """
-        return cls.of_steps(manifest.steps)
+        return cls.of_steps(manifest.steps, max_parallel=manifest.max_parallel)
 
     @classmethod
-    def of_steps(cls, steps: Sequence[Step]) -> Graph:
+    def of_steps(
+        cls, steps: Sequence[Step], *, max_parallel: int | None = None
+    ) -> Graph:
         """Return the graph of these steps.
 
         Raises:
@@ -69,6 +73,7 @@ class Graph:
             when=tuple(steps[old].when for old in order),
             on_failure=tuple(steps[old].on_failure for old in order),
             supervisors=tuple(steps[old].supervisor for old in order),
+            max_parallel=max_parallel,
         )
 
     def __len__(self) -> int:

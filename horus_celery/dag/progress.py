@@ -29,6 +29,14 @@ class WorkflowStatus(StrEnum):
     STOPPED = "stopped"
 
 
+#: Where a workflow stays.
+ENDED: Final = (
+    WorkflowStatus.COMPLETED,
+    WorkflowStatus.FAILED,
+    WorkflowStatus.STOPPED,
+)
+
+
 class StepStatus(StrEnum):
     """Where a step stands: it waits, or is where its job is, or will never run."""
 

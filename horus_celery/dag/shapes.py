@@ -8,7 +8,7 @@ with each other. What canvas would run otherwise, slowly, or not to its end is r
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 from typing import Final, TypeAlias
@@ -22,7 +22,16 @@ MAX_LINKS: Final = 100
 MAX_BYTES: Final = 1024 * 1024
 #: Bytes of a message of canvas, and of each step that it carries along, at most.
 MESSAGE_BYTES: Final = 1400
-CARRIED_BYTES: Final = 350
+CARRIED_BYTES: Final = 400
+
+
+class Strategy(StrEnum):
+    """How a graph is run."""
+
+    #: Whoever hears that a step is over starts what may start by the rules.
+    REFERENCE = "reference"
+    #: Celery's chains and chords bring the word from step to step.
+    CANVAS = "canvas"
 
 
 class Reason(StrEnum):
@@ -30,6 +39,8 @@ class Reason(StrEnum):
 
     #: A step has another rule than all_success.
     RULE = "rule"
+    #: Not all steps that may run may run at a time.
+    MAX_PARALLEL = "max_parallel"
     #: A step goes to another supervisor.
     SUPERVISOR = "supervisor"
     #: A step waits for one of two that have to do with each other, as in the N graph.
@@ -69,6 +80,18 @@ class Beside:
 Shape: TypeAlias = int | Row | Beside
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Place:
+    """Where a step stands in a shape: what its end lets start."""
+
+    #: What follows it in its row: what comes first of that starts.
+    rest: tuple[int | Beside, ...] = ()
+    #: The step that a chord ends with which this step is one of the last before.
+    body: int | None = None
+    #: How many such steps there are.
+    parts: int = 0
+
+
 def shape_of(plan: Plan) -> Shape:
     """Return the shape in which a graph runs as canvas.
 
@@ -95,6 +118,11 @@ def shape_of(plan: Plan) -> Shape:
     return shape
 
 
+def places_in(shape: Shape) -> Mapping[int, Place]:
+    """Return where each step stands in a shape."""
+    return dict(_places(shape, Place()))
+
+
 def why_no_canvas(plan: Plan) -> NoCanvas | None:
     """Return why a graph does not run as canvas; None if it does."""
     try:
@@ -105,6 +133,11 @@ def why_no_canvas(plan: Plan) -> NoCanvas | None:
 
 
 def _require_plain_steps(graph: Graph) -> None:
+    if graph.max_parallel is not None:
+        raise NoCanvas(
+            Reason.MAX_PARALLEL,
+            f"at most {graph.max_parallel:,} steps may run at a time",
+        )
     for step, name in enumerate(graph.names):
         if graph.parents[step] and graph.when[step] != "all_success":
             raise NoCanvas(Reason.RULE, f"step {name} has the rule {graph.when[step]}")
@@ -113,6 +146,23 @@ def _require_plain_steps(graph: Graph) -> None:
                 Reason.SUPERVISOR,
                 f"step {name} goes to the supervisor {graph.supervisors[step]}",
             )
+
+
+def _places(shape: Shape, here: Place) -> Iterator[tuple[int, Place]]:
+    if isinstance(shape, int):
+        yield shape, here
+    elif isinstance(shape, Beside):
+        for each in shape.parts:
+            yield from _places(each, here)
+    else:
+        for at, part in enumerate(shape.parts, 1):
+            rest = shape.parts[at:]
+            following = rest[0] if rest else None
+            if isinstance(part, Beside) and isinstance(following, int):
+                there = Place(body=following, parts=len(part.parts))
+            else:
+                there = Place(rest=rest) if rest else here
+            yield from _places(part, there)
 
 
 def _reach(graph: Graph) -> list[int]:

@@ -13,7 +13,7 @@ from horus_celery.herodb.layout import Layout
 #: What stands behind `ACL SETUSER NAME`.
 Words: TypeAlias = tuple[str, ...]
 #: What clients say of themselves before all else.
-_GREETING: Final = ("+client|setinfo", "+client|setname", "+client|id")
+_GREETING: Final = ("+client|setname", "+client|id")
 
 
 def accounts(

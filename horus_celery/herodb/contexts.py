@@ -6,12 +6,16 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from datetime import datetime
 from types import MappingProxyType
-from typing import Self
+from typing import Final, Self
 
 import orjson
 
 from horus_celery.herodb.layout import Role
 from horus_celery.instants import from_ms, to_ms
+
+#: Bytes that a context may hold of which nobody has said another number: scripts of one
+#: context shall not fill the Redis of all by a slip.
+USUAL_BYTES: Final = 1024**3
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -61,6 +65,11 @@ class Context:
     max_bytes: int | None = None
     max_keys: int | None = None
     users: Mapping[str, User] = field(default_factory=_nobody)
+
+    @classmethod
+    def new(cls, name: str) -> Self:
+        """Return one that was just made."""
+        return cls(name=name, max_bytes=USUAL_BYTES)
 
     def is_over(self, usage: Usage | None) -> bool:
         """Whether it holds more than it may."""

@@ -11,7 +11,7 @@ from typing import Any, Final, Protocol
 import redis
 from redis.exceptions import NoPermissionError
 
-from horus_celery.errors import ConfigurationError
+from horus_celery.errors import ConfigurationError, UnavailableError
 from horus_celery.herodb.accounts import Words
 from horus_celery.herodb.commands import escaped
 from horus_celery.herodb.contexts import Usage
@@ -174,12 +174,14 @@ def administering(key: str | None = None) -> Iterator[None]:
     Raises:
         ConfigurationError: if that is so; else as `answering`.
     """
-    with answering(key):
-        try:
+    try:
+        with answering(key):
             yield
-        except NoPermissionError:
-            raise ConfigurationError(
-                "the login of herodb_url may not administer users and contexts: let it"
-                " be the user herodb that `horus redis-acl` prints, or name a Redis of"
-                " HeroDB's own"
-            ) from None
+    except UnavailableError as error:
+        if not isinstance(error.__context__, NoPermissionError):
+            raise
+        raise ConfigurationError(
+            "the login of herodb_url may not administer users and contexts: let it be"
+            " the user herodb that `horus redis-acl` prints, or name a Redis of"
+            " HeroDB's own"
+        ) from None

@@ -13,7 +13,6 @@ import redis
 from horus_celery.herodb.commands import escaped
 from horus_celery.herodb.contexts import Usage
 from horus_celery.herodb.layout import Layout
-from horus_celery.store.connection import answering
 
 #: How long Redis is kept busy in one round of five seconds: one percent of it.
 BUDGET: Final = timedelta(milliseconds=50)
@@ -36,12 +35,11 @@ class Gauge:
         """Go on; return what each context holds if that was the last of all keys.
 
         Raises:
-            UnavailableError: if Redis does not answer.
+            redis.RedisError: if Redis does not answer.
         """
         deadline = time.monotonic() + within.total_seconds()
         while True:
-            with answering():
-                self._step()
+            self._step()
             if self._cursor == 0:
                 break
             if time.monotonic() > deadline:

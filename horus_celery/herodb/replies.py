@@ -7,7 +7,6 @@ of its connections, and those then fail with TLS 1.3.
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass
 from typing import Final, TypeAlias
 
 #: What an answer says: nothing, a number, bytes, an error, or a list of such.
@@ -30,12 +29,15 @@ class NotYet:
 NOT_YET: Final = NotYet()
 
 
-@dataclass(slots=True)
 class _List:
     """A list of which not all has come."""
 
-    items: list[Value]
-    missing: int
+    # No data class: that would be most of what a script's process imports for this.
+    __slots__ = ("items", "missing")
+
+    def __init__(self, count: int) -> None:
+        self.items: list[Value] = []
+        self.missing = count
 
 
 def packed(words: Iterable[bytes | str | int]) -> bytes:
@@ -104,7 +106,7 @@ class Replies:
                 return ErrorReply(line.decode("utf-8", "replace"))
             case b"*":
                 count = int(line)
-                return None if count < 0 else _List([], count)
+                return None if count < 0 else _List(count)
             case _:
                 raise BadReply("no kind of answer")
 

@@ -35,6 +35,11 @@ class Requests:
         self._missing = 0
         self._size = 0
 
+    @property
+    def size(self) -> int:
+        """Bytes that are kept of requests that are not complete."""
+        return len(self._data) + self._size
+
     def feed(self, data: bytes) -> None:
         """Take what has come."""
         self._data += data
@@ -61,7 +66,7 @@ class Requests:
                 return None
             self._words.append(word)
             self._missing -= 1
-        words, self._words = self._words, []
+        words, self._words, self._size = self._words, [], 0
         self._forget()
         return words
 

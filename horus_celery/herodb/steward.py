@@ -120,7 +120,7 @@ class Steward:
         Raises:
             ConflictError: if there is one of this name.
         """
-        context = Context(name=name)
+        context = Context.new(name)
         if not self._swap(name, old=None, new=context):
             raise ConflictError(
                 f"there is a context {name} already", reason="context_taken"
@@ -133,7 +133,7 @@ class Steward:
         if name in self._known:
             return
         self._wanted.add(name)
-        self._swap(name, old=None, new=Context(name=name))
+        self._swap(name, old=None, new=Context.new(name))
         self._put_in_force()
         self._known.add(name)
         self._wanted.discard(name)
@@ -259,8 +259,11 @@ class Steward:
         if not contexts:
             return
         measured = self._estate.measure(contexts, now=self._clock.now())
-        if measured is not None:
-            self._estate.note(measured)
+        if measured is None:
+            return
+        before = _over(contexts, self._estate.usage())
+        self._estate.note(measured)
+        if _over(contexts, measured) != before:
             self._put_in_force()
 
     # --- how --------------------------------------------------------------------
@@ -380,6 +383,15 @@ def ensuring(steward: Steward) -> Callable[[str], None]:
             _logger.warning("context of herodb not made", detail=error.detail)
 
     return ensure
+
+
+def _over(
+    contexts: Mapping[str, Context], usage: Mapping[str, Usage]
+) -> frozenset[str]:
+    """Return which contexts hold more than they may."""
+    return frozenset(
+        name for name, one in contexts.items() if one.is_over(usage.get(name))
+    )
 
 
 def _no_context(name: str) -> NotFoundError:

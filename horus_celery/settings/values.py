@@ -274,6 +274,12 @@ class Settings(BaseModel):
         BeforeValidator(kinds.parts),
         Field(description="tables under [[supervisors]]"),
     ] = ()
+    #: How workflows run for which nobody says it, where their plan can.
+    workflow_strategy: Annotated[
+        str,
+        StringConstraints(pattern="^(reference|canvas)$"),
+        Field(description='"reference" or "canvas"'),
+    ] = "reference"
     #: How far scripts are kept apart: as far as it works here, by bubblewrap, by the
     #: kernel's Landlock, or not.
     sandbox: Annotated[

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from bisect import bisect_left
 from collections.abc import Iterable, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
@@ -89,6 +90,14 @@ class Histogram:
     counts: tuple[int, ...]
     #: All of them together.
     total: timedelta
+
+    @classmethod
+    def of(cls, times: Sequence[timedelta]) -> Histogram:
+        """Return how long it took, from how long it took each time."""
+        counts = [0] * (len(BUCKETS) + 1)
+        for time in times:
+            counts[bisect_left(BUCKETS, time.total_seconds())] += 1
+        return cls(counts=tuple(counts), total=sum(times, timedelta(0)))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -1,7 +1,7 @@
-"""The message by which a coordinator hears that there may be something to do.
+"""The messages by which a coordinator hears that there may be something to do.
 
-It is made in two places, here and in the script that ends a job, after one pattern: a
-message of Celery's protocol 2 whose body is plain JSON, so that a script can make it.
+They follow one pattern: a message of Celery's protocol 2 whose body is plain JSON, so
+that the script that ends a job can make one, too.
 """
 
 from __future__ import annotations
@@ -11,8 +11,10 @@ from uuid import uuid4
 
 import orjson
 
-#: The one task that a coordinator has.
+#: The task of a bell.
 TASK: Final = "horus.advance"
+#: The task that is one step of a workflow, where Celery's canvas brings word.
+STEP: Final = "horus.step"
 #: The queue that carries its bells; no executor has this name.
 QUEUE: Final = "coordinator"
 #: Bells that wait at most; whatever comes then is left to the sweep.
@@ -59,6 +61,22 @@ def message(workflow: str, job: str | None = None) -> bytes:
         workflow: The digest of its manifest.
         job: The digest of a job of it that is over.
     """
-    job_text = "null" if job is None else f'\\"{job}\\"'
-    text = PATTERN.replace("@WORKFLOW@", workflow).replace("@JOB@", job_text)
+    return _filled(PATTERN, workflow, "null" if job is None else f'\\"{job}\\"')
+
+
+def step_message(workflow: str, index: int | None = None) -> bytes:
+    """Return a message of canvas: a step may start, or go on to what is behind it.
+
+    Args:
+        workflow: The digest of its manifest.
+        index: The step; None asks for the beginning.
+    """
+    return _filled(_OF_STEP, workflow, "null" if index is None else str(index))
+
+
+_OF_STEP: Final = PATTERN.replace(f'"{TASK}"', f'"{STEP}"')
+
+
+def _filled(pattern: str, workflow: str, job: str) -> bytes:
+    text = pattern.replace("@WORKFLOW@", workflow).replace("@JOB@", job)
     return text.replace("@ID@", str(uuid4())).encode()

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import re
 import threading
-from bisect import bisect_left
 from collections import Counter, defaultdict, deque
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -26,7 +25,6 @@ from horus_celery.instants import from_ms, to_ms
 from horus_celery.lifecycle import TERMINAL, TRANSITIONS, Event, Status, advance
 from horus_celery.record import LEASE, Change, Record, Summary
 from horus_celery.store.base import (
-    BUCKETS,
     CLOCK_SKEW,
     MAX_LISTED,
     STOP_KEPT,
@@ -377,8 +375,10 @@ class MemoryStore:
         with self._answering():
             return Tally(
                 ended=dict(self._ended),
-                waited={name: _histogram(each) for name, each in self._waited.items()},
-                ran={name: _histogram(each) for name, each in self._ran.items()},
+                waited={
+                    name: Histogram.of(each) for name, each in self._waited.items()
+                },
+                ran={name: Histogram.of(each) for name, each in self._ran.items()},
                 swept=dict(self._swept),
             )
 
@@ -626,11 +626,10 @@ def _between(start: datetime | None, end: datetime | None) -> timedelta:
     )
 
 
-def _histogram(times: Sequence[timedelta]) -> Histogram:
-    counts = [0] * (len(BUCKETS) + 1)
-    for time in times:
-        counts[bisect_left(BUCKETS, time.total_seconds())] += 1
-    return Histogram(counts=tuple(counts), total=sum(times, timedelta(0)))
+def _histograms(
+    times: Mapping[str, Sequence[timedelta]],
+) -> Mapping[str, Histogram]:
+    return {name: Histogram.of(each) for name, each in times.items()}
 
 
 def _whole_ms(at: datetime) -> datetime:

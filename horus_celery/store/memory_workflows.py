@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import threading
+from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, fields, replace
-from datetime import datetime
+from datetime import datetime, timedelta
 from itertools import islice
 
 from horus_celery.dag.model import Graph
 from horus_celery.dag.progress import (
+    ENDED,
     ENDS,
     Decision,
     End,
@@ -18,6 +20,7 @@ from horus_celery.dag.progress import (
     WorkflowStatus,
     decide,
 )
+from horus_celery.dag.shapes import Strategy
 from horus_celery.errors import (
     DamagedError,
     IdTaken,
@@ -25,8 +28,10 @@ from horus_celery.errors import (
     UnavailableError,
 )
 from horus_celery.instants import from_ms, to_ms
+from horus_celery.store.base import Histogram
 from horus_celery.store.memory import MemoryWakes
 from horus_celery.store.workflows import (
+    GRACE,
     MAX_HANDED,
     Handed,
     Outline,
@@ -36,6 +41,7 @@ from horus_celery.store.workflows import (
     Taken,
     WorkflowFilter,
     WorkflowRecord,
+    WorkflowTally,
     incomplete,
     not_over,
     step_taken,
@@ -61,6 +67,8 @@ class _Entry:
     ready: dict[int, datetime] = field(default_factory=dict)
     #: When each step that was handed out is looked at again.
     running: dict[int, datetime] = field(default_factory=dict)
+    #: The members of each mark.
+    marks: dict[str, set[int]] = field(default_factory=dict)
 
 
 class MemoryWorkflows:
@@ -75,6 +83,10 @@ class MemoryWorkflows:
         self._lock = threading.RLock()
         #: In the order in which the workflows were recorded.
         self._entries: dict[str, _Entry] = {}
+        self._started = 0
+        self._ended: Counter[WorkflowStatus] = Counter()
+        self._over: Counter[StepStatus] = Counter()
+        self._noticed: list[timedelta] = []
 
     def create(
         self, outline: Outline, manifest: str, graph: Graph, *, at: datetime
@@ -113,7 +125,9 @@ class MemoryWorkflows:
             entry.record = replace(entry.record, missing=missing)
             return missing
 
-    def start(self, digest: str, *, at: datetime) -> WorkflowRecord:
+    def start(
+        self, digest: str, *, at: datetime, strategy: Strategy = Strategy.REFERENCE
+    ) -> WorkflowRecord:
         with self._answering():
             entry = self._entry(digest)
             if entry.record.status is WorkflowStatus.CREATED:
@@ -123,8 +137,10 @@ class MemoryWorkflows:
                     entry.record,
                     status=WorkflowStatus.RUNNING,
                     started_at=_whole_ms(at),
+                    strategy=strategy,
                 )
-                entry.ready = dict.fromkeys(entry.graph.roots, at)
+                self._started += 1
+                entry.ready = dict.fromkeys(entry.graph.roots, _from(entry, at))
             return entry.record
 
     def take(
@@ -138,21 +154,22 @@ class MemoryWorkflows:
         ends: Sequence[StepEnd] = (),
     ) -> Taken:
         with self._answering(digest):
-            self.ended(digest, ends, at=at)
             entry = self._entries.get(digest)
-            if entry is None or _is_stopping(entry):
+            if entry is None:
                 return Taken(steps=(), has_more=False, waiting=frozenset())
+            done = _completed(entry, ends)
+            self.ended(digest, ends, at=at)
+            if _is_stopping(entry):
+                return Taken(steps=(), has_more=False, waiting=frozenset(), done=done)
             handed: list[Handed] = []
             for index in _due(entry, at, supervisor)[:limit]:
                 has_room = len(entry.running) < _most(entry)
                 sent = sum(len(one.envelope) for one in handed)
                 if not has_room or sent >= MAX_HANDED:
                     break
-                step = entry.steps[index]
-                step.status, step.reason = StepStatus.QUEUED, None
-                del entry.ready[index]
-                entry.running[index] = until
-                handed.append(_handed(entry, index, with_envelope=True))
+                handed.append(_hand_out(entry, index, until))
+            if handed:
+                entry.record = replace(entry.record, strategy=Strategy.REFERENCE)
             waiting: set[str | None] = set()
             if len(entry.running) < _most(entry):
                 waiting = {
@@ -164,6 +181,44 @@ class MemoryWorkflows:
                 steps=tuple(handed),
                 has_more=supervisor in waiting,
                 waiting=frozenset(waiting - {supervisor}),
+                done=done,
+            )
+
+    def take_step(
+        self, digest: str, index: int, *, at: datetime, until: datetime
+    ) -> Handed | None:
+        with self._answering(digest):
+            entry = self._entries.get(digest)
+            if entry is None or not _is_by_canvas(entry) or index not in entry.ready:
+                return None
+            return _hand_out(entry, index, until)
+
+    def mark(self, digest: str, mark: str, member: int) -> int:
+        with self._answering(digest):
+            entry = self._entries.get(digest)
+            if entry is None or entry.record.is_over or not _is_by_canvas(entry):
+                return 0
+            members = entry.marks.setdefault(mark, set())
+            if member in members:
+                return 0
+            members.add(member)
+            return len(members)
+
+    def began(self, digest: str, job: str, *, at: datetime) -> None:
+        with self._answering():
+            entry = self._entries.get(digest)
+            index = None if entry is None else _held(entry, job)
+            if entry is not None and index is not None:
+                step = entry.steps[index]
+                step.started_at = step.started_at or _whole_ms(at)
+
+    def tally(self) -> WorkflowTally:
+        with self._answering():
+            return WorkflowTally(
+                started=self._started,
+                ended={one: self._ended[one] for one in ENDED},
+                steps={one: self._over[one] for one in ENDS},
+                noticed=Histogram.of(self._noticed),
             )
 
     def postpone(
@@ -176,6 +231,7 @@ class MemoryWorkflows:
             del entry.running[index]
             entry.steps[index].status = StepStatus.PENDING
             entry.steps[index].reason = note
+            entry.steps[index].started_at = None
             if not _is_stopping(entry):
                 entry.ready[index] = until
             self._close(entry, at)
@@ -196,6 +252,9 @@ class MemoryWorkflows:
                 step.status, step.reason = end.status, end.reason
                 step.started_at = _whole_or_none(end.started_at)
                 step.ended_at = _whole_ms(end.ended_at)
+                self._over[end.status] += 1
+                took = _whole_ms(at) - step.ended_at
+                self._noticed.append(max(took, timedelta(0)))
                 self._spread(entry, index, at)
             self._close(entry, at)
             return entry.record
@@ -290,6 +349,13 @@ class MemoryWorkflows:
                 _record(entry, index, step) for index, step in enumerate(entry.steps)
             )
 
+    def step(self, digest: str, index: int) -> StepRecord:
+        with self._answering():
+            entry = self._entry(digest)
+            if not 0 <= index < len(entry.steps):
+                raise NotFoundError(f"workflow {digest} has no step {index}")
+            return _record(entry, index, entry.steps[index])
+
     def named(
         self, workflow_id: str, *, contexts: frozenset[str] | None = None
     ) -> Sequence[WorkflowRecord]:
@@ -361,9 +427,10 @@ class MemoryWorkflows:
                 left = sum(entry.steps[one].status not in ENDS for one in parents)
                 decision = decide(entry.graph.when[child], end, left=left)
                 if decision is Decision.START:
-                    entry.ready[child] = at
+                    entry.ready[child] = _from(entry, at)
                 elif decision is Decision.SKIP:
                     step.status, step.ended_at = StepStatus.SKIPPED, _whole_ms(at)
+                    self._over[StepStatus.SKIPPED] += 1
                     waiting.append(child)
 
     def _close(self, entry: _Entry, at: datetime) -> None:
@@ -379,10 +446,39 @@ class MemoryWorkflows:
                 outcome = WorkflowStatus.FAILED
             if entry.record.stop_at is not None:
                 outcome = WorkflowStatus.STOPPED
+                self._over[StepStatus.SKIPPED] += left
             entry.record = replace(
                 entry.record, status=outcome, left=0, ended_at=_whole_ms(at)
             )
+            self._ended[outcome] += 1
             self._wakes.wake(entry.record.outline.digest)
+
+
+def _is_by_canvas(entry: _Entry) -> bool:
+    return entry.record.strategy is Strategy.CANVAS
+
+
+def _from(entry: _Entry, at: datetime) -> datetime:
+    """Return from when on `take` hands out what may start now."""
+    return at + GRACE if _is_by_canvas(entry) else at
+
+
+def _completed(entry: _Entry, ends: Sequence[StepEnd]) -> tuple[int, ...]:
+    """Return the steps that complete by these ends, if canvas goes on from them."""
+    found = [
+        _held(entry, end.digest)
+        for end in ends
+        if end.status is StepStatus.COMPLETED and _is_by_canvas(entry)
+    ]
+    return tuple(index for index in found if index is not None)
+
+
+def _hand_out(entry: _Entry, index: int, until: datetime) -> Handed:
+    step = entry.steps[index]
+    step.status, step.reason = StepStatus.QUEUED, None
+    del entry.ready[index]
+    entry.running[index] = until
+    return _handed(entry, index, with_envelope=True)
 
 
 def _held(entry: _Entry, digest: str) -> int | None:
@@ -439,6 +535,8 @@ def _handed(entry: _Entry, index: int, *, with_envelope: bool) -> Handed:
 
 def _record(entry: _Entry, index: int, step: _Step) -> StepRecord:
     status = step.status
+    if status is StepStatus.QUEUED and step.started_at is not None:
+        status = StepStatus.RUNNING
     if status is StepStatus.PENDING and entry.record.status is WorkflowStatus.STOPPED:
         status = StepStatus.SKIPPED
     return StepRecord(

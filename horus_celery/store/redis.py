@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import hashlib
-import re
 import struct
 from base64 import urlsafe_b64encode
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import fields
-from datetime import datetime, timedelta
+from datetime import datetime
 from operator import attrgetter
 from types import MappingProxyType
 from typing import Any, Final
@@ -35,7 +34,6 @@ from horus_celery.store.base import (
     Bell,
     Chunk,
     Filter,
-    Histogram,
     StopPage,
     Tally,
 )
@@ -43,7 +41,8 @@ from horus_celery.store.connection import ask, ask_all
 from horus_celery.store.keys import STEPS, Keys
 from horus_celery.store.packing import pack, unpack
 from horus_celery.store.redis_logs import entry_of
-from horus_celery.store.scripts import BUCKETS_MS, FIELDS, make_scripts
+from horus_celery.store.scripts import FIELDS, make_scripts
+from horus_celery.store.tallies import read_histogram, read_tally
 
 #: How `list.lua` writes the sizes of the fields.
 _SIZES: Final = struct.Struct(f"<{len(FIELDS)}i")
@@ -58,9 +57,6 @@ _TIME_OF: Final[Mapping[Event, str]] = MappingProxyType(
 )
 #: The facts that are long texts; the envelope is one, too.
 _TEXTS: Final = frozenset({"result", "receipt"})
-#: A field of the tally, and what stands in it.
-_TALLIED: Final = re.compile(rb"[0-9A-Za-z._@:|-]+")
-_NUMBER: Final = re.compile(rb"[0-9]{1,15}")
 _PRIORITIES: Final = frozenset(str(priority).encode() for priority in range(10))
 #: Before whatever stands in a sorted set.
 _FIRST: Final = "-inf"
@@ -243,7 +239,7 @@ class RedisStore:
 
     def tally(self) -> Tally:
         said = ask(self._client, "HGETALL", self._keys.tally)
-        return _tally(dict(_numbers(said)))
+        return _tally(read_tally(said))
 
     def count_swept(self, found: Mapping[str, int]) -> None:
         args = (word for kind, number in found.items() for word in (kind, number))
@@ -583,13 +579,6 @@ def _bell(found: Sequence[Any], *, is_due: bool) -> Bell:
     )
 
 
-def _numbers(said: Mapping[bytes, bytes]) -> Iterator[tuple[tuple[str, ...], int]]:
-    """Read those numbers of a tally that our scripts may have written."""
-    for name, number in said.items():
-        if _TALLIED.fullmatch(name) and _NUMBER.fullmatch(number):
-            yield tuple(name.decode().split("|")), int(number)
-
-
 def _tally(numbers: Mapping[tuple[str, ...], int]) -> Tally:
     ended = {}
     times: dict[str, dict[str, dict[str, int]]] = {"waited": {}, "ran": {}}
@@ -605,16 +594,10 @@ def _tally(numbers: Mapping[tuple[str, ...], int]) -> Tally:
             case _:
                 continue
     waited, ran = (
-        {name: _histogram(each) for name, each in kind.items()}
+        {name: read_histogram(each) for name, each in kind.items()}
         for kind in times.values()
     )
     return Tally(ended=ended, waited=waited, ran=ran, swept=swept)
-
-
-def _histogram(numbers: Mapping[str, int]) -> Histogram:
-    counts = [numbers.get(str(bucket), 0) for bucket in (*BUCKETS_MS, "more")]
-    total = timedelta(milliseconds=numbers.get("total", 0))
-    return Histogram(counts=tuple(counts), total=total)
 
 
 def _archived(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import struct
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from datetime import datetime
+from datetime import datetime, timedelta
 from functools import cache
 from itertools import accumulate, chain
 from types import MappingProxyType
@@ -15,7 +15,8 @@ import orjson
 import redis
 
 from horus_celery.dag.model import Graph
-from horus_celery.dag.progress import ENDS, RULES, StepStatus, WorkflowStatus
+from horus_celery.dag.progress import ENDED, ENDS, RULES, StepStatus, WorkflowStatus
+from horus_celery.dag.shapes import Strategy
 from horus_celery.errors import (
     DamagedError,
     IdTaken,
@@ -27,7 +28,9 @@ from horus_celery.store.connection import answering, ask
 from horus_celery.store.keys import Keys
 from horus_celery.store.packing import pack, unpack
 from horus_celery.store.scripts import Script, make_scripts_of
+from horus_celery.store.tallies import read_histogram, read_tally
 from horus_celery.store.workflows import (
+    GRACE,
     MAX_HANDED,
     Handed,
     Outline,
@@ -37,6 +40,7 @@ from horus_celery.store.workflows import (
     Taken,
     WorkflowFilter,
     WorkflowRecord,
+    WorkflowTally,
     incomplete,
     not_over,
     step_taken,
@@ -74,11 +78,6 @@ _NO_JOB: Final = bytes(_IDS)
 _LIST_BUDGET: Final = 4000
 #: Jobs that one script keeps.
 _JOBS: Final = 500
-_OVER: Final = (
-    WorkflowStatus.COMPLETED,
-    WorkflowStatus.FAILED,
-    WorkflowStatus.STOPPED,
-)
 
 
 class RedisWorkflows:
@@ -125,8 +124,10 @@ class RedisWorkflows:
             missing = answer[1]
         return int(missing or 0)
 
-    def start(self, digest: str, *, at: datetime) -> WorkflowRecord:
-        answer = self._run("start", digest, to_ms(at))
+    def start(
+        self, digest: str, *, at: datetime, strategy: Strategy = Strategy.REFERENCE
+    ) -> WorkflowRecord:
+        answer = self._run("start", digest, to_ms(at), strategy.value)
         if answer[0] == b"missing":
             raise _no_workflow(digest)
         if answer[0] == b"incomplete":
@@ -150,7 +151,7 @@ class RedisWorkflows:
             if supervisor not in names:
                 return Taken(steps=(), has_more=False, waiting=frozenset())
             number = names.index(supervisor) + 1
-        found, has_more, waiting, others = self._run(
+        found, has_more, waiting, others, done = self._run(
             "take",
             digest,
             to_ms(at),
@@ -176,6 +177,40 @@ class RedisWorkflows:
             ),
             has_more=bool(has_more),
             waiting=frozenset(named[each] for each in waiting if each < len(named)),
+            done=tuple(done),
+        )
+
+    def take_step(
+        self, digest: str, index: int, *, at: datetime, until: datetime
+    ) -> Handed | None:
+        found = self._run("take_step", digest, index, to_ms(at), to_ms(until))
+        if not found:
+            return None
+        step, ids, envelope = found
+        text = _envelope(digest, envelope)
+        return _handed(step, ids, None, envelope=text, is_shared=False)
+
+    def mark(self, digest: str, mark: str, member: int) -> int:
+        return int(self._run("mark", digest, mark, member))
+
+    def began(self, digest: str, job: str, *, at: datetime) -> None:
+        self._run("began", digest, job, to_ms(at))
+
+    def tally(self) -> WorkflowTally:
+        said = read_tally(ask(self._client, "HGETALL", self._keys.tally))
+        # Names are of a kind, of no executor, and of what was counted.
+        of: dict[str, dict[str, int]] = {"workflow": {}, "step": {}, "noticed": {}}
+        for name, number in said.items():
+            match name:
+                case [kind, "", what] if kind in of:
+                    of[kind][what] = number
+                case _:
+                    continue
+        return WorkflowTally(
+            started=of["workflow"].get("started", 0),
+            ended={one: of["workflow"].get(one, 0) for one in ENDED},
+            steps={one: of["step"].get(one, 0) for one in ENDS},
+            noticed=read_histogram(of["noticed"]),
         )
 
     def postpone(
@@ -190,13 +225,7 @@ class RedisWorkflows:
         return _record(digest, values) if values else None
 
     def job(self, digest: str, index: int) -> StepJob:
-        ids = ask(
-            self._client,
-            "GETRANGE",
-            self._part(digest, "ids"),
-            index * _IDS,
-            (index + 1) * _IDS - 1,
-        )
+        ids = self._slice(digest, "ids", index, _IDS)
         kept = ask(self._client, "HGET", self._part(digest, "jobs"), index)
         if kept is None or len(ids) != _IDS:
             raise NotFoundError(f"step {index} of workflow {digest} has no job here")
@@ -275,9 +304,27 @@ class RedisWorkflows:
             raise _damaged(digest)
         was_stopped = record.status is WorkflowStatus.STOPPED
         return tuple(
-            _step(index, state, ids, reasons.get(index), was_stopped=was_stopped)
+            _step(
+                index,
+                state,
+                ids[index * _IDS : (index + 1) * _IDS],
+                reasons.get(index),
+                was_stopped=was_stopped,
+            )
             for index, state in enumerate(_STATE.iter_unpack(states))
         )
+
+    def step(self, digest: str, index: int) -> StepRecord:
+        record = self.get(digest)
+        if not 0 <= index < record.steps:
+            raise NotFoundError(f"workflow {digest} has no step {index}")
+        state = self._slice(digest, "states", index, _STATE.size)
+        ids = self._slice(digest, "ids", index, _IDS)
+        reason = ask(self._client, "HGET", self._part(digest, "reasons"), index)
+        if len(state) != _STATE.size:
+            raise _damaged(digest)
+        was_stopped = record.status is WorkflowStatus.STOPPED
+        return _step(index, _STATE.unpack(state), ids, reason, was_stopped=was_stopped)
 
     def named(
         self, workflow_id: str, *, contexts: frozenset[str] | None = None
@@ -315,6 +362,11 @@ class RedisWorkflows:
 
     def _part(self, digest: str, part: str) -> str:
         return f"{self._keys.workflow}{{{digest}}}:{part}"
+
+    def _slice(self, digest: str, part: str, index: int, size: int) -> bytes:
+        begin = index * size
+        key = self._part(digest, part)
+        return bytes(ask(self._client, "GETRANGE", key, begin, begin + size - 1))
 
     def _whole(self, digest: str, part: str) -> bytes:
         key = self._part(digest, part)
@@ -366,11 +418,13 @@ def _make_scripts(namespace: str) -> Mapping[str, Script]:
         namespace,
         tables={
             "CODE": {**codes, "ready": str(_READY)},
-            "OVER_OF_WORKFLOW": {status.value: "true" for status in _OVER},
+            "OVER_OF_WORKFLOW": {status.value: "true" for status in ENDED},
         },
         values={
             "RULES": _rules(),
             "FAILS": str(_FAILS),
+            "GRACE": str(GRACE // timedelta(milliseconds=1)),
+            "CANVAS": f"'{Strategy.CANVAS}'",
             "STATE": f"'{_LUA_STATE}'",
             "STATE_SIZE": str(_STATE.size),
         },
@@ -491,7 +545,8 @@ def _record(digest: str, values: Sequence[bytes | None]) -> WorkflowRecord:
 
 
 def _parsed(digest: str, values: Sequence[Any]) -> WorkflowRecord:
-    summary, status, steps, missing, left, created, started, ended, stop = values
+    summary, status, steps, missing, left, *times, strategy = values
+    created, started, ended, stop = times
     said = orjson.loads(summary)
     return WorkflowRecord(
         outline=Outline(
@@ -512,6 +567,7 @@ def _parsed(digest: str, values: Sequence[Any]) -> WorkflowRecord:
         started_at=_instant(started),
         ended_at=_instant(ended),
         stop_at=_instant(stop),
+        strategy=_strategy(strategy),
     )
 
 
@@ -534,10 +590,11 @@ def _step(
 ) -> StepRecord:
     code, *_, started, ended = state
     status = _STATUS_OF.get(code, StepStatus.PENDING)
+    if status is StepStatus.QUEUED and started:
+        status = StepStatus.RUNNING
     if was_stopped and status is StepStatus.PENDING:
         status = StepStatus.SKIPPED
-    own = ids[index * _IDS : (index + 1) * _IDS]
-    job_id, digest = (None, None) if own in (b"", _NO_JOB) else _read_ids(own)
+    job_id, digest = (None, None) if ids in (b"", _NO_JOB) else _read_ids(ids)
     return StepRecord(
         index=index,
         status=status,
@@ -558,6 +615,10 @@ def _envelope(digest: str, kept: bytes) -> str:
 
 def _digests(found: Sequence[bytes]) -> tuple[str, ...]:
     return tuple(digest.decode("ascii", "replace") for digest in found)
+
+
+def _strategy(value: bytes | None) -> Strategy:
+    return Strategy.REFERENCE if value is None else Strategy(value.decode())
 
 
 def _instant(value: bytes | None) -> datetime | None:

@@ -4,15 +4,20 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Final, Protocol
 
 from horus_celery.dag.model import Graph
 from horus_celery.dag.progress import StepStatus, WorkflowStatus
+from horus_celery.dag.shapes import Strategy
 from horus_celery.errors import ConflictError, WorkflowError
+from horus_celery.store.base import Histogram
 
 #: Envelopes that one call hands out, in bytes: what comes later is for the next call.
 MAX_HANDED: Final = 4 * 1024 * 1024
+#: How long a step that may start is left to the message that canvas brings. After that
+#: it is handed out, and its workflow goes on by reference.
+GRACE: Final = timedelta(seconds=5)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -62,6 +67,8 @@ class WorkflowRecord:
     ended_at: datetime | None = None
     #: When it was asked to stop.
     stop_at: datetime | None = None
+    #: How it runs, or ran to its end.
+    strategy: Strategy = Strategy.REFERENCE
 
     @property
     def is_over(self) -> bool:
@@ -74,7 +81,7 @@ class StepRecord:
     """Where a step stands, as far as the workflow knows.
 
     One that was handed out is `queued`: what became of its job since, its supervisor
-    knows.
+    knows. It is `running` once somebody has told that it runs.
     """
 
     index: int
@@ -110,6 +117,8 @@ class Taken:
     has_more: bool
     #: Other supervisors that have steps to start now.
     waiting: frozenset[str | None]
+    #: Steps that completed by the ends that were noted, if canvas goes on from them.
+    done: Sequence[int] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -134,6 +143,19 @@ class WorkflowFilter:
     status: WorkflowStatus | None = None
     #: Only workflows of these contexts; None is all of them.
     contexts: frozenset[str] | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class WorkflowTally:
+    """What happened to the workflows of a deployment since it began."""
+
+    started: int
+    #: By status.
+    ended: Mapping[WorkflowStatus, int]
+    #: Steps that are over, by status; those that were skipped, too.
+    steps: Mapping[StepStatus, int]
+    #: From the end of a step's job to when its workflow went on from it.
+    noticed: Histogram
 
 
 def incomplete(digest: str, missing: int) -> WorkflowError:
@@ -190,8 +212,13 @@ class WorkflowStore(Protocol):
         """
         ...
 
-    def start(self, digest: str, *, at: datetime) -> WorkflowRecord:
+    def start(
+        self, digest: str, *, at: datetime, strategy: Strategy = Strategy.REFERENCE
+    ) -> WorkflowRecord:
         """Let the steps start that wait for no other; a second time changes nothing.
+
+        By canvas, `take` leaves steps to `take_step` for `GRACE`. Where it has to hand
+        one out after that, the workflow goes on by reference.
 
         Raises:
             NotFoundError: if there is no such workflow.
@@ -215,6 +242,36 @@ class WorkflowStore(Protocol):
         nobody else is told of them.
         Nothing is handed out of a workflow that there is not, or that is to stop.
         """
+        ...
+
+    def take_step(
+        self, digest: str, index: int, *, at: datetime, until: datetime
+    ) -> Handed | None:
+        """Hand out one step of a workflow that runs by canvas, as `take` does.
+
+        None, if it may not start now.
+        """
+        ...
+
+    def mark(self, digest: str, mark: str, member: int) -> int:
+        """Mark a step, and return how many steps of its workflow have that mark then.
+
+        0, if it had it already, or if the workflow does not run by canvas now.
+        """
+        ...
+
+    def began(self, digest: str, job: str, *, at: datetime) -> None:
+        """Note since when the job of a step runs, if it was handed out, for people.
+
+        Args:
+            digest: The workflow.
+            job: The digest of the job.
+            at: When it began, by the word of its supervisor.
+        """
+        ...
+
+    def tally(self) -> WorkflowTally:
+        """Return what happened to the workflows so far."""
         ...
 
     def postpone(
@@ -315,6 +372,14 @@ class WorkflowStore(Protocol):
 
         Raises:
             NotFoundError: if there is no such workflow.
+        """
+        ...
+
+    def step(self, digest: str, index: int) -> StepRecord:
+        """Return where one step stands.
+
+        Raises:
+            NotFoundError: if there is no such workflow, or no such step in it.
         """
         ...
 

@@ -12,6 +12,7 @@ import pytest
 
 from horus_celery.dag.model import Graph
 from horus_celery.dag.progress import Progress, StepStatus, WorkflowStatus
+from horus_celery.dag.shapes import Strategy
 from horus_celery.errors import (
     ConflictError,
     IdTaken,
@@ -20,7 +21,9 @@ from horus_celery.errors import (
 )
 from horus_celery.lifecycle import Status
 from horus_celery.statements.manifest import make_step
+from horus_celery.store.base import Histogram
 from horus_celery.store.workflows import (
+    GRACE,
     Outline,
     StepEnd,
     StepJob,
@@ -79,11 +82,16 @@ class Workflow:
             envelope=f'{{"job":"{digest}"}}',
         )
 
-    def begin(self):
+    def begin(self, strategy=Strategy.REFERENCE):
         self.create()
         self.store.add_jobs(self.digest, [self.job(i) for i in range(len(self.graph))])
-        self.store.start(self.digest, at=self.clock.at)
+        self.store.start(self.digest, at=self.clock.at, strategy=strategy)
         return self
+
+    def take_step(self, index):
+        return self.store.take_step(
+            self.digest, index, at=self.clock.at, until=self.clock.at + 5 * SECOND
+        )
 
     def take(self, *, limit=1000, supervisor=None, until=5 * SECOND):
         return self.store.take(
@@ -106,8 +114,11 @@ class Workflow:
     def end(self, index, status=Status.COMPLETED, **facts):
         end = StepEnd(
             status=StepStatus(status),
-            ended_at=self.clock.at,
-            **{"digest": self.job(index).digest, **facts},
+            **{
+                "digest": self.job(index).digest,
+                "ended_at": self.clock.at,
+                **facts,
+            },
         )
         return self.store.ended(self.digest, [end], at=self.clock.at)
 
@@ -753,3 +764,202 @@ def test_times_are_kept_in_whole_milliseconds(make_workflow, clock):
 
 def replace_microseconds(at):
     return at.replace(microsecond=1234)
+
+
+# --- where steps run -------------------------------------------------------------
+
+
+def test_a_step_that_was_handed_out_runs_once_that_is_told(make_workflow):
+    workflow = make_workflow().begin()
+    store, digest, at = workflow.store, workflow.digest, workflow.clock.at
+    workflow.take_all()
+
+    store.began(digest, workflow.job(0).digest, at=at)
+    store.began(digest, workflow.job(0).digest, at=at + SECOND)
+    store.began(digest, workflow.job(1).digest, at=at)
+    store.began(make_digest("none"), workflow.job(0).digest, at=at)
+
+    assert workflow.statuses() == ["running", "pending"]
+    assert store.step(digest, 0).started_at == at
+    workflow.end(0)
+    store.began(digest, workflow.job(0).digest, at=at)
+    assert workflow.statuses() == ["completed", "pending"]
+
+
+def test_a_step_that_was_given_back_does_not_run(make_workflow):
+    workflow = make_workflow().begin()
+    store, digest, at = workflow.store, workflow.digest, workflow.clock.at
+    workflow.take_all()
+    store.began(digest, workflow.job(0).digest, at=at)
+
+    store.postpone(digest, 0, until=at, note="away", at=at)
+
+    assert store.step(digest, 0).started_at is None
+    workflow.take_all()
+    assert workflow.statuses() == ["queued", "pending"]
+
+
+# --- what is counted -------------------------------------------------------------
+
+
+def test_before_anything_happens_nothing_is_counted(workflows):
+    tally = workflows.tally()
+    assert tally.started == sum(tally.ended.values()) == sum(tally.steps.values()) == 0
+    assert tally.noticed == Histogram.of([])
+
+
+def test_starts_and_ends_are_counted_once(make_workflow):
+    graph = make_graph(a=[], b=["a"], c=["b"], d=[])
+    workflow = make_workflow(graph).begin()
+    store, clock = workflow.store, workflow.clock
+    store.start(workflow.digest, at=clock.at)
+    workflow.take_all()
+    began = clock.at
+    clock.at += timedelta(milliseconds=30)
+    for _ in range(2):
+        workflow.end(0, Status.FAILED, ended_at=began)
+    workflow.end(3, ended_at=clock.at + SECOND)
+    make_workflow().create()
+    stopped = make_workflow(make_graph(a=[], b=["a"])).begin()
+    store.stop(stopped.digest, at=clock.at)
+
+    tally = store.tally()
+
+    assert tally.started == 2
+    assert {one: number for one, number in tally.ended.items() if number} == {
+        WorkflowStatus.FAILED: 1,
+        WorkflowStatus.STOPPED: 1,
+    }
+    assert {one: number for one, number in tally.steps.items() if number} == {
+        StepStatus.FAILED: 1,
+        StepStatus.COMPLETED: 1,
+        StepStatus.SKIPPED: 4,
+    }
+    # By clocks that differ an end may lie in the future.
+    times = [timedelta(milliseconds=30), timedelta(0)]
+    assert tally.noticed == Histogram.of(times)
+
+
+# --- by canvas -------------------------------------------------------------------
+
+
+def test_a_workflow_says_how_it_runs(make_workflow):
+    by_reference = make_workflow()
+    assert by_reference.create().strategy is Strategy.REFERENCE
+    by_canvas = make_workflow().begin(Strategy.CANVAS)
+    assert by_canvas.store.get(by_canvas.digest).strategy is Strategy.CANVAS
+
+    by_canvas.store.start(by_canvas.digest, at=by_canvas.clock.at)
+
+    assert by_canvas.store.get(by_canvas.digest).strategy is Strategy.CANVAS
+
+
+def test_by_canvas_each_step_is_taken_for_itself_and_once(make_workflow):
+    workflow = make_workflow(make_graph(a=[], b=[], c=["a"])).begin(Strategy.CANVAS)
+
+    assert workflow.take_step(2) is None
+    handed = workflow.take_step(0)
+
+    assert handed == replace(
+        handed, index=0, digest=workflow.job(0).digest, is_shared=False
+    )
+    assert handed.envelope == workflow.job(0).envelope
+    assert workflow.take_step(0) is None
+    assert workflow.statuses() == ["queued", "pending", "pending"]
+
+
+def test_by_reference_no_step_is_taken_for_itself(make_workflow):
+    workflow = make_workflow().begin()
+    assert workflow.take_step(0) is None
+    assert workflow.store.mark(workflow.digest, "m", 0) == 0
+    assert workflow.take_all() == [0]
+
+
+def test_no_step_is_taken_of_what_there_is_not(make_workflow):
+    workflow = make_workflow().begin(Strategy.CANVAS)
+    assert workflow.take_step(2) is None
+    assert make_workflow().take_step(0) is None
+
+
+def test_ends_say_where_canvas_goes_on(make_workflow):
+    graph = make_graph(a=[], b=[], c=["a"])
+    for strategy, done in ((Strategy.CANVAS, (0,)), (Strategy.REFERENCE, ())):
+        workflow = make_workflow(graph).begin(strategy)
+        workflow.take_all()
+        workflow.take_step(0)
+        workflow.take_step(1)
+        ends = [
+            StepEnd(
+                digest=workflow.job(index).digest,
+                status=status,
+                ended_at=workflow.clock.at,
+            )
+            for index, status in ((0, StepStatus.COMPLETED), (1, StepStatus.FAILED))
+        ]
+
+        def take(workflow=workflow, ends=ends):
+            at = workflow.clock.at
+            return workflow.store.take(
+                workflow.digest, at=at, limit=10, until=at + SECOND, ends=ends
+            )
+
+        assert tuple(take().done) == done
+        assert tuple(take().done) == ()
+
+
+def test_what_no_message_brought_goes_by_reference_after_a_while(make_workflow):
+    workflow = make_workflow(make_graph(a=[], b=["a"], c=["b"])).begin(Strategy.CANVAS)
+    store, digest, clock = workflow.store, workflow.digest, workflow.clock
+    workflow.take_step(0)
+    workflow.end(0)
+    assert workflow.take_all() == []
+    clock.at += GRACE - timedelta(milliseconds=1)
+    assert digest not in store.overdue(at=clock.at - 5 * SECOND, limit=10)
+    assert workflow.take_all() == []
+    assert store.get(digest).strategy is Strategy.CANVAS
+
+    clock.at += timedelta(milliseconds=1)
+    assert digest in store.overdue(at=clock.at, limit=10)
+    assert workflow.take_all() == [1]
+
+    assert store.get(digest).strategy is Strategy.REFERENCE
+    assert store.mark(digest, "m", 0) == 0
+    workflow.end(1)
+    assert workflow.take_all() == [2]
+
+
+def test_a_step_is_marked_once_and_marks_are_counted(make_workflow):
+    workflow = make_workflow().begin(Strategy.CANVAS)
+
+    def mark(name, member):
+        return workflow.store.mark(workflow.digest, name, member)
+
+    assert [mark("m", 1), mark("m", 0), mark("n", 0)] == [1, 2, 1]
+    assert [mark("m", 1), mark("m", 0), mark("n", 0)] == [0, 0, 0]
+    assert workflow.store.mark(make_digest("none"), "m", 0) == 0
+
+
+def test_a_workflow_that_is_over_has_no_marks(make_workflow):
+    workflow = make_workflow(make_graph(a=[])).begin(Strategy.CANVAS)
+    workflow.store.mark(workflow.digest, "m", 0)
+    workflow.take_step(0)
+    assert workflow.end(0).is_over
+
+    assert workflow.store.mark(workflow.digest, "m", 1) == 0
+    workflow.store.delete(workflow.digest)
+    with pytest.raises(NotFoundError):
+        workflow.store.get(workflow.digest)
+
+
+def test_one_step_is_shown_as_in_the_list_of_all(make_workflow):
+    workflow = make_workflow(make_graph(a=[], b=["a"])).begin()
+    workflow.take_all()
+    workflow.end(0, Status.FAILED, reason="exit_code")
+
+    steps = workflow.store.steps(workflow.digest)
+
+    found = [workflow.store.step(workflow.digest, index) for index in range(2)]
+    assert found == list(steps)
+    for digest, index in ((workflow.digest, 2), (make_digest("none"), 0)):
+        with pytest.raises(NotFoundError):
+            workflow.store.step(digest, index)

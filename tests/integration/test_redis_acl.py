@@ -20,6 +20,7 @@ from redis.backoff import ConstantBackoff
 from redis.retry import Retry
 
 from horus_celery.dag.progress import WorkflowStatus
+from horus_celery.dag.shapes import Strategy
 from horus_celery.errors import ConfigurationError, UnavailableError
 from horus_celery.lifecycle import Event, Status
 from horus_celery.record import Change
@@ -206,6 +207,12 @@ def test_all_is_served_and_nobody_is_refused_anything(
     assert api.ask("job.result", job_id=later, wait=20) == {"success": "1\n"}
     assert deployment.over(lost).result == "found\n"
 
+    by_canvas = deployment.sign(a=[], b=["a"], c=["a"], d=["b", "c"])
+    deployment.coordinator.submit(
+        by_canvas.manifest, by_canvas.jobs, strategy=Strategy.CANVAS
+    )
+    ending = deployment.ending_of(by_canvas)
+    assert ending.record.strategy is Strategy.CANVAS
     signed = deployment.submit_workflow(a=[], b=["a"])
     assert deployment.ending_of(signed).record.status is WorkflowStatus.COMPLETED
     deployment.coordinator.list(WorkflowFilter(caller_id="default"), limit=10)

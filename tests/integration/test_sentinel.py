@@ -30,6 +30,7 @@ from horus_celery.store.connection import (
     connect,
     connect_blocking,
 )
+from horus_celery.store.dialling import dial
 from horus_celery.store.redis_wakes import RedisWakes
 
 pytestmark = pytest.mark.integration
@@ -255,6 +256,18 @@ def is_usable(url):
     with suppress(ConfigurationError):  # a busy machine has not even time for one
         return redis_server.require_usable(url, namespace="hero")
     return False
+
+
+def test_a_bare_connection_leads_to_the_master(private_redis):
+    def ask():
+        with dial(private_redis.url, within=timedelta(seconds=5)) as channel:
+            channel.sendall(b"SET key value\r\n")
+            return channel.recv(100)
+
+    assert ask() == b"+OK\r\n"
+    private_redis.fail_over()
+    until(lambda: is_usable(private_redis.url))
+    assert ask() == b"+OK\r\n"
 
 
 def test_what_is_only_called_the_master_is_not_believed(private_redis):

@@ -18,6 +18,7 @@ from horus_celery.errors import ConfigurationError, UnavailableError
 from horus_celery.lifecycle import Status
 from horus_celery.redis_server import require_usable
 from horus_celery.store.connection import answering, broker, connect
+from horus_celery.store.dialling import dial
 
 pytestmark = pytest.mark.integration
 
@@ -173,6 +174,17 @@ def test_whoever_names_the_authority_gets_in_by_tls_alone(behind_tls):
         client.set("key", b"x" * 1_000_000)
         assert client.get("key") == b"x" * 1_000_000
     assert redis.proxy.versions <= {"TLSv1.2", "TLSv1.3"}
+
+
+def test_a_bare_connection_is_by_tls_as_well(behind_tls):
+    redis = behind_tls()
+    with dial(redis.url, within=timedelta(seconds=PATIENCE)) as channel:
+        channel.sendall(b"PING\r\n")
+        assert channel.recv(100) == b"+PONG\r\n"
+    assert redis.proxy.versions <= {"TLSv1.2", "TLSv1.3"}
+    for url in (redis.place, behind_tls(names=("redis.example",)).url):
+        with pytest.raises(UnavailableError, match="no connection"):
+            dial(url, within=timedelta(seconds=PATIENCE))
 
 
 def test_an_unknown_authority_is_told_with_its_remedy(behind_tls):

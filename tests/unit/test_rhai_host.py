@@ -78,10 +78,10 @@ def test_the_value_of_a_script_is_its_result(run, script, result):
     [
         ("let x = nope;", "Variable not found: nope (line 1, position 9)\n"),
         ("\nlet x = ;", "(line 2, position 9)\n"),
-        ("refuse()", "not today\n"),
+        ("\nrefuse()", "not today (line 2, position 1)\n"),
         ("throw 7", "7 (line 1, position 1)\n"),
         ("thing()", "the script's value is a object, which is no result"),
-        ('input("rows")', "the job has no input 'rows'; it has none\n"),
+        ('input("rows")', "no input 'rows'; it has none (line 1, pos"),
     ],
 )
 def test_a_script_that_fails_says_why_and_where(run, script, said):

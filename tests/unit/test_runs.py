@@ -11,6 +11,7 @@ from horus_celery import runs
 from horus_celery.authoring.drafts import StepDraft, WorkflowDraft
 from horus_celery.authoring.signing import sign
 from horus_celery.client import Horus, RpcError
+from horus_celery.dag.shapes import Strategy
 from horus_celery.errors import ReceiptError
 from horus_celery.lifecycle import Status
 from horus_celery.runs import WorkflowRun, run_workflow
@@ -172,7 +173,9 @@ def test_a_workflow_is_run_by_one_call(client, coordinator):
         client,
         WorkflowDraft(name="x", steps=FLOW),
         on_look=lambda view: looks.append(view.status),
+        strategy=Strategy.CANVAS,
     )
+    assert coordinator.strategy == "canvas"
     assert outcome.results == {"end": "42\n"}
     assert looks[-1] == outcome.view.status == "completed"
 

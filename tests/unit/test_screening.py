@@ -16,6 +16,7 @@ from structlog.testing import capture_logs
 from horus_celery.dispatch import TASK, message
 from horus_celery.screening import (
     MAX_ITEM,
+    MAX_STEP_ITEM,
     LockedConsumer,
     Refused,
     ScreeningClient,
@@ -171,6 +172,72 @@ def test_a_bell_passes_with_its_digests_and_nothing_else(job):
 def test_what_is_no_bell_of_a_coordinator_does_not_pass(forged):
     with pytest.raises(Refused):
         screen_bell(forged)
+
+
+def step_of(workflow, index, *, is_sent, **embed):
+    """Return a message of canvas: as a bell is rung, or as Celery sends it."""
+    said = json.loads(bell.step_message(WORKFLOW, 0))
+    body = json.dumps([[workflow, index], {}, {"chain": None, "chord": None} | embed])
+    if is_sent:
+        said["properties"]["body_encoding"] = "base64"
+        body = base64.b64encode(body.encode()).decode()
+    return json.dumps({**said, "body": body}).encode()
+
+
+@pytest.mark.parametrize("is_sent", [False, True])
+@pytest.mark.parametrize("index", [None, 0, 1, 99_999])
+def test_of_a_message_of_canvas_workflow_and_step_pass_and_nothing_else(index, is_sent):
+    behind = [{"task": bell.STEP, "args": ["SENDER", 1]}] * 1000
+    sent = step_of(
+        WORKFLOW, index, is_sent=is_sent, chain=behind, chord={"task": "SENDER"}
+    )
+
+    screened = json.loads(screen_bell(sent))
+
+    assert len(sent) > MAX_ITEM
+    args, kwargs, embed = json.loads(screened["body"])
+    assert (args, kwargs) == ([WORKFLOW, index], {})
+    assert set(embed.values()) == {None}
+    assert screened["headers"]["task"] == bell.STEP
+    assert "SENDER" not in json.dumps(screened)
+    assert json.loads(sent)["headers"]["id"] != screened["headers"]["id"]
+
+
+@pytest.mark.parametrize("is_sent", [False, True])
+@pytest.mark.parametrize(
+    ("workflow", "index"),
+    [
+        (WORKFLOW, True),
+        (WORKFLOW, -1),
+        (WORKFLOW, 100_000),
+        (WORKFLOW, "1"),
+        (WORKFLOW, 1.0),
+        (WORKFLOW.upper(), 1),
+        (None, 1),
+    ],
+)
+def test_what_names_no_step_does_not_pass(workflow, index, is_sent):
+    with pytest.raises(Refused, match="arguments"):
+        screen_bell(step_of(workflow, index, is_sent=is_sent))
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"headers": {"task": bell.STEP, "compression": "zlib"}},
+        {"content-type": "application/x-python-serialize"},
+        {"body": 5},
+        {"body": "{"},
+        {"properties": {"body_encoding": "hex"}},
+        {"properties": {"body_encoding": "base64"}},
+        {"properties": 5},
+        {"padding": "x" * MAX_STEP_ITEM},
+    ],
+)
+def test_no_other_form_of_a_message_of_canvas_passes(changes):
+    said = json.loads(bell.step_message(WORKFLOW, 1))
+    with pytest.raises(Refused):
+        screen_bell(json.dumps({**said, **changes}).encode())
 
 
 def test_a_runner_hears_no_bell_of_a_coordinator():

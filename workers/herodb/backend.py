@@ -23,6 +23,7 @@ from horus_celery.herodb.replies import (
 )
 from horus_celery.herodb.requests import MAX_REQUEST
 from horus_celery.store.dialling import dial
+from workers.herodb.budget import Account, TooMuch
 
 #: How long one answer may take.
 ANSWER: Final = timedelta(seconds=10)
@@ -31,7 +32,7 @@ ANSWER: Final = timedelta(seconds=10)
 PATIENCE: Final = timedelta(seconds=8)
 _STEP: Final = timedelta(milliseconds=200)
 #: Bytes of one answer.
-MAX_ANSWER: Final = 4 * MAX_REQUEST
+MAX_ANSWER: Final = 2 * MAX_REQUEST
 _CHUNK: Final = 64 * 1024
 #: What an answer begins with that will be another one soon: of a Redis that was told
 #: nothing of us yet, or has not read its data.
@@ -71,17 +72,24 @@ class Backend:
     """A connection to Redis as one user; it is made when it is needed."""
 
     def __init__(
-        self, login: Login, ended: threading.Event, *, patience: timedelta = PATIENCE
+        self,
+        login: Login,
+        ended: threading.Event,
+        *,
+        account: Account,
+        patience: timedelta = PATIENCE,
     ) -> None:
         """Take who to be.
 
         Args:
             login: Where and as whom.
             ended: Set when nobody waits for answers any more.
+            account: What counts the bytes of an answer while it comes.
             patience: How long a refused login is tried again.
         """
         self._login = login
         self._ended = ended
+        self._account = account
         self._patience = patience
         self._socket: socket.socket | None = None
         self._replies = Replies()
@@ -129,7 +137,11 @@ class Backend:
         channel = self._socket or self._connect()
         try:
             channel.sendall(packed(words))
-            return self._answer(channel)
+            with self._account.released():
+                return self._answer(channel)
+        except TooMuch as error:
+            self.close()
+            raise CutOff(str(error)) from None
         except (OSError, BadReply) as error:
             self.close()
             raise CutOff(
@@ -147,8 +159,9 @@ class Backend:
             data = channel.recv(_CHUNK)
             if not data:
                 raise ConnectionResetError
-            parts.append(data)
             size += len(data)
+            self._account.hold(size)
+            parts.append(data)
             if size > MAX_ANSWER:
                 raise CutOff(
                     f"ERR the answer is larger than {MAX_ANSWER} bytes: ask for less"
@@ -184,7 +197,8 @@ class Backend:
             asked.append(("SELECT", login.database))
         for words in asked:
             channel.sendall(packed(words))
-            error = self._answer(channel).error
+            with self._account.released():
+                error = self._answer(channel).error
             if error is not None:
                 is_soon = error.startswith(_SOON)
                 return "its users are not there yet" if is_soon else "it refuses us"

@@ -73,7 +73,7 @@ class Database:
         except (OSError, BadReply) as error:
             # Half an answer may be on its way: what comes next is not the next one's.
             self.close()
-            why = getattr(error, "strerror", None) or "no answer"
+            why = getattr(error, "strerror", None) or str(error) or "no answer"
             raise DatabaseError(f"HeroDB does not answer: {why}") from None
         if isinstance(answer, ErrorReply):
             raise DatabaseError(str(answer))

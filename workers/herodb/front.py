@@ -23,6 +23,7 @@ import structlog
 from horus_celery.herodb import requests
 from horus_celery.herodb.requests import BadProtocol, Requests
 from horus_celery.processes import tree
+from workers.herodb.budget import Account, TooMuch
 from workers.herodb.conversation import Conversation
 
 #: Connections that one job has at a time.
@@ -31,6 +32,8 @@ MAX_CONNECTIONS: Final = 16
 SLOW: Final = timedelta(seconds=30)
 #: How long threads may take to end that were told to.
 _LEAVE: Final = timedelta(seconds=2)
+#: How long nobody is let in when there can be no more connections.
+_PAUSE: Final = timedelta(milliseconds=50)
 _CHUNK: Final = 64 * 1024
 #: Answers that are gathered while requests are there already.
 _GATHERED: Final = 64 * 1024
@@ -39,6 +42,7 @@ _TIME: Final = struct.Struct("ll")
 #: As the kernel says who has connected: process, user and group.
 _PEER: Final = struct.Struct("iII")
 _FULL: Final = f"ERR max number of clients reached: {MAX_CONNECTIONS} of one job"
+_pause: Final = threading.Event()
 _logger: Final = structlog.get_logger(__name__)
 
 
@@ -47,6 +51,9 @@ class Talk:
     """What serves one connection, and how it is kept from waiting any longer."""
 
     conversation: Conversation
+    #: What counts the bytes of requests that come, and of answers that go.
+    requests: Account
+    answers: Account
     interrupt: Callable[[], None]
     close: Callable[[], None]
 
@@ -71,12 +78,13 @@ def front(
         OSError: if it cannot be listened there.
     """
     with _listening(name, folder, owner) as listener:
-        desk = _Front(listener, begin)
-        desk.start()
+        made = _Front(listener, begin)
+        _PORTER.watch(made)
         try:
             yield
         finally:
-            desk.close()
+            _PORTER.leave(made)
+            made.close()
 
 
 @contextmanager
@@ -90,6 +98,59 @@ def _listening(name: str, folder: int, owner: int | None) -> Iterator[socket.soc
         one.listen(MAX_CONNECTIONS)
         one.settimeout(0)
         yield one
+
+
+class _Porter:
+    """Waits at the doors of all fronts of this process: one thread, once it has one.
+
+    A thread for each job would cost it more than all the rest.
+    """
+
+    def __init__(self) -> None:
+        self._process = 0
+        self._doors = select.epoll()
+        self._fronts: dict[int, _Front] = {}
+
+    def watch(self, front: _Front) -> None:
+        """Let a front take connections from now on."""
+        if self._process != os.getpid():
+            self._begin()
+        door = front.listener.fileno()
+        self._fronts[door] = front
+        self._doors.register(door, select.EPOLLIN)
+
+    def leave(self, front: _Front) -> None:
+        """Let a front take no more, before it is closed."""
+        door = front.listener.fileno()
+        self._doors.unregister(door)
+        del self._fronts[door]
+
+    def _begin(self) -> None:
+        """Begin in this process; what another one has is none of ours."""
+        self._process = os.getpid()
+        self._doors = select.epoll()
+        self._fronts = {}
+        threading.Thread(target=self._run, name="horus-porter", daemon=True).start()
+
+    def _run(self) -> None:
+        while True:
+            for door, _ in self._doors.poll():
+                # Another front may have the number by now: it finds nobody there.
+                front = self._fronts.get(door)
+                if front is not None:
+                    self._open(front)
+
+    def _open(self, front: _Front) -> None:
+        try:
+            front.take()
+        except OSError:
+            # No descriptors for now, or it was just closed: the others wait as well.
+            _pause.wait(_PAUSE.total_seconds())
+        except Exception as error:  # noqa: BLE001 - no job would be let in any more
+            _logger.error("herodb lets nobody in", error=type(error).__name__)  # noqa: TRY400 - as below
+
+
+_PORTER: Final = _Porter()
 
 
 def _is_ours(channel: socket.socket) -> bool:
@@ -108,25 +169,30 @@ class _Front:
     def __init__(
         self, listener: socket.socket, begin: Callable[[threading.Event], Talk]
     ) -> None:
-        self._listener = listener
+        self.listener = listener
         self._begin = begin
         self._ended = threading.Event()
-        self._wake = os.eventfd(0, os.EFD_CLOEXEC)
         self._lock = threading.Lock()
         self._open: dict[threading.Thread, _Connection] = {}
-        self._thread = threading.Thread(
-            target=self._take, name="herodb-front", daemon=True
-        )
 
-    def start(self) -> None:
-        self._thread.start()
+    def take(self) -> None:
+        """Take a connection, if there is one.
+
+        Raises:
+            OSError: if there can be none now.
+        """
+        try:
+            channel, _ = self.listener.accept()
+        except BlockingIOError:
+            return  # it has gone again
+        if _is_ours(channel):
+            self._serve(channel)
+        else:
+            channel.close()
 
     def close(self) -> None:
-        """End all of it; who does not end in time is left to itself."""
+        """End all connections; who does not end in time is left to itself."""
         self._ended.set()
-        os.eventfd_write(self._wake, 1)
-        self._thread.join()
-        os.close(self._wake)
         with self._lock:
             left = dict(self._open)
         for connection in left.values():
@@ -136,26 +202,8 @@ class _Front:
             if thread.is_alive():
                 _logger.warning("a connection to herodb does not end")
 
-    def _take(self) -> None:
-        poll = select.poll()
-        poll.register(self._listener, select.POLLIN)
-        poll.register(self._wake, select.POLLIN)
-        while True:
-            poll.poll()
-            if self._ended.is_set():
-                return
-            # A script that has connected and gone, or no descriptors for now.
-            with suppress(OSError):
-                channel, _ = self._listener.accept()
-                if _is_ours(channel):
-                    self._serve(channel)
-                else:
-                    channel.close()
-
     def _serve(self, channel: socket.socket) -> None:
-        with self._lock:
-            is_full = len(self._open) >= MAX_CONNECTIONS
-        if is_full:
+        if len(self._open) >= MAX_CONNECTIONS:
             with channel, suppress(OSError):
                 channel.settimeout(0)
                 channel.send(requests.error(_FULL))
@@ -165,13 +213,15 @@ class _Front:
             target=self._run, args=(connection,), name="herodb-talk", daemon=True
         )
         with self._lock:
-            self._open[thread] = connection
-        try:
-            thread.start()
-        except RuntimeError:
-            # There can be no more threads now; the script is told nothing at all.
-            self._forget(thread)
-            connection.close()
+            if not self._ended.is_set():
+                try:
+                    thread.start()
+                except RuntimeError:
+                    pass  # there can be no more threads now
+                else:
+                    self._open[thread] = connection
+                    return
+        connection.close()
 
     def _run(self, connection: _Connection) -> None:
         try:
@@ -203,17 +253,13 @@ class _Connection:
             socket.SOL_SOCKET, socket.SO_SNDTIMEO, _TIME.pack(SLOW.seconds, 0)
         )
         channel.settimeout(None)
-        while not self._talk.conversation.is_over:
+        with self._talk.requests.released(), self._talk.answers.released():
             try:
-                data = channel.recv(_CHUNK)
-                if not data:
-                    return
-                self._requests.feed(data)
-                self._answer_all()
+                self._serve()
             except BadProtocol as bad:
-                with suppress(OSError):
-                    channel.sendall(requests.error(f"ERR Protocol error: {bad}"))
-                return
+                self._say(f"ERR Protocol error: {bad}")
+            except TooMuch as much:
+                self._say(str(much))
             except OSError:
                 return  # it is gone, or takes nothing
 
@@ -225,6 +271,20 @@ class _Connection:
     def close(self) -> None:
         self._channel.close()
         self._talk.close()
+
+    def _serve(self) -> None:
+        while not self._talk.conversation.is_over:
+            data = self._channel.recv(_CHUNK)
+            if not data:
+                return
+            self._requests.feed(data)
+            self._talk.requests.hold(self._requests.size)
+            self._answer_all()
+            self._talk.requests.hold(self._requests.size)
+
+    def _say(self, text: str) -> None:
+        with suppress(OSError):
+            self._channel.sendall(requests.error(text))
 
     def _answer_all(self) -> None:
         """Answer what is there, together."""
@@ -239,8 +299,11 @@ class _Connection:
                 answers.append(conversation.answer(words))
                 size += len(answers[-1])
                 if size > _GATHERED:
+                    # Who is slow holds it for long.
+                    self._talk.answers.hold(size)
                     self._channel.sendall(b"".join(answers))
                     answers, size = [], 0
+                    self._talk.answers.hold(0)
         finally:
             if answers:
                 self._channel.sendall(b"".join(answers))

@@ -19,6 +19,7 @@ from horus_celery.settings import Settings
 from horus_celery.statedir import StateDirectory
 from horus_celery.store.address import read_address
 from workers.herodb.backend import PATIENCE, Backend, Login
+from workers.herodb.budget import Budget
 from workers.herodb.conversation import Conversation, Desk
 from workers.herodb.front import Talk, front
 
@@ -88,13 +89,19 @@ class HeroDb:
             keyring=self.keyring,
             scripts=self.scripts,
         )
-        begin = partial(self._begin, desk)
+        budget = Budget()
+        begin = partial(self._begin, desk, budget)
         with front(name, folder, owner=owner, begin=begin):
             yield
 
-    def _begin(self, desk: Desk, ended: threading.Event) -> Talk:
+    def _begin(self, desk: Desk, budget: Budget, ended: threading.Event) -> Talk:
         backend, lister = (
-            Backend(self._login(user), ended, patience=self.patience)
+            Backend(
+                self._login(user),
+                ended,
+                account=budget.open(),
+                patience=self.patience,
+            )
             for user in (self.layout.jobs_user(desk.context), self.layout.lister)
         )
 
@@ -108,6 +115,8 @@ class HeroDb:
 
         return Talk(
             conversation=Conversation(desk, backend, lister),
+            requests=budget.open(),
+            answers=budget.open(),
             interrupt=interrupt,
             close=close,
         )

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import os
 
+from horus_rhai import tell_of_no_memory
+
 from workers.herodb.client import Database, DatabaseError
 from workers.osis.database import Db
 from workers.osis.errors import OsisError
@@ -43,4 +45,5 @@ _host = Host(
     faults=(DatabaseError, OsisError),
 )
 run = _host.run
+say_no_memory_to = tell_of_no_memory
 rehearse = _host.rehearse

@@ -6,7 +6,7 @@ from collections.abc import Callable
 from functools import cache
 from typing import Final
 
-from horus_rhai import Function
+from horus_rhai import Function, tell_of_no_memory
 
 from workers import sal
 from workers.rhai import Host
@@ -33,4 +33,5 @@ _host: Final = Host(
     faults=(sal.SalError,),
 )
 run = _host.run
+say_no_memory_to = tell_of_no_memory
 rehearse = _host.rehearse

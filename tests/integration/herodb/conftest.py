@@ -20,6 +20,7 @@ from horus_celery.store.connection import connect
 from tests.conftest import FrozenClock
 from workers.herodb.client import Database
 from workers.herodb.service import HeroDb
+from workers.osis import scripts
 
 MASTER = bytes(range(32))
 SCRIPTS = {
@@ -47,7 +48,7 @@ class Estate:
             master=MASTER,
             keyring=self.keyring,
             clock=self.clock,
-            scripts=SCRIPTS,
+            scripts={**scripts.SCRIPTS, **SCRIPTS},
             patience=timedelta(seconds=2),
         )
         self._folder = folder

@@ -2,20 +2,28 @@
 
 from __future__ import annotations
 
+import re
 import socket
 import threading
 import time
-from contextlib import closing, suppress
+from contextlib import ExitStack, closing, suppress
 from datetime import timedelta
+from pathlib import Path
+from typing import Any
 
 import pytest
 
+from horus_celery.errors import ConfigurationError
 from horus_celery.herodb.keyring import Kind
 from horus_celery.herodb.requests import MAX_REQUEST
 from workers.herodb.client import Database, DatabaseError
 from workers.herodb.front import MAX_CONNECTIONS
+from workers.osis.model import parse_model
+from workers.osis.objects import Equal, Objects, Page
 
 pytestmark = pytest.mark.integration
+
+PAGE = Path(__file__).parents[3] / "docs" / "herodb.md"
 
 
 @pytest.fixture
@@ -130,6 +138,26 @@ def test_messages_are_encrypted_and_signed(database):
     assert database.call("AGE", "LIST") == [b"mail"]
 
 
+def test_objects_of_the_context_are_kept_by_it(estate, database):
+    objects = Objects(database.call)
+    fields = {"fields": {"title": "string"}, "indexes": ["title"]}
+    objects.declare(parse_model("note", fields))
+    kept = objects.add("note", {"title": "hello"})
+    others = Objects(estate.database("a").call)
+    page = others.find("note", "title", Equal(value="hello"), Page())
+    assert [one.id for one in page] == [kept.id]
+    assert Objects(estate.database("b").call).models() == []
+
+
+def test_the_page_shows_what_works(estate, monkeypatch):
+    (example,) = re.findall(r"```python\n(.*?)```", PAGE.read_text(), re.DOTALL)
+    monkeypatch.setenv("HERODB_URL", f"unix://{estate.job('a')}")
+    names: dict[str, Any] = {}
+    exec(example, names)  # noqa: S102 - our own page
+    names["db"].close()
+    assert estate.database("a").call("GET", "invoice:1") == b"paid"
+
+
 # --- what is hostile ---------------------------------------------------------------
 
 
@@ -209,6 +237,36 @@ def test_a_job_has_so_many_connections_and_no_more(path, estate):
     while True:
         try:
             assert again.call("PING") == b"PONG"
+            break
+        except DatabaseError:
+            assert time.monotonic() < deadline
+    again.close()
+
+
+def test_all_connections_of_a_job_together_hold_so_much_and_no_more(estate, path):
+    large = b"*2\r\n$3\r\nSET\r\n$%d\r\n" % (15 * 1024 * 1024)
+    with ExitStack() as channels:
+        refused = []
+        for _ in range(4):
+            channel = channels.enter_context(closing(connected(path)))
+            with suppress(BrokenPipeError, ConnectionResetError):
+                channel.sendall(large[:8])
+                channel.sendall(large[8:] + b"x" * (14 * 1024 * 1024))
+                channel.settimeout(1)
+            with suppress(TimeoutError):
+                refused.append(everything(channel))
+        assert refused
+        assert set(refused) <= {b"", refused[0]}
+        assert b"hold more than" in b"".join(refused)
+    other = Database(f"unix://{estate.job('a')}")
+    assert other.call("PING") == b"PONG"
+    other.close()
+    # What was held is given back with the connections.
+    deadline = time.monotonic() + 10
+    again = Database(f"unix://{path}")
+    while True:
+        try:
+            assert again.call("SET", "k", b"x" * (14 * 1024 * 1024)) == b"OK"
             break
         except DatabaseError:
             assert time.monotonic() < deadline
@@ -333,6 +391,23 @@ def test_over_the_quota_a_script_reads_and_deletes_until_it_is_not(estate):
     assert database.call("SET", "k", "v") == b"OK"
 
 
+@pytest.mark.parametrize("lacking", ["-@all", "-acl", "-hgetall", "-eval", "-scan"])
+def test_a_login_that_may_not_administer_is_told_what_to_do(
+    make_estate, private_redis, lacking
+):
+    with private_redis.client() as client:
+        words = ("on", ">weak", "~*", "+@all", lacking)
+        client.execute_command("ACL SETUSER", "weak", *words)
+    steward = make_estate(f"unix://weak:weak@{private_redis.socket}").steward
+
+    def begin():
+        steward.ensure("a")
+        steward.make_round()
+
+    with pytest.raises(ConfigurationError, match="herodb_url may not administer"):
+        begin()
+
+
 def test_without_a_server_a_script_is_told_so(estate, private_redis):
     path = estate.job("a")
     private_redis.stop()
@@ -348,3 +423,12 @@ def test_without_a_server_a_script_is_told_so(estate, private_redis):
 def test_another_address_is_refused(url):
     with pytest.raises(DatabaseError, match="unix:///PATH"):
         Database(url)
+
+
+def test_an_address_where_nobody_listens_is_told(tmp_path):
+    for path, why in (
+        (tmp_path / "s", "No such file"),
+        (tmp_path / ("x" * 99), "long"),
+    ):
+        with pytest.raises(DatabaseError, match=why):
+            Database(f"unix://{path}").call("PING")

@@ -15,7 +15,11 @@ from horus_celery.coordinator import Coordinator
 from horus_celery.courier import Courier
 from horus_celery.dag.progress import WorkflowStatus
 from horus_celery.elsewhere import RemoteSupervisor
-from horus_celery.errors import ConflictError, RefusedError, UnavailableError
+from horus_celery.errors import (
+    ConflictError,
+    RefusedError,
+    UnavailableError,
+)
 from horus_celery.lifecycle import Event, Status
 from horus_celery.outposts import Watch
 from horus_celery.statements.job import InputRef
@@ -62,8 +66,8 @@ class Country:
         self.woken: list[tuple[str, str]] = []
         usual = {"store": self.home.workflows, "doorbell": self.home.doorbell}
         at_home = HomeSupervisor(self.home.supervisor)
-        courier = Courier(self.home.workflows, at_home, {"north": self.remote})
-        usual["fetch"] = courier.fetch
+        self.courier = Courier(self.home.workflows, at_home, {"north": self.remote})
+        usual["fetch"] = self.courier.fetch
         self.conductor = Conductor(
             supervisor=at_home,
             clock=self.clock,
@@ -292,6 +296,54 @@ def test_receipt_and_result_travel_to_where_they_are_needed(country):
     ]
 
 
+def test_what_earlier_runs_brought_about_travels_as_well(country):
+    before = country.begin(a=[], b=NORTH)
+    country.home.finish(before, "a", result="1, 2, 3")
+    country.finish(before, "b", event=Event.FAILED, reason="exit_code", exit_code=3)
+    a = before.digests["a"]
+
+    again = country.begin(
+        jobs={"b": {**reads("a")(before.digests), "also_needs": [a]}}, b=NORTH
+    )
+
+    there = country.north.supervisor.get(a)
+    assert (there.record.status, there.record.result) == (Status.COMPLETED, "1, 2, 3")
+    assert there.is_believed
+    country.finish(again, "b", result="6")
+    assert country.steps(again) == {"b": "completed"}
+
+
+def test_a_step_at_home_builds_on_an_earlier_run_elsewhere(country):
+    before = country.begin(a=NORTH, b=[])
+    country.finish(before, "a", result="1, 2, 3")
+
+    again = country.begin(jobs={"b": reads("a")(before.digests)}, b=[], c=NORTH)
+
+    assert country.steps(again) == {"b": "queued", "c": "queued"}
+    here = country.home.supervisor.get(before.digests["a"])
+    assert (here.record.status, here.record.result) == (Status.COMPLETED, "1, 2, 3")
+
+
+@pytest.mark.parametrize(("context", "brought"), [("billing", 1), ("lab", 0)])
+def test_of_earlier_runs_that_travels_which_is_of_the_same_context(
+    country, context, brought
+):
+    theirs = {name: {"context_id": context} for name in ("manifest", "a")}
+    before = country.begin(jobs=theirs, a=[])
+    country.home.finish(before, "a", result="1, 2, 3")
+    signed = country.home.workflow(
+        jobs={"b": {"also_needs": [before.digests["a"]]}}, b=NORTH
+    )
+    country.home.coordinator.submit(signed.manifest, signed.jobs)
+    now = country.clock.at
+    taken = country.home.workflows.take(
+        signed.digest, at=now, limit=1, until=now, supervisor="north"
+    )
+
+    [step] = taken.steps
+    assert len(country.courier.fetch(signed.digest, step)) == brought
+
+
 def test_a_step_waits_for_what_cannot_be_fetched_now(country):
     signed = country.begin(
         jobs={"b": reads("a")}, a=NORTH, b={"depends_on": ["a"], "when": "all_done"}
@@ -395,3 +447,47 @@ def test_what_is_watched_is_told_when_it_is_over(country):
 
     assert told.get(timeout=5) == (signed.digest, step.digest)
     assert told.empty()
+
+
+def test_a_step_that_runs_elsewhere_is_shown_as_running(country):
+    signed = country.begin(a=NORTH)
+    assert country.steps(signed) == {"a": "queued"}
+    country.north.claim(country.north.store.get(signed.digests["a"]))
+    began = country.clock.at
+    country.clock.at += 5 * SECOND
+
+    country.outpost.look(signed.digest)
+
+    assert country.steps(signed) == {"a": "running"}
+    [step] = country.home.coordinator.status(signed.id).steps
+    assert step.started_at == began
+
+
+def test_who_waits_for_a_step_elsewhere_hears_that_it_runs(country):
+    watch = Watch(country.remote, wait=timedelta(milliseconds=20))
+    signed = country.begin(a=NORTH)
+    now = country.clock.at
+    [step] = country.home.workflows.look(
+        signed.digest,
+        at=now + 5 * SECOND,
+        again_at=now + 9 * SECOND,
+        limit=5,
+        supervisor="north",
+    )
+    heard: Queue[bool] = Queue()
+
+    def tell_start(workflow, one):
+        runs = country.outpost.note_start(workflow, one)
+        heard.put(runs)
+        return runs
+
+    watch.tell_start = tell_start
+    watch.add(signed.digest, step)
+    assert heard.get(timeout=5) is False
+    record = country.north.claim(country.north.store.get(step.digest))
+    while not heard.get(timeout=5):
+        pass
+
+    assert country.steps(signed) == {"a": "running"}
+    country.north.settle(record)
+    watch.close()

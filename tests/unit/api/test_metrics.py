@@ -18,6 +18,7 @@ from api.metrics import MAX_LABEL, MAX_SERIES, RUNNER_STATUSES, Facts, Metrics
 from api.pages import Insight
 from api.readiness import Readiness
 from api.site import Called
+from horus_celery.dag.progress import StepStatus, WorkflowStatus
 from horus_celery.errors import ConfigurationError, DamagedError, UnavailableError
 from horus_celery.fleet import RunnerView
 from horus_celery.lifecycle import Status
@@ -25,6 +26,7 @@ from horus_celery.mismatches import Mismatches, Place
 from horus_celery.registry import Roster
 from horus_celery.routing import all_queues
 from horus_celery.store.base import BUCKETS, Histogram, Tally
+from horus_celery.store.workflows import WorkflowTally
 from horus_celery.supervisor import Info
 
 OPERATIONS = Path(__file__).parents[3] / "docs" / "operations.md"
@@ -55,10 +57,21 @@ def view(name="r1", status="running", executor="python"):
     )
 
 
+NO_WORKFLOWS = WorkflowTally(started=0, ended={}, steps={}, noticed=Histogram.of([]))
+
+
 class Told:
     """A deployment that says what it was told, and counts the questions."""
 
-    def __init__(self, *, counts=(), queues=(), tally=NOTHING, runners=()):
+    def __init__(
+        self,
+        *,
+        counts=(),
+        queues=(),
+        tally=NOTHING,
+        workflows=NO_WORKFLOWS,
+        runners=(),
+    ):
         self._info = Info(
             name="supervisor",
             namespace="hero",
@@ -68,6 +81,7 @@ class Told:
             queues=dict(queues),
         )
         self._tally = tally
+        self._workflows = workflows
         self._runners = runners
         self.errors = {}
         self.asked = []
@@ -76,6 +90,7 @@ class Told:
             Facts(
                 info=self.info,
                 tally=self.tally,
+                workflows=self.workflows,
                 runners=self.runners,
                 mismatches=self.mismatches.counts,
             )
@@ -86,6 +101,9 @@ class Told:
 
     def tally(self):
         return self._say("tally", self._tally)
+
+    def workflows(self):
+        return self._say("workflows", self._workflows)
 
     def runners(self):
         return self._say("runners", self._runners)
@@ -316,6 +334,29 @@ def test_a_silent_process_manager_is_not_a_silent_redis(tell):
     assert told.samples("horus_store_up") == {(): 1}
 
 
+def test_workflows_and_their_steps_are_counted(tell):
+    noticed = Histogram.of([timedelta(milliseconds=4), timedelta(seconds=2)])
+    told = tell(
+        workflows=WorkflowTally(
+            started=3,
+            ended={WorkflowStatus.COMPLETED: 1, WorkflowStatus.STOPPED: 1},
+            steps={StepStatus.COMPLETED: 5, StepStatus.SKIPPED: 2},
+            noticed=noticed,
+        )
+    )
+    assert told.samples("horus_workflows_started_total") == {(): 3}
+    assert told.samples("horus_workflows_ended_total") == {
+        ("completed",): 1,
+        ("stopped",): 1,
+    }
+    assert told.samples("horus_workflow_steps_total") == {
+        ("completed",): 5,
+        ("skipped",): 2,
+    }
+    assert told.samples("horus_step_notice_seconds_count") == {(): 2}
+    assert told.samples("horus_step_notice_seconds_sum") == {(): 2.004}
+
+
 # --- the document --------------------------------------------------------------------
 
 
@@ -324,7 +365,15 @@ def test_the_document_lists_every_metric_with_its_labels(tell):
     tally = Tally(
         ended={("python", "rejected", "x"): 1}, waited=one, ran=one, swept={"due": 1}
     )
-    told = tell(tally=tally, queues={"python": 1}, runners=[view()])
+    workflows = WorkflowTally(
+        started=1,
+        ended={WorkflowStatus.COMPLETED: 1},
+        steps={StepStatus.COMPLETED: 1},
+        noticed=histogram(at_0=1),
+    )
+    told = tell(
+        tally=tally, workflows=workflows, queues={"python": 1}, runners=[view()]
+    )
     told.observe(code=Code.NOT_FOUND.value)
     suffixes = ("_count", "_sum")
     shown = {

@@ -17,6 +17,36 @@ def submit(client, signed):
     return client.call("workflow.submit", manifest=signed.manifest, jobs=signed.jobs)
 
 
+def test_a_workflow_runs_by_canvas_where_it_can(world, client):
+    straight = world.workflow(a=[], b=["a"])
+    crossed = world.workflow(a=[], b=[], c=["a"], d=["a", "b"])
+    for signed, shown in ((straight, "canvas"), (crossed, "reference")):
+        wire = {"manifest": signed.manifest, "jobs": signed.jobs}
+        client.call("workflow.submit", **wire, strategy="canvas")
+        told = client.call("workflow.status", workflow_id=signed.id)
+        assert told["strategy"] == shown
+    plan = client.call("workflow.explain", workflow_id=crossed.id)
+    assert plan["canvas"] == "not_series_parallel"
+
+
+def test_a_workflow_that_was_filled_in_pieces_runs_by_canvas_as_well(world, client):
+    signed = world.workflow(a=[], b=["a"])
+    client.call("workflow.create", manifest=signed.manifest)
+    client.call("workflow.add_jobs", workflow_id=signed.id, jobs=signed.jobs)
+
+    told = client.call("workflow.start", workflow_id=signed.id, strategy="canvas")
+
+    assert told["strategy"] == "canvas"
+    assert world.doorbell.steps == [(signed.digest, None)]
+
+
+def test_there_is_no_third_way_to_run_a_workflow(world, client):
+    signed = world.workflow(a=[])
+    wire = {"manifest": signed.manifest, "jobs": signed.jobs}
+    error = client.error("workflow.submit", **wire, strategy="fusion")
+    assert error["code"] == -32602
+
+
 def test_submit_returns_the_id_and_starts_the_workflow(world, client):
     signed = world.workflow(a=[], b=["a"])
 
@@ -49,6 +79,7 @@ def test_submit_returns_the_id_and_starts_the_workflow(world, client):
                 "ended_at": None,
             },
         },
+        "strategy": "reference",
         "created_at": at,
         "started_at": at,
         "ended_at": None,

@@ -1,4 +1,4 @@
-"""`horus secret`, `runners`, `trust install`: what they ask a supervisor, and show."""
+"""`horus secret`, `runners`, `trust install`, `herodb`: what they ask, and show."""
 
 from __future__ import annotations
 
@@ -244,3 +244,89 @@ def test_why_a_supervisor_refuses_is_told(horus, supervisor):
     }
     told = horus("secret", "list")
     assert (told.code, told.out, told.err) == (1, "", "horus: not you\n")
+
+
+# --- herodb --------------------------------------------------------------------------
+
+CONTEXT = {
+    "context": "billing",
+    "max_bytes": 100,
+    "max_keys": None,
+    "bytes": 120,
+    "keys": 2,
+    "measured_at": 1_760_000_000_000,
+    "over_quota": True,
+    "users": 1,
+}
+EVE = {"name": "eve", "role": "read", "login": "hero:herodb:{billing}:eve"}
+LET_IN = {**EVE, "password": SECRET, "address": "redis://here:6379/0", "prefix": "p:"}
+KEY = {"name": "mail", "kind": "age", "ids": ["mail:2", "mail:1"], "publics": ["age1x"]}
+#: What is asked by which words, what is answered, and what is then shown.
+HERODB = [
+    ("contexts", "list_contexts", {}, [CONTEXT], "billing"),
+    (
+        "quota billing --max-bytes 5",
+        "set_quota",
+        {"context": "billing", "max_bytes": 5, "max_keys": None},
+        CONTEXT,
+        "is set",
+    ),
+    ("users billing", "list_users", {"context": "billing"}, [EVE], "eve"),
+    (
+        "let-in billing eve --role read",
+        "add_user",
+        {"context": "billing", "name": "eve", "role": "read"},
+        LET_IN,
+        SECRET,
+    ),
+    (
+        "let-out billing eve",
+        "remove_user",
+        {"context": "billing", "name": "eve"},
+        True,
+        "no longer",
+    ),
+    ("keys billing", "list_keys", {"context": "billing"}, [KEY], "age1x"),
+    (
+        "make-key billing mail --kind age",
+        "create_key",
+        {"context": "billing", "name": "mail", "kind": "age"},
+        KEY,
+        "age1x",
+    ),
+    (
+        "rotate-key billing mail",
+        "rotate_key",
+        {"context": "billing", "name": "mail", "kind": "secret"},
+        {**KEY, "publics": []},
+        "mail:2",
+    ),
+]
+
+
+@pytest.mark.usefixtures("state")
+@pytest.mark.parametrize(("words", "method", "params", "answer", "shown"), HERODB)
+def test_herodb_is_asked_and_its_answer_shown(
+    horus, supervisor, words, method, params, answer, shown
+):
+    supervisor.answers[f"herodb.{method}"] = answer
+    told = horus("herodb", *words.split())
+    assert told.code == 0
+    assert shown in told.out + told.err
+    assert json.loads(horus("herodb", *words.split(), "--json").out) == answer
+    assert supervisor.calls == [(f"herodb.{method}", params)] * 2
+
+
+@pytest.mark.usefixtures("state")
+def test_a_password_stands_alone_on_standard_output(horus, supervisor):
+    supervisor.answers["herodb.add_user"] = LET_IN
+    told = horus("herodb", "let-in", "billing", "eve", "--role", "read")
+    assert told.out == f"{SECRET}\n"
+    assert SECRET not in told.err
+    assert "hero:herodb:{billing}:eve" in told.err
+
+
+@pytest.mark.usefixtures("state")
+def test_who_holds_too_much_is_named(horus, supervisor):
+    supervisor.answers["herodb.list_contexts"] = [CONTEXT]
+    assert "billing holds more than it may" in horus("herodb", "contexts").err

@@ -115,6 +115,13 @@ def test_each_step_has_a_line_when_it_runs_and_when_it_is_over(horus, coordinato
     )
 
 
+@pytest.mark.parametrize("strategy", ["canvas", "reference", None])
+def test_who_runs_a_workflow_says_in_which_way(horus, coordinator, etl, strategy):
+    said = [] if strategy is None else ["--strategy", strategy]
+    assert horus("workflow", "run", etl, *said).code == 0
+    assert coordinator.strategy == strategy
+
+
 def test_a_failure_is_told_with_the_way_to_its_log(horus, coordinator, etl):
     coordinator.ends = {"count": Status.FAILED}
     told = horus("workflow", "run", etl)

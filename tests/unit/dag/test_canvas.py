@@ -26,6 +26,7 @@ from horus_celery.dag.shapes import (
 )
 from horus_celery.lifecycle import Status
 from horus_celery.statements.manifest import make_step
+from horus_celery.store.bell import STEP
 
 
 def refusal(graph):
@@ -86,6 +87,15 @@ def test_canvas_has_one_rule_only(graph_of, when):
     )
     # A step that depends on none starts whatever its rule says.
     assert shape_of(compile_plan(graph_of("a", a={"when": when}))) == 0
+
+
+def test_canvas_runs_as_many_steps_at_a_time_as_may_run():
+    steps = [make_step("a"), make_step("b")]
+    refused = refusal(Graph.of_steps(steps, max_parallel=1))
+    assert (refused.reason, refused.detail) == (
+        Reason.MAX_PARALLEL,
+        "at most 1 steps may run at a time",
+    )
 
 
 def test_canvas_goes_to_no_other_supervisor(graph_of):
@@ -266,14 +276,13 @@ def test_a_failure_keeps_what_is_behind_it_from_running(graph_of):
 
 def test_a_message_is_no_larger_than_it_is_counted():
     app = Celery(broker="memory://", backend="cache+memory://")
-    workflow_id = "0198f3a0-7c1e-7d55-9f6b-0d4c8a3b1e77"
 
-    @app.task(name="horus.run_step")
-    def run_step(workflow_id, step):
+    @app.task(name=STEP)
+    def run_step(workflow, step):
         """Run nothing: it is only sent."""
 
     def made(count):
-        return [run_step.si(workflow_id, 99_999) for _ in range(count)]
+        return [run_step.si("0" * 64, 99_999) for _ in range(count)]
 
     for size in (1, 2, 50):
         chain(*made(size)).apply_async()

@@ -55,6 +55,15 @@ def test_a_context_is_there_at_once_and_for_all_supervisors(world, steward):
         steward.create("a")
 
 
+def test_a_context_has_a_quota_until_somebody_sets_another(steward):
+    steward.ensure("a")
+    (view,) = steward.list()
+    assert view.context.max_bytes == 2**30
+    assert steward.set_quota("a", max_bytes=None, max_keys=None).context.users == {}
+    (view,) = steward.list()
+    assert view.context.max_bytes is None
+
+
 def test_a_context_that_is_needed_is_made_once(world, steward):
     steward.ensure("a")
     reads = world.shelf.reads

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import math
 import signal
+import subprocess
+import sys
 import threading
 import time
 from contextlib import contextmanager
@@ -204,3 +206,21 @@ def test_one_token_ends_many_runs_and_leaves_others():
         thread.join()
     assert ended == ["cancelled"] * 3
     assert engine.run(short) == 1
+
+
+def test_a_process_that_was_forked_runs_scripts_too():
+    code = """
+import os, horus_rhai
+engine = horus_rhai.Engine({"f": lambda x: x + 1})
+script = engine.compile("let x = f(1); loop { x = f(x); if x == n { break } } x")
+assert engine.run(script, {"n": 100}) == 100
+child = os.fork()
+result = engine.run(script, {"n": 200}, timeout=5.0)
+if child == 0:
+    os._exit(0 if result == 200 else 1)
+print(os.waitpid(child, 0)[1], result)
+"""
+    done = subprocess.run(  # noqa: S603 - our own argv
+        [sys.executable, "-c", code], capture_output=True, text=True, check=True
+    )
+    assert done.stdout.split() == ["0", "200"]

@@ -104,6 +104,22 @@ def test_a_variable_keeps_the_limits_too():
             run("1", variables={"x": value}, limits={limit: 16})
 
 
+class Generous:
+    """Gives more than was asked for."""
+
+    def rhai_call(self, name, arguments):
+        return "x" * 100
+
+    def rhai_get(self, name):
+        return "x" * 100
+
+
+@pytest.mark.parametrize("script", ["x.f()", "x.f", "f(x)", 'x["f"]'])
+def test_what_an_object_gives_keeps_them_too(script):
+    with pytest.raises(horus_rhai.RhaiLimitError):
+        run(script, variables={"x": Generous()}, limits={"max_string_size": 16})
+
+
 @pytest.mark.parametrize("depth", [0, 257])
 @pytest.mark.parametrize(
     "limit", ["max_expression_depth", "max_function_expression_depth"]

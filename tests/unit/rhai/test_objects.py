@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import gc
+import weakref
+
 import pytest
 
 from tests.unit.rhai.engine import horus_rhai, run
@@ -181,7 +184,7 @@ def test_a_function_that_failed_is_not_asked_of_the_object_again(held):
 WHAT_EVERYTHING_HAS = [
     ("note.exit(); 1", Note),
     ("exit(note); 1", Note),
-    ("take(note)", Note),
+    ("let n = note; take(n)", Note),
     ("note.to_string()", str),
     ("note.to_debug()", str),
     ("note.type_of()", str),
@@ -244,3 +247,25 @@ def test_no_object_is_asked_after_the_run_has_ended():
     with pytest.raises(horus_rhai.RhaiTerminated):
         run("loop { try { x.f() } catch { } }", variables={"x": Witness()}, timeout=0.0)
     assert len(asked) == before
+
+
+def test_an_object_is_let_go_when_its_run_has_ended():
+    mine = Closed()
+    gone = weakref.ref(mine)
+    run("let a = [x, x]; a.clear(); [x].map(|y| y); 1", variables={"x": mine})
+    del mine
+    gc.collect()
+    assert gone() is None
+
+
+def test_also_when_it_was_in_an_exception_that_was_caught():
+    mine = Closed()
+    gone = weakref.ref(mine)
+
+    def fail(x):
+        raise KeyError(x)
+
+    run("try { f(x) } catch (e) { }", {"f": fail}, variables={"x": mine})
+    del mine
+    gc.collect()
+    assert gone() is None

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+import re
 import tomllib
 from importlib.metadata import version
 from pathlib import Path
@@ -40,3 +41,12 @@ def test_the_stub_names_the_parameters_that_there_are():
         for parameter in inspect.signature(function).parameters.values():
             if parameter.name != "self":
                 assert f"{parameter.name}:" in stub
+
+
+def test_the_example_of_its_readme_runs():
+    blocks = re.findall(
+        r"```python\n(.*?)```", (CRATE / "README.md").read_text(), re.DOTALL
+    )
+    assert blocks
+    for block in blocks:
+        exec(block, {})  # noqa: S102 - our own text

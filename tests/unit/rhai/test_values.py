@@ -47,7 +47,7 @@ CHANGED = [
     (range(1, 5, 1), range(1, 5)),
 ]
 
-TYPES = [
+TYPES: list[tuple[object, str]] = [
     (None, "()"),
     (True, "bool"),
     (1, "i64"),
@@ -58,7 +58,7 @@ TYPES = [
     ((), "array"),
     ({}, "map"),
     (range(3), "range"),
-    (object(), "object"),
+    (Colour, "object"),
 ]
 
 REFUSED = [
@@ -160,9 +160,14 @@ def test_names_are_seen_everywhere_and_are_constant():
     names = {"LIMIT": 5}
     assert run("fn f() { LIMIT + 1 } f() + LIMIT", names=names) == 11
     assert run("[1].map(|x| x + LIMIT)", names=names) == [6]
-    with pytest.raises(horus_rhai.RhaiError, match="Cannot modify constant LIMIT"):
-        run("LIMIT = 6", names=names)
-    assert run("let LIMIT = 7; LIMIT", names=names) == 7
+    assert run("let f = |x| x + LIMIT; fn g(f) { f.call(1) } g(f)", names=names) == 6
+    assert run("fn f() { [1].map(|x| x + LIMIT) } f()", names=names) == [6]
+    for script in ("LIMIT = 6", "LIMIT += 1", "fn f() { LIMIT = 6 } f()"):
+        with pytest.raises(horus_rhai.RhaiError, match="constant LIMIT"):
+            run(script, names=names)
+    assert run("let LIMIT = 7; LIMIT += 1; LIMIT", names=names) == 8
+    assert run("fn f(LIMIT) { LIMIT } f(9)", names=names) == 9
+    assert run("LIMIT", names=names, variables={"LIMIT": 1}) == 1
 
 
 def test_one_run_leaves_no_variable_to_the_next():

@@ -8,6 +8,7 @@ from horus_rhai._native import (
     Engine,
     Script,
     __version__,
+    tell_of_no_memory,
 )
 from horus_rhai.errors import (
     NoSuchFunction,
@@ -32,4 +33,5 @@ __all__ = [
     "RhaiTerminated",
     "Script",
     "__version__",
+    "tell_of_no_memory",
 ]

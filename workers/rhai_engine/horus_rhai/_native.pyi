@@ -6,6 +6,9 @@ from horus_rhai.function import Function
 RHAI_VERSION: str
 __version__: str
 
+# Has the byte `m` written there before this process ends for lack of memory.
+def tell_of_no_memory(descriptor: int) -> None: ...
+
 class CancelToken:
     def __new__(cls) -> Self: ...
     def cancel(self) -> None: ...

@@ -159,6 +159,18 @@ pub fn register_sleep(module: &mut Module) {
         });
 }
 
+/// Replace what Rhai's own `exit` does, which a script could catch where Rhai calls back.
+pub fn register_exit(module: &mut Module) {
+    FuncRegistration::new("exit")
+        .in_global_namespace()
+        .with_volatility(true)
+        .set_into_module(module, exit);
+    FuncRegistration::new("exit")
+        .in_global_namespace()
+        .with_volatility(true)
+        .set_into_module(module, || exit(Dynamic::UNIT));
+}
+
 /// Hand what a script prints to the callable of its run.
 pub fn print(text: &str) {
     tell(
@@ -199,6 +211,13 @@ fn sleep(seconds: FLOAT) -> Result<(), Box<EvalAltResult>> {
     }
     let wanted = Duration::try_from_secs_f64(seconds).unwrap_or(Duration::MAX);
     Run::current().map_or(Ok(()), |run| run.sleep(wanted))
+}
+
+fn exit(value: Dynamic) -> Result<Dynamic, Box<EvalAltResult>> {
+    if let Some(run) = Run::current() {
+        run.end(Stop::Exit(value.clone()));
+    }
+    Err(EvalAltResult::Exit(value, Position::NONE).into())
 }
 
 fn is_identifier(name: &str) -> bool {

@@ -1,5 +1,6 @@
 //! An engine and its scripts, as Python sees them.
 
+use std::collections::HashMap;
 use std::panic::{catch_unwind, AssertUnwindSafe};
 use std::rc::Rc;
 use std::sync::{Arc, OnceLock};
@@ -8,13 +9,15 @@ use std::time::Duration;
 use pyo3::exceptions::PyValueError;
 use pyo3::prelude::*;
 use rhai::packages::{Package, StandardPackage};
-use rhai::{Dynamic, EvalAltResult, Module, Position, Scope, Shared, Token, AST};
+use rhai::{
+    Dynamic, EvalAltResult, Module, OptimizationLevel, Position, Scope, Shared, Token, AST,
+};
 
-use crate::calls::{check_name, debug, print, read_names, register_sleep, Function};
+use crate::calls::{check_name, debug, print, read_names, register_exit, register_sleep, Function};
 use crate::cancel::CancelToken;
-use crate::errors::{exit_value, failed, not_compiled, panicked};
+use crate::errors::{failed, not_compiled, panicked};
 use crate::handles;
-use crate::run::Run;
+use crate::run::{terminated, End, Run, Stop};
 use crate::values::{to_python, to_rhai, Handle};
 
 /// How deep expressions may be set to nest: beyond, the parser's own stack would overflow.
@@ -84,13 +87,19 @@ impl Engine {
             .set_max_array_size(max_array_size)
             .set_max_map_size(max_map_size)
             .set_max_modules(0);
+        // What is written is what runs: the optimiser drops statements without effect,
+        // also those that would fail.
+        engine.set_optimization_level(OptimizationLevel::None);
         for word in FORBIDDEN {
             engine.disable_symbol(word);
         }
         engine.register_global_module(standard());
         let functions = read_functions(functions)?;
-        let own = own_module(&mut engine, &functions, names)?;
+        let own = own_module(&mut engine, &functions);
         engine.register_global_module(own);
+        if let Some(names) = names {
+            show_names(&mut engine, read_constants(names)?);
+        }
         hook(&mut engine, functions);
         Ok(Self {
             engine,
@@ -133,7 +142,7 @@ impl Engine {
             let result = run.enter(|| {
                 catch_unwind(AssertUnwindSafe(|| {
                     if run.must_end() {
-                        return Err(crate::run::terminated(Position::NONE));
+                        return Err(terminated(Position::NONE));
                     }
                     self.engine
                         .eval_ast_with_scope::<Dynamic>(&mut scope, &script.0)
@@ -142,15 +151,8 @@ impl Engine {
             (result, run.end_of())
         });
         match result {
-            Ok(Ok(_)) if end.stop.is_some() => {
-                Err(failed(py, *crate::run::terminated(Position::NONE), end))
-            }
-            Ok(Ok(value)) => to_python(py, &value),
-            Ok(Err(error)) => match exit_value(&error) {
-                Some(value) => to_python(py, value),
-                None => Err(failed(py, *error, end)),
-            },
             Err(panic) => Err(panicked(py, &*panic)),
+            Ok(result) => settle(py, result, end),
         }
     }
 }
@@ -176,8 +178,22 @@ impl Engine {
         let value = to_rhai(value)?;
         self.engine
             .ensure_data_size_within_limits(&value)
-            .map_err(|error| failed(py, *error, crate::run::End::default()))?;
+            .map_err(|error| failed(py, *error, End::default()))?;
         Ok(value)
+    }
+}
+
+/// What a run has come to: a stop goes before whatever its script made of it.
+fn settle(
+    py: Python<'_>,
+    result: Result<Dynamic, Box<EvalAltResult>>,
+    end: End,
+) -> PyResult<Py<PyAny>> {
+    match (&end.stop, result) {
+        (Some(Stop::Exit(value)), _) => to_python(py, value),
+        (None, Ok(value)) => to_python(py, &value),
+        (Some(_), Ok(_)) => Err(failed(py, *terminated(Position::NONE), end)),
+        (_, Err(error)) => Err(failed(py, *error, end)),
     }
 }
 
@@ -189,26 +205,40 @@ fn read_functions(functions: &Bound<'_, PyAny>) -> PyResult<Vec<Function>> {
         .collect()
 }
 
+fn read_constants(names: &Bound<'_, PyAny>) -> PyResult<HashMap<String, Dynamic>> {
+    let py = names.py();
+    let mut constants = HashMap::new();
+    for (name, value) in read_names(names)? {
+        check_name(&name)?;
+        constants.insert(name, to_rhai(value.bind(py))?);
+    }
+    Ok(constants)
+}
+
+/// Let scripts see names everywhere, also in functions and closures.
+fn show_names(engine: &mut rhai::Engine, constants: HashMap<String, Dynamic>) {
+    #[allow(deprecated)] // it is not: Rhai marks so what may change with its version
+    engine.on_var(move |name, index, context| {
+        // Of its own variables Rhai mostly knows the place.
+        if index > 0 {
+            return Ok(None);
+        }
+        let found = constants.get(name);
+        Ok(found.filter(|_| !context.scope().contains(name)).cloned())
+    });
+}
+
 /// The module of all that is not Rhai's own: it is searched before the standard one.
-fn own_module(
-    engine: &mut rhai::Engine,
-    functions: &[Function],
-    names: Option<&Bound<'_, PyAny>>,
-) -> PyResult<Shared<Module>> {
+fn own_module(engine: &mut rhai::Engine, functions: &[Function]) -> Shared<Module> {
     let mut module = Module::new();
     handles::register(engine, &mut module);
+    register_exit(&mut module);
     register_sleep(&mut module);
     for function in functions {
         function.register(&mut module);
     }
-    if let Some(names) = names {
-        for (name, value) in read_names(names)? {
-            check_name(&name)?;
-            module.set_var(name, to_rhai(value.bind(names.py()))?);
-        }
-    }
     module.build_index();
-    Ok(module.into())
+    module.into()
 }
 
 /// Rhai's standard package, which all engines share.
@@ -231,8 +261,8 @@ fn hook(engine: &mut rhai::Engine, functions: Vec<Function>) {
         other => other,
     });
     #[allow(deprecated)] // as above
-    engine.on_missing_function(move |name, arguments, _, _| {
-        call_missing(name, arguments, &functions)
+    engine.on_missing_function(move |name, arguments, _, context| {
+        call_missing(name, arguments, context.engine(), &functions)
     });
 }
 
@@ -243,6 +273,7 @@ fn hook(engine: &mut rhai::Engine, functions: Vec<Function>) {
 fn call_missing(
     name: &str,
     arguments: &mut [&mut Dynamic],
+    engine: &rhai::Engine,
     functions: &[Function],
 ) -> Result<Option<Dynamic>, Box<EvalAltResult>> {
     let count = arguments.len();
@@ -259,7 +290,11 @@ fn call_missing(
     if exists || is_operator || has_ended {
         return Ok(None);
     }
-    handles::call(&handle, name, rest)
+    let found = handles::call(&handle, name, rest)?;
+    if let Some(value) = &found {
+        engine.ensure_data_size_within_limits(value)?;
+    }
+    Ok(found)
 }
 
 fn duration(seconds: f64) -> PyResult<Duration> {

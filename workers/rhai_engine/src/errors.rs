@@ -59,7 +59,7 @@ pub fn failed(py: Python<'_>, mut error: EvalAltResult, mut end: End) -> PyErr {
         return stopped(py, &stop, position);
     }
     if let Some(raised) = uncaught(&error, &mut end) {
-        return raised;
+        return placed(py, raised, position);
     }
     if let Some(missing) = end.missing.take() {
         name_class(&mut error, missing);
@@ -81,14 +81,6 @@ pub fn failed(py: Python<'_>, mut error: EvalAltResult, mut end: End) -> PyErr {
     let mut report = Report::new(kind, message, position);
     report.value = value;
     report.raise(py)
-}
-
-/// The value that a script ended with by `exit`, also in a function of a function.
-pub fn exit_value(error: &EvalAltResult) -> Option<&Dynamic> {
-    match innermost(error) {
-        EvalAltResult::Exit(value, _) => Some(value),
-        _ => None,
-    }
 }
 
 /// The error for a defect of the engine itself.
@@ -123,7 +115,7 @@ fn stopped(py: Python<'_>, stop: &Stop, position: Position) -> PyErr {
             "Stack overflow: no room for more calls",
             None,
         ),
-        Stop::Raised(_) => unreachable!("an exception is raised itself"),
+        Stop::Exit(_) | Stop::Raised(_) => unreachable!("a value, or an error of its own"),
     };
     let mut report = Report::new(kind, message.to_owned(), position);
     report.reason = reason;
@@ -138,6 +130,19 @@ fn uncaught(error: &EvalAltResult, end: &mut End) -> Option<PyErr> {
     let map = value.as_map_ref().ok()?;
     let message = map.get(MESSAGE)?.as_immutable_string_ref().ok()?;
     end.take_raised(&message)
+}
+
+/// The same exception, which says where in the script it was raised, if it can.
+fn placed(py: Python<'_>, raised: PyErr, position: Position) -> PyErr {
+    let value = raised.value(py);
+    for (name, number) in [
+        (intern!(py, "rhai_line"), position.line()),
+        (intern!(py, "rhai_column"), position.position()),
+    ] {
+        // One that takes no more attributes goes without.
+        let _ = value.setattr(name, number);
+    }
+    raised
 }
 
 /// The error at the bottom of calls: it has the place where it happened.

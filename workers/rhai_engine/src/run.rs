@@ -34,6 +34,8 @@ pub enum Stop {
     Cancelled,
     Operations,
     Stack,
+    /// The script itself has said so, and with which value.
+    Exit(Dynamic),
     /// An exception that no script may catch.
     Raised(PyErr),
 }

@@ -11,7 +11,7 @@ redis.pcall('HDEL', KEY.workflow_named .. w.summary.id, w.summary.context_id)
 for supervisor = 0, w.supervisors do redis.call('DEL', ready_set(w, supervisor)) end
 -- The head comes last: what breaks before can be done again.
 for _, part in ipairs({ 'manifest', 'states', 'bounds', 'children', 'ids', 'jobs', 'running',
-  'held', 'todo', 'reasons', 'head' }) do
+  'held', 'todo', 'reasons', 'marks', 'head' }) do
   redis.call('DEL', part_of(digest, part))
 end
 redis.call('PUBLISH', KEY.wakes, digest)

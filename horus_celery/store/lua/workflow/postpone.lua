@@ -4,7 +4,7 @@ local w = open(digest)
 if not w then return 0 end
 local s = state(w, step)
 if s.status ~= CODE.queued then return 0 end
-s.status = CODE.ready
+s.status, s.started = CODE.ready, 0
 save(w, step, s)
 redis.call('ZREM', w.running, member(step))
 redis.call('HDEL', w.held, to_hex(string.sub(ids_of(w, step), 17)))

@@ -1,10 +1,10 @@
 -- What the scripts of workflows stand on, behind the prelude of all. In front of it the
 -- store writes CODE (step status to number), RULES (number of `when` to what decides a
--- step), FAILS, STATE, STATE_SIZE and OVER_OF_WORKFLOW.
+-- step), FAILS, STATE, STATE_SIZE, GRACE, CANVAS and OVER_OF_WORKFLOW.
 --
 -- Keys of a workflow, `KEY.workflow .. '{' .. digest .. '}:' .. part`:
 --   head      hash: status, seq, steps, missing, left, failed, max_parallel, supervisors,
---             summary, created_at, started_at, ended_at, stop_at
+--             summary, created_at, started_at, ended_at, stop_at, strategy
 --   manifest  string, the packed envelope
 --   states    string, STATE of each step
 --   bounds    string, a number of 4 bytes for each step and one more: where its children
@@ -17,6 +17,7 @@
 --   held      hash, digest of a job that was handed out to its step
 --   todo      list of `STEP:FROM`: steps whose end is still to be told to their children
 --   reasons   hash, step to why it ended so, or why it could not be started
+--   marks     hash, MARK:MEMBER to 1, and MARK to how many there are; of what runs by canvas
 
 -- Edges that one script follows before it lets others have their turn.
 local EDGES = 4000
@@ -29,7 +30,7 @@ end
 local function open(digest)
   local head = part_of(digest, 'head')
   local v = ask('HMGET', head, 'status', 'seq', 'steps', 'missing', 'left', 'failed',
-    'max_parallel', 'supervisors', 'stop_at', 'summary')
+    'max_parallel', 'supervisors', 'stop_at', 'summary', 'strategy')
   if not v[1] then return nil end
   local is_json, summary = pcall(cjson.decode, v[10])
   local is_sound = is_json and type(summary) == 'table' and is_name(summary.context_id)
@@ -48,6 +49,7 @@ local function open(digest)
     max_parallel = tonumber(v[7]),
     supervisors = tonumber(v[8]),
     stop_at = v[9],
+    is_by_canvas = v[11] == CANVAS,
     summary = summary,
     states = part_of(digest, 'states'),
     todo = part_of(digest, 'todo'),
@@ -58,7 +60,7 @@ local function open(digest)
 end
 
 local FIELDS_OF_HEAD = { 'summary', 'status', 'steps', 'missing', 'left', 'created_at',
-  'started_at', 'ended_at', 'stop_at' }
+  'started_at', 'ended_at', 'stop_at', 'strategy' }
 
 local function head_of(digest)
   return ask('HMGET', part_of(digest, 'head'), unpack(FIELDS_OF_HEAD))
@@ -99,9 +101,12 @@ local function tell_child(w, step, how, at)
     local decision = not how and 'start' or decide(s, how)
     if decision == 'start' then
       s.status = CODE.ready
-      redis.call('ZADD', ready_set(w, s.supervisor), at, member(step))
+      -- For so long it is left to the message that canvas brings.
+      local from = w.is_by_canvas and string.format('%d', tonumber(at) + GRACE) or at
+      redis.call('ZADD', ready_set(w, s.supervisor), from, member(step))
     elseif decision == 'skip' then
       s.status, s.ended = CODE.skipped, tonumber(at)
+      count(1, 'step', '', 'skipped')
       w.left = w.left - 1
       redis.call('RPUSH', w.todo, step .. ':0')
     end
@@ -171,14 +176,18 @@ local function has_work_left(w) return ask('LLEN', w.todo) > 0 end
 local function close(w, at)
   local running = ask('ZCARD', w.running)
   -- What was never handed out of a workflow that is to stop was skipped.
-  if w.stop_at and running == 0 then w.left = 0 end
+  if w.stop_at and running == 0 and w.left > 0 then
+    count(w.left, 'step', '', 'skipped')
+    w.left = 0
+  end
   redis.call('HSET', w.head, 'left', w.left, 'failed', w.failed)
   if w.status == 'running' and w.left == 0 then
     local to = w.stop_at and 'stopped' or w.failed == 1 and 'failed' or 'completed'
     change_status(w, to)
+    count(1, 'workflow', '', to)
     redis.call('HSET', w.head, 'ended_at', at)
     ask('ZADD', KEY.workflow_ended, at, w.digest)
-    redis.call('DEL', w.todo, w.held)
+    redis.call('DEL', w.todo, w.held, part_of(w.digest, 'marks'))
     redis.call('PUBLISH', KEY.wakes, w.digest)
   end
   if w.status ~= 'running' then
@@ -211,9 +220,11 @@ local function to_hex(raw)
   return (string.gsub(raw, '.', function(c) return string.format('%02x', string.byte(c)) end))
 end
 
--- Notes ends of steps, from one argument on: digest of the job, status, reason, start and
--- end of each. Whatever was noted before, or was never handed out, stays as it is.
+-- Notes ends of steps, the time being the second argument, from another one on: digest of the job, status, reason, start and
+-- end of each. Whatever was noted before, or was never handed out, stays as it is. Answers
+-- the steps that completed by that, if canvas goes on from them.
 local function note_ends(w, from)
+  local done = {}
   for i = from, #ARGV, 5 do
     local job, status, reason, started, ended = unpack(ARGV, i, i + 4)
     local step = tonumber(ask('HGET', w.held, job) or nil)
@@ -222,12 +233,32 @@ local function note_ends(w, from)
       s.status, s.started, s.ended = CODE[status], tonumber(started), tonumber(ended)
       if s.status ~= CODE.completed and s.rule >= FAILS then w.failed = 1 end
       save(w, step, s)
+      count(1, 'step', '', status)
+      count_time('noticed', '', s.ended, tonumber(ARGV[2]))
       -- What is only read by people stops nobody when it is damaged.
       if reason ~= '' then redis.pcall('HSET', w.reasons, step, reason) end
       redis.call('ZREM', w.running, member(step))
       redis.call('HDEL', w.held, job)
       w.left = w.left - 1
       if not w.stop_at then redis.call('RPUSH', w.todo, step .. ':0') end
+      if w.is_by_canvas and s.status == CODE.completed then done[#done + 1] = step end
     end
   end
+  return done
+end
+
+-- Hands out a step that is ready, for a while; answers step, ids and envelope.
+local function hand_out(w, step, s, till)
+  local ids = ids_of(w, step)
+  local envelope = ask('HGET', part_of(w.digest, 'jobs'), step)
+  if not envelope then damaged(part_of(w.digest, 'jobs')) end
+  -- Looked at before anything is written.
+  ask('HLEN', w.held)
+  s.status = CODE.queued
+  save(w, step, s)
+  redis.call('ZREM', ready_set(w, s.supervisor), member(step))
+  redis.call('ZADD', w.running, till, member(step))
+  redis.call('HSET', w.held, to_hex(string.sub(ids, 17)), step)
+  redis.pcall('HDEL', w.reasons, step)
+  return { step, ids, envelope }
 end

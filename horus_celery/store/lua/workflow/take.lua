@@ -1,35 +1,30 @@
 -- Notes ends, then hands out steps that may start: digest, at, how many at most, until when,
 -- the number of the supervisor, how many bytes at most, then the ends. Answers steps (step,
 -- ids, envelope), whether there is more to do at once, the numbers of other supervisors that
--- wait, and how many others there are.
+-- wait, how many others there are, and the steps that canvas goes on from.
 local digest, at, limit, till = ARGV[1], ARGV[2], tonumber(ARGV[3]), ARGV[4]
 local supervisor, room = tonumber(ARGV[5]), tonumber(ARGV[6])
 local w = open(digest)
-if not w or w.status ~= 'running' then return { {}, 0, {}, 0 } end
+if not w or w.status ~= 'running' then return { {}, 0, {}, 0, {} } end
 
-note_ends(w, 7)
+local done = note_ends(w, 7)
 if not w.stop_at then spread(w, at) end
 local handed, ready = {}, ready_set(w, supervisor)
 if w.max_parallel > 0 then
   limit = math.min(limit, w.max_parallel - ask('ZCARD', w.running))
 end
 if limit > 0 and not w.stop_at then
-  -- Looked at before anything is written.
-  ask('HLEN', w.held)
   for _, one in ipairs(ask('ZRANGEBYSCORE', ready, '-inf', at, 'LIMIT', 0, limit)) do
     if room <= 0 then break end
     local step = tonumber(one)
-    local s, ids = state(w, step), ids_of(w, step)
-    local envelope = ask('HGET', part_of(digest, 'jobs'), step)
-    if not envelope then damaged(part_of(digest, 'jobs')) end
-    s.status = CODE.queued
-    save(w, step, s)
-    redis.call('ZREM', ready, one)
-    redis.call('ZADD', w.running, till, one)
-    redis.call('HSET', w.held, to_hex(string.sub(ids, 17)), step)
-    redis.pcall('HDEL', w.reasons, step)
-    handed[#handed + 1] = { step, ids, envelope }
-    room = room - #envelope
+    local step_handed = hand_out(w, step, state(w, step), till)
+    handed[#handed + 1] = step_handed
+    room = room - #step_handed[3]
+  end
+  -- A message was lost: what it was to bring goes by reference from now on.
+  if w.is_by_canvas and #handed > 0 then
+    w.is_by_canvas = false
+    redis.call('HDEL', w.head, 'strategy')
   end
 end
 close(w, at)
@@ -45,4 +40,4 @@ if not is_full and not w.stop_at then
     end
   end
 end
-return { handed, has_more and 1 or 0, waiting, w.supervisors }
+return { handed, has_more and 1 or 0, waiting, w.supervisors, done }

@@ -1,0 +1,227 @@
+"""`horus herodb`: the contexts of HeroDB, who is let in, and keys of encryption."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any, Final
+
+import click
+
+from horus_celery.cli import output
+from horus_celery.cli.connection import (
+    json_option,
+    reach,
+    state_option,
+    url_option,
+)
+
+_UNKNOWN: Final = "-"
+_kind_option = click.option(
+    "--kind",
+    type=click.Choice(["secret", "age", "sign"]),
+    default="secret",
+    show_default=True,
+    help="What it is for: values, messages, signatures.",
+)
+
+
+@click.group()
+def command() -> None:
+    """Look after HeroDB: contexts, who is let in, keys of encryption."""
+
+
+@command.command()
+@url_option
+@state_option
+@json_option
+def contexts(*, url: str | None, state_dir: Path | None, as_json: bool) -> None:
+    """List the contexts: what each holds, and what it may."""
+    with reach("admin", url=url, state_dir=state_dir) as client:
+        known = client.call("herodb.list_contexts")
+    if as_json:
+        output.data(known)
+        return
+    columns = ["context", "bytes", "max_bytes", "keys", "max_keys", "users"]
+    output.table(columns, [[_shown(one[name]) for name in columns] for one in known])
+    for one in known:
+        if one["over_quota"]:
+            name = output.printable(one["context"])
+            output.note(f"{name} holds more than it may: it can be read and deleted")
+
+
+@command.command()
+@click.argument("context")
+@click.option("--max-bytes", type=click.IntRange(min=0), help="Without it, no limit.")
+@click.option("--max-keys", type=click.IntRange(min=0), help="Without it, no limit.")
+@url_option
+@state_option
+@json_option
+def quota(
+    *,
+    context: str,
+    max_bytes: int | None,
+    max_keys: int | None,
+    url: str | None,
+    state_dir: Path | None,
+    as_json: bool,
+) -> None:
+    """Set what a context may hold."""
+    asked = {"context": context, "max_bytes": max_bytes, "max_keys": max_keys}
+    with reach("admin", url=url, state_dir=state_dir) as client:
+        changed = client.call("herodb.set_quota", **asked)
+    if as_json:
+        output.data(changed)
+    else:
+        output.note(f"the quota of {output.printable(context)} is set")
+
+
+@command.command()
+@click.argument("context")
+@url_option
+@state_option
+@json_option
+def users(
+    *, context: str, url: str | None, state_dir: Path | None, as_json: bool
+) -> None:
+    """List those who were let into a context."""
+    with reach("admin", url=url, state_dir=state_dir) as client:
+        known = client.call("herodb.list_users", context=context)
+    if as_json:
+        output.data(known)
+        return
+    columns = ["name", "role", "login"]
+    output.table(columns, [[one[name] for name in columns] for one in known])
+
+
+@command.command(name="let-in")
+@click.argument("context")
+@click.argument("name")
+@click.option(
+    "--role",
+    type=click.Choice(["read", "write", "admin"]),
+    required=True,
+    help="What he may do to the data; admin also declares object models.",
+)
+@url_option
+@state_option
+@json_option
+def let_in(
+    *,
+    context: str,
+    name: str,
+    role: str,
+    url: str | None,
+    state_dir: Path | None,
+    as_json: bool,
+) -> None:
+    """Let a program in and print its password, this once, alone on standard output."""
+    with reach("admin", url=url, state_dir=state_dir) as client:
+        made = client.call("herodb.add_user", context=context, name=name, role=role)
+    if as_json:
+        output.data(made)
+        return
+    output.line(made["password"])
+    output.note(
+        f"he logs in as {output.printable(made['login'])} at"
+        f" {output.printable(made['address'])}; his keys begin with"
+        f" {output.printable(made['prefix'])}"
+    )
+
+
+@command.command(name="let-out")
+@click.argument("context")
+@click.argument("name")
+@url_option
+@state_option
+@json_option
+def let_out(
+    *, context: str, name: str, url: str | None, state_dir: Path | None, as_json: bool
+) -> None:
+    """Let a program in no longer; its connections end."""
+    with reach("admin", url=url, state_dir=state_dir) as client:
+        removed = client.call("herodb.remove_user", context=context, name=name)
+    if as_json:
+        output.data(removed)
+    else:
+        output.note(f"{output.printable(name)} is let in no longer")
+
+
+@command.command()
+@click.argument("context")
+@url_option
+@state_option
+@json_option
+def keys(
+    *, context: str, url: str | None, state_dir: Path | None, as_json: bool
+) -> None:
+    """List the keys of encryption that a context has on the supervisor's node."""
+    with reach("admin", url=url, state_dir=state_dir) as client:
+        known = client.call("herodb.list_keys", context=context)
+    if as_json:
+        output.data(known)
+        return
+    rows = [[one["kind"], one["name"], one["ids"][0], *_newest(one)] for one in known]
+    output.table(["kind", "name", "id", "public half"], rows)
+
+
+@command.command(name="make-key")
+@click.argument("context")
+@click.argument("name")
+@_kind_option
+@url_option
+@state_option
+@json_option
+def make_key(
+    *,
+    context: str,
+    name: str,
+    kind: str,
+    url: str | None,
+    state_dir: Path | None,
+    as_json: bool,
+) -> None:
+    """Make a key of encryption; it never leaves the supervisor's node."""
+    asked = {"context": context, "name": name, "kind": kind}
+    with reach("admin", url=url, state_dir=state_dir) as client:
+        made = client.call("herodb.create_key", **asked)
+    _show_key(made, as_json=as_json)
+
+
+@command.command(name="rotate-key")
+@click.argument("context")
+@click.argument("name")
+@_kind_option
+@url_option
+@state_option
+@json_option
+def rotate_key(
+    *,
+    context: str,
+    name: str,
+    kind: str,
+    url: str | None,
+    state_dir: Path | None,
+    as_json: bool,
+) -> None:
+    """Give a key a new form; what its old ones did can still be read."""
+    asked = {"context": context, "name": name, "kind": kind}
+    with reach("admin", url=url, state_dir=state_dir) as client:
+        made = client.call("herodb.rotate_key", **asked)
+    _show_key(made, as_json=as_json)
+
+
+def _show_key(key: dict[str, Any], *, as_json: bool) -> None:
+    if as_json:
+        output.data(key)
+    else:
+        output.line(*_newest(key))
+        output.note(f"its id is {output.printable(key['ids'][0])}")
+
+
+def _newest(key: dict[str, Any]) -> list[str]:
+    """Return the public half that is used from now on."""
+    return [*key["publics"][:1]] or [_UNKNOWN]
+
+
+def _shown(value: str | int | None) -> str:
+    return _UNKNOWN if value is None else str(value)
