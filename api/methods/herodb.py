@@ -150,7 +150,7 @@ def add_user(
         "login": login,
         "password": password,
         "address": herodb.address,
-        "prefix": herodb.steward.prefix(context),
+        "prefix": herodb.steward.data(context),
     }
 
 

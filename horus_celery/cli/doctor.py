@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import shutil
 import subprocess
 import sys
@@ -14,7 +13,7 @@ from datetime import UTC, datetime
 from enum import StrEnum
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 import click
 
@@ -307,25 +306,9 @@ def _ports(patient: Patient) -> Iterator[_Said]:
 
 
 def _containment(patient: Patient) -> Iterator[_Said]:
-    environment = {
-        **os.environ,
-        "HORUS_STATE_DIR": str(patient.settings.state_dir),
-        "HORUS_SANDBOX": patient.settings.sandbox,
-    }
-    # The core does not know the executors: what they would do, they say themselves.
-    asked = subprocess.run(
-        [sys.executable, "-m", "workers.trial"],
-        env=environment,
-        cwd="/",
-        check=False,
-        capture_output=True,
-        text=True,
-    )
-    try:
-        said = json.loads(asked.stdout)
-    except ValueError:
-        detail = "a script cannot be started here"
-        yield Verdict.WRONG, detail, "install Horus again"
+    said = _asked("workers.trial", patient)
+    if said is None:
+        yield Verdict.WRONG, "a script cannot be started here", "install Horus again"
         return
     works = f"works here: {', '.join([*said['works'], 'plain'])}"
     if said["level"] is None:
@@ -354,17 +337,8 @@ def _containment(patient: Patient) -> Iterator[_Said]:
 
 
 def _executors(patient: Patient) -> Iterator[_Said]:
-    asked = subprocess.run(
-        [sys.executable, "-m", "workers.kinds"],
-        env=environment(patient.settings),
-        cwd="/",
-        check=False,
-        capture_output=True,
-        text=True,
-    )
-    try:
-        faults = json.loads(asked.stdout)
-    except ValueError:
+    faults = _asked("workers.kinds", patient)
+    if faults is None:
         yield Verdict.WRONG, "executors cannot be looked at", "install Horus again"
         return
     settings = patient.settings
@@ -375,6 +349,22 @@ def _executors(patient: Patient) -> Iterator[_Said]:
         if fault is not None:
             verdict = Verdict.WRONG if name in wanted else Verdict.OK
             yield verdict, f"{name} cannot be served here: {fault}", ""
+
+
+def _asked(module: str, patient: Patient) -> Any | None:  # noqa: ANN401 - any JSON
+    """Return what the executors say themselves, whom the core does not know."""
+    asked = subprocess.run(  # noqa: S603 - our own words
+        [sys.executable, "-m", module],
+        env=environment(patient.settings),
+        cwd="/",
+        check=False,
+        capture_output=True,
+        text=True,
+    )
+    try:
+        return json.loads(asked.stdout)
+    except ValueError:
+        return None
 
 
 def _setpriv(_: Patient) -> Iterator[_Said]:

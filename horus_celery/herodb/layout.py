@@ -1,7 +1,8 @@
 """What lies where for HeroDB in Redis, and what the users of a context may do there.
 
 A context's keys begin with `NAMESPACE:herodb:{CONTEXT}:`. No name has a brace in it, so
-the keys of `a` are none of `a:b`, and the other way around.
+the keys of `a` are none of `a:b`, and the other way around. Behind it stands what they
+are: `d:` the keys that scripts name, `m:`, `o:` and `i:` models, objects and indexes.
 """
 
 from __future__ import annotations
@@ -16,8 +17,8 @@ from typing import Final
 
 from horus_celery.herodb.commands import COMMANDS, Command
 
-#: What objects are declared by; only who administers a context may write there.
-MODELS: Final = "m:"
+#: What all may write who may write at all. Models are declared by who administers.
+_WRITTEN: Final = ("d:*", "o:*", "i:*")
 MASTER_BYTES: Final = 32
 #: How long a password is the newest one. The one before it and the one after it count
 #: as well, so nobody has to learn of the change, nor to have the very same clock.
@@ -65,6 +66,10 @@ class Layout:
         """Return what the keys of a context begin with."""
         return f"{self.root}{{{context}}}:"
 
+    def data(self, context: str) -> str:
+        """Return what the keys begin with that scripts of a context name."""
+        return f"{self.prefix(context)}d:"
+
     def context_of(self, key: bytes) -> str | None:
         """Return whose a key is; None if it is no data of a context."""
         start = f"{self.root}{{".encode()
@@ -104,7 +109,7 @@ def rules(prefix: str, role: Role, *, is_over: bool) -> Iterator[str]:
             yield f"%R~{prefix}*"
         case Role.WRITE:
             yield f"%R~{prefix}*"
-            yield from (f"~{prefix}{rest}" for rest in _without_models())
+            yield from (f"~{prefix}{rest}" for rest in _WRITTEN)
         case Role.ADMIN:
             yield f"~{prefix}*"
     for command in COMMANDS.values():
@@ -146,15 +151,6 @@ def hashed(password: str) -> str:
 def sealing_key(master: bytes) -> bytes:
     """Return the key under which the table of contexts lies in Redis."""
     return hmac.digest(master, b"horus-hdb-seal", "sha256")
-
-
-def _without_models() -> Iterator[str]:
-    """Yield patterns of all keys that do not begin with `m:`."""
-    first, second = MODELS
-    yield ""
-    yield f"[^{first}]*"
-    yield first
-    yield f"{first}[^{second}]*"
 
 
 def _is_allowed(command: Command, role: Role, *, is_over: bool) -> bool:

@@ -108,9 +108,9 @@ class Steward:
         #: How many entries of the table were not ours at the last look.
         self._strange = 0
 
-    def prefix(self, name: str) -> str:
-        """Return what the keys of a context begin with."""
-        return self._layout.prefix(name)
+    def data(self, name: str) -> str:
+        """Return what the keys begin with that scripts of a context name."""
+        return self._layout.data(name)
 
     # --- contexts ---------------------------------------------------------------
 

@@ -43,8 +43,9 @@ class Desk:
     """What every connection of one job is answered by."""
 
     context: str
-    #: What the context's keys begin with in Redis.
+    #: What the context's keys begin with in Redis, and those that scripts name.
     prefix: bytes
+    data: bytes
     keyring: Keyring
     #: Those that `OSIS` runs, by name.
     scripts: Mapping[str, Script]
@@ -97,7 +98,7 @@ class Conversation:
             self._backend.ask(["DISCARD"])
             self._leave_transaction()
             return error("EXECABORT Transaction discarded because of previous errors.")
-        asked = prefixed(command, words, self._desk.prefix)
+        asked = prefixed(command, words, self._desk.data)
         is_free = not (self._is_gathering or self._is_watching)
         answer = self._ask(asked, again=is_free and not command.writes)
         if answer.error is None:
@@ -199,12 +200,12 @@ class Conversation:
             context=context,
             at=key,
         )
-        return _raw(self._ask(["SET", self._desk.prefix + key, text], again=False))
+        return _raw(self._ask(["SET", self._desk.data + key, text], again=False))
 
     def get_encrypted(self, words: Sequence[bytes]) -> bytes:
         _require(words, at_least=2, at_most=2)
         key = words[1]
-        answer = self._ask(["GET", self._desk.prefix + key], again=True)
+        answer = self._ask(["GET", self._desk.data + key], again=True)
         text = answer.value
         if not isinstance(text, bytes):
             return _raw(answer)
@@ -265,7 +266,7 @@ class Conversation:
     def _page(
         self, cursor: bytes, *, match: bytes, count: bytes, kind: bytes | None = None
     ) -> tuple[bytes, Sequence[bytes]]:
-        prefix = self._desk.prefix
+        prefix = self._desk.data
         limit = int(count) if count.isdigit() and len(count) < 10 else 0  # noqa: PLR2004 - ten digits are too many
         if not limit:
             raise BadRequest("ERR COUNT is a number from 1")

@@ -86,6 +86,7 @@ class HeroDb:
         desk = Desk(
             context=context,
             prefix=self.layout.prefix(context).encode(),
+            data=self.layout.data(context).encode(),
             keyring=self.keyring,
             scripts=self.scripts,
         )

@@ -394,7 +394,7 @@ _COMMANDS: Final = (
         words=("AGE", "KEYGEN"),
         result="array",
         reply=_texts,
-        doc="Have the database keep a new recipient and identity; return both.",
+        doc='Have the node keep a new identity; return its recipient and "".',
     ),
     _Command(
         usage="age_encrypt_name name message",
@@ -415,7 +415,7 @@ _COMMANDS: Final = (
         words=("AGE", "SIGNKEYGEN"),
         result="array",
         reply=_texts,
-        doc="Have the database keep a new verification and signing key; return both.",
+        doc='Have the node keep a signing key; return its verification key and "".',
     ),
     _Command(
         usage="age_sign_name name message",

@@ -37,7 +37,7 @@ def both(make_estate, private_redis):
     estate = make_estate(f"unix://boss:boss@{private_redis.socket}")
     for name in ("a", "b"):
         estate.steward.ensure(name)
-    prefix = estate.layout.prefix("b")
+    prefix = estate.layout.data("b")
     client = estate.client
     client.set(f"{prefix}string", SECRET)
     client.hset(f"{prefix}hash", mapping={"field": SECRET})
@@ -51,7 +51,7 @@ def both(make_estate, private_redis):
 
 def held(estate):
     """Return all that the second context holds, as it lies there."""
-    prefix = estate.layout.prefix("b").encode()
+    prefix = estate.layout.data("b").encode()
     keys = sorted(key for key in estate.client.keys("*") if key.startswith(prefix))
     assert len(keys) == 7
     return {key: (estate.client.dump(key), estate.client.pttl(key)) for key in keys}
@@ -115,7 +115,7 @@ def attempts(words, keys):
 
 
 def keys_of(estate):
-    prefix = estate.layout.prefix("b")
+    prefix = estate.layout.data("b")
     kinds = ("string", "hash", "list", "set", "zset", "stream")
     return [f"{prefix}{kind}" for kind in kinds]
 
@@ -333,8 +333,8 @@ def test_contexts_whose_names_begin_alike_are_apart(both):
 
 def test_a_platform_script_sees_the_keys_that_it_was_given_and_no_others(both):
     database = both.database("a")
-    assert database.call("OSIS", "put", 1, "k", "v") == b"OK"
-    assert database.call("OSIS", "see", 1, "k") == b"v"
+    assert database.call("OSIS", "put", 1, "d:k", "v") == b"OK"
+    assert database.call("OSIS", "see", 1, "d:k") == b"v"
     assert database.call("GET", "k") == b"v"
     with pytest.raises(DatabaseError):
         database.call("OSIS", "stray", 0, keys_of(both)[0])
@@ -351,7 +351,12 @@ def test_roles_write_what_they_may(both):
     for role, may in (("read", ""), ("write", "d"), ("admin", "dm")):
         login, password = both.steward.add_user("a", role, Role(role))
         ask, leave = logged_in(both, login, password)
-        for kind, key in (("d", "data"), ("d", "m"), ("d", "mm"), ("m", "m:person")):
+        for kind, key in (
+            ("d", "d:k"),
+            ("d", "o:m"),
+            ("d", "i:m:f"),
+            ("m", "m:person"),
+        ):
             answer = ask(("SET", f"{prefix}{key}", "1"))
             assert isinstance(answer, redis.ResponseError) == (kind not in may)
             assert not isinstance(ask(("GET", f"{prefix}{key}")), Exception)

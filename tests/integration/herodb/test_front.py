@@ -379,7 +379,7 @@ def test_over_the_quota_a_script_reads_and_deletes_until_it_is_not(estate):
         with pytest.raises(DatabaseError, match="OOM over quota"):
             database.call(*words, "k", "v")
     assert database.call("GET", "k1") == b"x" * 1000
-    assert database.call("OSIS", "see", 1, "k1") == b"x" * 1000
+    assert database.call("OSIS", "see", 1, "d:k1") == b"x" * 1000
     assert database.call("DEL", *[f"k{number}" for number in range(5)]) == 5
     estate.steward.make_round()
     assert database.call("SET", "k", "v") == b"OK"

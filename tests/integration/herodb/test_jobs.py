@@ -79,8 +79,8 @@ def test_a_job_that_may_reads_what_another_wrote(runner):
     assert said["flush"].startswith("-NOPERM")
     assert said["mode"] == 0o600
     assert said["words"] == []
-    prefix = Layout(namespace=runner.namespace).prefix("default")
-    assert runner.redis.get(f"{prefix}greeting") == b"hello"
+    data = Layout(namespace=runner.namespace).data("default")
+    assert runner.redis.get(f"{data}greeting") == b"hello"
 
 
 def test_a_job_without_a_network_has_no_herodb(runner):

@@ -40,7 +40,7 @@ def test_a_context_is_made_shown_and_removed(admin, world):
 def test_a_user_gets_what_he_needs_this_once(admin):
     admin("create_context", context="billing")
     made = admin("add_user", context="billing", name="eve", role="write")
-    assert made["prefix"] == "hero:herodb:{billing}:"
+    assert made["prefix"] == "hero:herodb:{billing}:d:"
     assert made["address"] == "redis://here:6379/0"
     assert len(made["password"]) == 43
     (listed,) = admin("list_users", context="billing")
