@@ -36,6 +36,12 @@ _AT_FDCWD: Final = -100
 _AT_RECURSIVE: Final = 0x8000
 #: The same number on every machine that Linux 5.12 runs on.
 _SYS_MOUNT_SETATTR: Final = 442
+#: Likewise, those of Landlock.
+_SYS_LANDLOCK_CREATE_RULESET: Final = 444
+_SYS_LANDLOCK_ADD_RULE: Final = 445
+_SYS_LANDLOCK_RESTRICT_SELF: Final = 446
+_LANDLOCK_VERSION: Final = 1
+_LANDLOCK_BENEATH: Final = 1
 _PR_SET_NAME: Final = 15
 _PR_SET_PDEATHSIG: Final = 1
 _PR_SET_DUMPABLE: Final = 4
@@ -64,6 +70,9 @@ _libc.mount.argtypes = (
     ctypes.c_ulong,
     ctypes.c_char_p,
 )
+#: That for Landlock, of which each script has many.
+_landlock: Final = _held_libc["syscall"]
+_landlock.argtypes = (ctypes.c_long,) * 5
 
 
 class _MountAttributes(ctypes.Structure):
@@ -75,8 +84,23 @@ class _MountAttributes(ctypes.Structure):
     )
 
 
+class _Ruleset(ctypes.Structure):
+    _fields_ = (
+        ("files", ctypes.c_uint64),
+        ("network", ctypes.c_uint64),
+        ("scopes", ctypes.c_uint64),
+    )
+
+
 class _Filter(ctypes.Structure):
     _fields_ = (("length", ctypes.c_ushort), ("program", ctypes.c_void_p))
+
+
+class Beneath(ctypes.Structure):
+    """What rules of Landlock allow: rights, and the descriptor of a place."""
+
+    _pack_ = 1
+    _fields_ = (("rights", ctypes.c_uint64), ("place", ctypes.c_int32))
 
 
 def unshare(flags: int) -> None:
@@ -158,6 +182,38 @@ def filter_calls(program: bytes) -> None:
     _require(result, "prctl PR_SET_SECCOMP")
 
 
+def landlock_version() -> int:
+    """Return which version of Landlock there is, counted from 1."""
+    version = _landlock(_SYS_LANDLOCK_CREATE_RULESET, 0, 0, _LANDLOCK_VERSION, 0)
+    return _not_negative(version, "landlock_create_ruleset")
+
+
+def make_ruleset(*, files: int, network: int, scopes: int) -> int:
+    """Return a descriptor of rules of Landlock that allow nothing of all this yet."""
+    wanted = _Ruleset(files=files, network=network, scopes=scopes)
+    # What an older kernel does not know is zero, and then it does not mind.
+    size = ctypes.sizeof(wanted)
+    place = ctypes.addressof(wanted)
+    made = _landlock(_SYS_LANDLOCK_CREATE_RULESET, place, size, 0, 0)
+    return _not_negative(made, "landlock_create_ruleset")
+
+
+def allow_beneath(ruleset: int, beneath: Beneath) -> None:
+    """Let rules allow something of a file or a folder, and all that lies in there."""
+    place = ctypes.addressof(beneath)
+    rule = _landlock(_SYS_LANDLOCK_ADD_RULE, ruleset, _LANDLOCK_BENEATH, place, 0)
+    _require(rule, "landlock_add_rule")
+
+
+def restrict_self(ruleset: int, flags: int) -> None:
+    """Live by rules of Landlock from here on, with all that comes of this thread.
+
+    New privileges were given up before.
+    """
+    result = _landlock(_SYS_LANDLOCK_RESTRICT_SELF, ruleset, flags, 0, 0)
+    _require(result, "landlock_restrict_self")
+
+
 def die_with_parent(number: int) -> None:
     """Have the kernel send this signal when the thread that forked us is gone."""
     _prctl(_PR_SET_PDEATHSIG, number)
@@ -181,6 +237,11 @@ def set_name(name: str) -> None:
 
 def _prctl(option: int, value: int) -> None:
     _require(_held_libc.prctl(option, value, 0, 0, 0), f"prctl {option}")
+
+
+def _not_negative(result: int, what: str) -> int:
+    _require(min(result, 0), what)
+    return result
 
 
 def _require(result: int, what: str) -> None:

@@ -88,6 +88,8 @@ class RedisServer:
             "save": "",
             "appendonly": "yes",
             "enable-debug-command": "local",
+            # One for each deployment of a module.
+            "databases": "64",
         }
         return [
             word for name, value in settings.items() for word in (f"--{name}", value)

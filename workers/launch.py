@@ -42,6 +42,8 @@ class Command:
     room: Room
     limits: Limits
     has_network: bool
+    #: Whether it has the socket of HeroDB, if that is all it has of a network.
+    has_herodb: bool = False
     #: None if it may have things in common with scripts of every context.
     context_id: str | None
     #: A descriptor by which its processes move into a cgroup; None is no cgroup.

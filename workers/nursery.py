@@ -31,6 +31,7 @@ from workers.containment import NAMESPACES, Containment
 from workers.launch import Command, Places
 from workers.order import Ceilings, Order, Start
 from workers.room import Room
+from workers.seccomp import Sockets
 
 _logger: Final = structlog.get_logger(__name__)
 
@@ -64,7 +65,7 @@ class Nursery:
 
     @property
     def cuts_network(self) -> bool:
-        return self._containment.is_apart
+        return self._containment.cuts_network
 
     @property
     def owner(self) -> int | None:
@@ -100,14 +101,16 @@ class Nursery:
 
     def prepare(self, hosts: Iterable[str | None]) -> None:
         """Have the zygotes of these hosts before the first script needs them."""
+        sockets = self._containment.sockets(has_network=False, has_herodb=False)
         for host in hosts:
-            self._zygote(self._key(context_id=None, has_network=False, host=host))
+            self._zygote(self._key(context_id=None, sockets=sockets, host=host))
 
     def start(self, command: Command) -> Born:
+        sockets = self._containment.sockets(
+            has_network=command.has_network, has_herodb=command.has_herodb
+        )
         key = self._key(
-            context_id=command.context_id,
-            has_network=command.has_network,
-            host=command.host,
+            context_id=command.context_id, sockets=sockets, host=command.host
         )
         zygote = self._zygote(key)
         others = frozenset(one.pid for one in self._zygotes.values() if one != zygote)
@@ -121,19 +124,18 @@ class Nursery:
             self._zygotes.popitem()[1].close()
 
     def _key(
-        self, *, context_id: str | None, has_network: bool, host: str | None
+        self, *, context_id: str | None, sockets: Sockets, host: str | None
     ) -> _Key:
-        # Elsewhere it is nothing of the zygote's.
-        is_open = has_network or self._containment.level != NAMESPACES
+        # With a program it is nothing of the zygote's.
         own = None if self._containment.program is not None else host
-        return _Key(context_id=context_id, has_network=is_open, host=own)
+        return _Key(context_id=context_id, sockets=sockets, host=own)
 
     def _zygote(self, key: _Key) -> Zygote:
         zygote = self._zygotes.pop(key, None)
         if zygote is None or not zygote.is_alive():
             if zygote is not None:
                 zygote.close()
-            start = self._containment.start(has_network=key.has_network, host=key.host)
+            start = self._containment.start(key.sockets, host=key.host)
             zygote = Zygote(start)
         self._zygotes[key] = zygote
         while len(self._zygotes) > _MOST:
@@ -147,7 +149,7 @@ class _Key:
 
     #: None is every context.
     context_id: str | None
-    has_network: bool
+    sockets: Sockets
     #: The module that runs them.
     host: str | None
 

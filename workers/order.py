@@ -41,6 +41,16 @@ class Shelter(NamedTuple):
     user: int | None
 
 
+class Fence(NamedTuple):
+    """What of the machine the scripts of one zygote may use, though they see all."""
+
+    #: Paths that they may read and execute.
+    shown: tuple[str, ...]
+    #: Paths below those of which they may not.
+    hidden: tuple[str, ...]
+    has_network: bool
+
+
 class Start(NamedTuple):
     """What a zygote is for as long as it is there."""
 
@@ -50,6 +60,8 @@ class Start(NamedTuple):
     filter: str | None = None
     #: The module that runs its scripts; None has Python itself run them.
     host: str | None = None
+    #: What its scripts may use, where it makes nothing for them; None is everything.
+    fence: Fence | None = None
 
 
 class Box(NamedTuple):
@@ -94,11 +106,14 @@ def receive_start(channel: socket.socket) -> Start | None:
     text = _receive_text(channel, channel.recv(_LENGTH.size))
     if text is None:
         return None
-    shelter, filtered, host = json.loads(text)
+    shelter, filtered, host, fence = json.loads(text)
     if shelter is not None:
         shown, hidden, *rest = shelter
         shelter = Shelter(tuple(shown), tuple(hidden), *rest)
-    return Start(shelter, filtered, host)
+    if fence is not None:
+        shown, hidden, has_network = fence
+        fence = Fence(tuple(shown), tuple(hidden), has_network)
+    return Start(shelter, filtered, host, fence)
 
 
 def send(channel: socket.socket, order: Order, descriptors: Sequence[int]) -> None:

@@ -170,6 +170,7 @@ class ScriptExecutor:
             room=room,
             limits=job.limits,
             has_network=job.net == "host",
+            has_herodb=job.net == "herodb",
             context_id=job.context_id if assignment.is_bound else None,
             group=None if group is None else group.door,
         )

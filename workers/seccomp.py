@@ -11,6 +11,7 @@ import base64
 import os
 import platform
 from dataclasses import dataclass
+from enum import Enum
 from functools import cache
 from pathlib import Path
 from types import MappingProxyType
@@ -45,8 +46,31 @@ DENIED: Final = (
 MOUNTS: Final = ("mount", "mount_setattr", "pivot_root", "umount", "umount2")
 #: Requests of ioctl that put words into a terminal's input: TIOCSTI and TIOCLINUX.
 DENIED_REQUESTS: Final = (0x5412, 0x541C)
+#: Where a script has no namespaces, these as well: what outlives it, and shares memory
+#: with others of its user.
+DENIED_WITHOUT_NAMESPACES: Final = ("ipc", "mq_open", "msgget", "semget", "shmget")
+#: There, too, nobody changes others of its user: with the number of the word that says
+#: whom a call is about, where 0 is who makes it.
+_ABOUT: Final = MappingProxyType(
+    {
+        "ioprio_set": 1,
+        "setpriority": 1,
+        "sched_setattr": 0,
+        "sched_setparam": 0,
+        "sched_setscheduler": 0,
+    }
+)
+#: What the word before that says where it is about all of a user.
+_ABOUT_ALL: Final = MappingProxyType({"ioprio_set": 3, "setpriority": 2})
+_AF_UNIX: Final = 1
+#: The call of 32-bit programs that does what its first word says; its others are where
+#: no filter can see them.
+_MULTIPLEXER: Final = "socketcall"
+_ITS_SOCKET: Final = 1
+_ITS_SOCKETPAIR: Final = 8
 _EPERM: Final = 1
-_REQUEST: Final = 0xFFFF_FFFF
+#: What the kernel takes of words that are no longer than that.
+_WORD: Final = 0xFFFF_FFFF
 #: A tree of comparisons, rather than one for each call.
 _AS_TREE: Final = 2
 #: What programs a machine may run, by the name of the machine.
@@ -54,6 +78,15 @@ _ARCHITECTURES: Final = MappingProxyType(
     {"x86_64": ("X86_64", "X86", "X32"), "aarch64": ("AARCH64", "ARM")}
 )
 _AVAILABLE: Final = Path("/proc/sys/kernel/seccomp/actions_avail")
+
+
+class Sockets(Enum):
+    """Which sockets a script may make, besides pairs of them among its own."""
+
+    NONE = "none"
+    #: Those that stay on this machine: of AF_UNIX.
+    LOCAL = "local"
+    ANY = "any"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -67,16 +100,18 @@ class Filter:
 
 
 @cache
-def own(*, mounts: bool = False) -> Filter:
+def own(*, mounts: bool = False, sockets: Sockets | None = None) -> Filter:
     """Return the filter of this machine, or why there is none.
 
     Args:
         mounts: Whether who loads it has to mount.
+        sockets: Those that a script may make, where the filter is to stand in for
+            namespaces.
     """
     try:
         if "errno" not in _AVAILABLE.read_text().split():
             return Filter(program=None, fault="the kernel has no filters")
-        program = compiled(platform.machine(), mounts=mounts)
+        program = compiled(platform.machine(), mounts=mounts, sockets=sockets)
     except FileNotFoundError:
         return Filter(program=None, fault="the kernel has no filters")
     except ConfigurationError as error:
@@ -84,8 +119,16 @@ def own(*, mounts: bool = False) -> Filter:
     return Filter(program=base64.b64encode(program).decode())
 
 
-def compiled(machine: str, *, mounts: bool = False) -> bytes:
-    """Return the program for a kind of machine, which may let calls of `MOUNTS` pass.
+def compiled(
+    machine: str, *, mounts: bool = False, sockets: Sockets | None = None
+) -> bytes:
+    """Return the program for a kind of machine.
+
+    Args:
+        machine: What the machine calls itself.
+        mounts: Whether calls of `MOUNTS` pass.
+        sockets: Which sockets a script may make, where it has no namespaces, and
+            nothing else of theirs; None leaves all that to namespaces, or to nobody.
 
     Raises:
         ConfigurationError: if there can be none; names what is missing.
@@ -106,10 +149,33 @@ def compiled(machine: str, *, mounts: bool = False) -> bytes:
     for name in DENIED if mounts else (*DENIED, *MOUNTS):
         _deny(made, name)
     for request in DENIED_REQUESTS:
-        same = pyseccomp.Arg(1, pyseccomp.MASKED_EQ, _REQUEST, request)
+        same = pyseccomp.Arg(1, pyseccomp.MASKED_EQ, _WORD, request)
         _deny(made, "ioctl", same)
+    if sockets is not None:
+        _stand_in_for_namespaces(made, sockets)
     made.set_attr(pyseccomp.Attr.CTL_OPTIMIZE, _AS_TREE)
     return _exported(made)
+
+
+def _stand_in_for_namespaces(made: SyscallFilter, sockets: Sockets) -> None:
+    import pyseccomp  # noqa: PLC0415 - as above
+
+    for name in DENIED_WITHOUT_NAMESPACES:
+        _deny(made, name)
+    for name, word in _ABOUT.items():
+        _deny(made, name, pyseccomp.Arg(word, pyseccomp.NE, 0))
+    for name, everybody in _ABOUT_ALL.items():
+        _deny(made, name, pyseccomp.Arg(0, pyseccomp.MASKED_EQ, _WORD, everybody))
+    # It tells limits as well; a runner whose limits somebody sets to 0 is gone.
+    new = pyseccomp.Arg(2, pyseccomp.NE, 0)
+    _deny(made, "prlimit64", pyseccomp.Arg(0, pyseccomp.NE, 0), new)
+    if sockets is Sockets.ANY:
+        return
+    far = pyseccomp.Arg(0, pyseccomp.NE, _AF_UNIX)
+    _deny(made, "socket", *([far] if sockets is Sockets.LOCAL else []))
+    _deny(made, "socketpair", far)
+    for what in (_ITS_SOCKET, _ITS_SOCKETPAIR):
+        _deny(made, _MULTIPLEXER, pyseccomp.Arg(0, pyseccomp.EQ, what))
 
 
 def _deny(made: SyscallFilter, call: str, *words: object) -> None:

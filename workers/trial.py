@@ -16,15 +16,17 @@ from typing import Final
 
 import structlog
 
+from horus_celery import kernel
 from horus_celery.errors import ConfigurationError
 from horus_celery.settings import Settings, load_settings
 from horus_celery.statedir import StateDirectory
 from horus_celery.statements.job import Limits
 from workers import cgroup, containment, sandbox, seccomp
-from workers.containment import BWRAP, NAMESPACES, PLAIN, Containment
+from workers.containment import BWRAP, LANDLOCK, NAMESPACES, PLAIN, Containment
 from workers.launch import Command
 from workers.nursery import Nursery
 from workers.room import Room, private_room
+from workers.seccomp import Sockets
 
 _logger: Final = structlog.get_logger(__name__)
 
@@ -42,10 +44,19 @@ _MEND_BWRAP: Final = (
     "install bubblewrap 0.8 or newer (apt-get install bubblewrap util-linux), and let"
     " this user make user namespaces"
 )
+_MEND_LANDLOCK: Final = (
+    "boot Linux 5.13 or newer with Landlock (lsm=landlock,... on its command line), and"
+    " let the container make its system calls"
+)
 _ACCEPT: Final = (
     'sandbox = "plain", and run only scripts of people whom you trust with this user'
 )
-_REMEDIES: Final = MappingProxyType({NAMESPACES: _MEND, BWRAP: _MEND_BWRAP})
+_REMEDIES: Final = MappingProxyType(
+    {NAMESPACES: _MEND, BWRAP: _MEND_BWRAP, LANDLOCK: _MEND_LANDLOCK}
+)
+_BEST_FIRST: Final = (NAMESPACES, BWRAP, LANDLOCK)
+#: Who asks for one of these gets it, or no runner.
+_NEVER_LOWERED: Final = frozenset({BWRAP, LANDLOCK})
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -68,7 +79,7 @@ def choose(settings: Settings, needed: Iterable[Path] = ()) -> Containment:
     the log says why, and what to do.
 
     Raises:
-        ConfigurationError: if the settings ask for bubblewrap, which does not work.
+        ConfigurationError: if the settings ask for one level, which does not work.
     """
     if fault := seccomp.own().fault:
         _logger.warning("scripts get every system call", detail=fault)
@@ -78,9 +89,9 @@ def choose(settings: Settings, needed: Iterable[Path] = ()) -> Containment:
         if isinstance(tried, Containment):
             return tried
         faults.append(tried)
-    if settings.sandbox == BWRAP:
+    if settings.sandbox in _NEVER_LOWERED:
         raise ConfigurationError(
-            f'sandbox = "bwrap" does not work here: {faults[0].detail};'
+            f'sandbox = "{settings.sandbox}" does not work here: {faults[0].detail};'
             f" {faults[0].remedy}"
         )
     if faults:
@@ -101,6 +112,10 @@ def try_out(
     hidden = (str(settings.state_dir),)
     if level == NAMESPACES:
         made = containment.apart(shown=shown, hidden=hidden)
+    elif level == LANDLOCK:
+        made = containment.fenced(shown=shown, hidden=hidden)
+        filters = {one: seccomp.own(sockets=one).program for one in Sockets}
+        made = replace(made, filters=MappingProxyType(filters))
     elif os.geteuid() == 0:
         return Fault(
             level=level,
@@ -182,25 +197,36 @@ def _last_line(stderr: int) -> str:
 def main() -> None:
     """Print what a runner would choose here, as JSON: for `horus doctor`."""
     settings = load_settings()
-    tried = {level: try_out(level, settings) for level in (NAMESPACES, BWRAP)}
+    tried = {level: try_out(level, settings) for level in _BEST_FIRST}
     works = [level for level, one in tried.items() if isinstance(one, Containment)]
     faults: list[Fault] = []
     # As `choose` does; it would raise where there is no level.
-    level = None if settings.sandbox == BWRAP else PLAIN
+    level = None if settings.sandbox in _NEVER_LOWERED else PLAIN
+    cuts_network = False
     for wanted in _wanted(settings):
         found = tried[wanted]
         if isinstance(found, Containment):
             level = wanted
+            cuts_network = found.cuts_network
             break
         faults.append(found)
     said = {
         "level": level,
+        "cuts_network": cuts_network,
         "works": works,
         "faults": [asdict(one) for one in faults],
         "cgroup": cgroup.fault_of(cgroup.own_group()),
         "filter": seccomp.own().fault,
+        "landlock": _landlock_version(),
     }
     sys.stdout.write(json.dumps(said) + "\n")
+
+
+def _landlock_version() -> int | None:
+    try:
+        return kernel.landlock_version()
+    except OSError:
+        return None
 
 
 def _wanted(settings: Settings) -> tuple[str, ...]:
@@ -208,10 +234,10 @@ def _wanted(settings: Settings) -> tuple[str, ...]:
     match settings.sandbox:
         case containment.PLAIN:
             return ()
-        case containment.BWRAP:
-            return (BWRAP,)
+        case containment.BWRAP | containment.LANDLOCK as level:
+            return (level,)
         case _:
-            return (NAMESPACES, BWRAP)
+            return _BEST_FIRST
 
 
 if __name__ == "__main__":

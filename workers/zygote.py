@@ -6,7 +6,7 @@ order at a time: it has the script run by a child, takes away what ends, and rep
 end. With namespaces a child of it does that for all jobs, as the first process in them.
 
     zygote ── keeper (the first process of the namespaces) ── script
-    zygote ── script                                     (on the plain machine)
+    zygote ── script                    (on the plain machine, also with Landlock)
     zygote ── bwrap ── bwrap ── script                       (with bubblewrap)
 """
 
@@ -32,8 +32,9 @@ from contextlib import suppress
 from typing import Any, Final, NoReturn
 
 from horus_celery import kernel
-from workers import handover, sandbox
+from workers import handover, landlock, sandbox
 from workers import order as orders
+from workers.landlock import Grounds
 from workers.order import Ceilings, Order, Shelter
 
 #: Descriptors that come with an order: standard output, standard error, the report,
@@ -86,9 +87,14 @@ def main() -> None:
     shelter = start.shelter
     # Before it sees nothing of the machine any more.
     host = None if start.host is None else importlib.import_module(start.host)
+    grounds = None
     try:
         # Programs that a script executes gain nothing, whatever they are marked with.
         kernel.give_up_new_privileges()
+        if start.fence is not None:
+            grounds = landlock.surveyed(start.fence, version=kernel.landlock_version())
+            # Of root it has the name alone, and opens no files of others by that.
+            kernel.drop_capabilities()
         if start.filter is not None:
             # Here it costs nothing; for each script it costs a quarter millisecond.
             kernel.filter_calls(binascii.a2b_base64(start.filter))
@@ -101,7 +107,7 @@ def main() -> None:
         _have_a_keeper(channel)
     kernel.become_subreaper()
     kernel.set_readable(False)
-    _Keeper(channel, shelter, host).serve()
+    _Keeper(channel, shelter, grounds, host).serve()
 
 
 def _have_a_keeper(channel: socket.socket) -> None:
@@ -137,12 +143,16 @@ class _Keeper:
         self,
         channel: socket.socket,
         shelter: Shelter | None,
+        grounds: Grounds | None,
         host: types.ModuleType | None,
     ) -> None:
         self._channel = channel
         self._host = host
         self._shelter = shelter
+        self._grounds = grounds
         self._knobs = -1
+        #: What a script may use, while it has no room yet.
+        self._rules = -1
 
     def serve(self) -> None:
         """Take orders until there are none more."""
@@ -159,7 +169,7 @@ class _Keeper:
             # Scripts import nothing of ours, and to look for it in each takes time.
             for name in [one for one in sys.modules if one.partition(".")[0] in _OURS]:
                 del sys.modules[name]
-        _rehearse(self._host)
+        _rehearse(self._host, self._grounds)
         # Its pages are shared with every child for as long as nobody touches them.
         gc.collect()
         gc.freeze()
@@ -232,6 +242,13 @@ class _Keeper:
         # The runner has no other way there.
         _say(reports, {}, out)
 
+    def _close_in(self, grounds: Grounds, order: Order, reports: socket.socket) -> None:
+        try:
+            landlock.close_in(grounds, self._rules, room=order.room)
+        except OSError as error:
+            _say(reports, _broken(error))
+            os._exit(_MISSING)
+
     def _become_script(self, tell: int, keeper: socket.socket) -> NoReturn:
         """Be the process of the next script, from before anybody knows which."""
         code = _MISSING
@@ -251,12 +268,15 @@ class _Keeper:
             os.setsid()
             for way in door:
                 os.write(way, b"0")
-            if self._shelter is not None:
+            if self._shelter is not None or self._grounds is not None:
                 with socket.socket(fileno=report) as reports:
                     if fault is not None:
                         _say(reports, _broken(fault))
                         os._exit(_MISSING)
-                    self._move_in(self._shelter, order, reports)
+                    if self._shelter is not None:
+                        self._move_in(self._shelter, order, reports)
+                    if self._grounds is not None:
+                        self._close_in(self._grounds, order, reports)
             _take_over((stdout, stderr), tell)
             _prepare_script(order)
             if order.interpreter is not None:
@@ -268,11 +288,12 @@ class _Keeper:
             os._exit(code)
 
     def _settle(self) -> OSError | None:
-        """Have what the script's namespaces need, or why that cannot be."""
-        if self._shelter is None:
-            return None
+        """Have what keeps the script apart needs, or why that cannot be."""
         try:
-            sandbox.settle(self._shelter)
+            if self._shelter is not None:
+                sandbox.settle(self._shelter)
+            if self._grounds is not None:
+                self._rules = landlock.settled(self._grounds)
         except OSError as error:
             return error
         return None
@@ -358,7 +379,7 @@ def _broken(error: BaseException) -> dict[str, Any]:
     return {"errno": error.errno or 0, "where": str(error.filename)}
 
 
-def _rehearse(host: types.ModuleType | None) -> None:
+def _rehearse(host: types.ModuleType | None, grounds: Grounds | None) -> None:
     """Do what every child does, as far as it does no harm here.
 
     What Python learns when it first runs a function is then learnt for all of them, on
@@ -367,6 +388,8 @@ def _rehearse(host: types.ModuleType | None) -> None:
     mask = os.umask(0o077)
     for _ in range(_REHEARSALS):
         _rehearse_once(host)
+        if grounds is not None:
+            os.close(landlock.settled(grounds))
         _set_environment(_FAR.env)
         spare = os.dup(0)
         os.dup2(0, spare, inheritable=False)

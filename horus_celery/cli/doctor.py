@@ -315,13 +315,18 @@ def _containment(patient: Patient) -> Iterator[_Said]:
         yield Verdict.WRONG, f"no runner starts; {works}", 'set sandbox = "auto"'
     else:
         yield Verdict.OK, f"scripts run at the level {said['level']} ({works})", ""
-    is_demanded = said["level"] is None or (
-        said["level"] == "plain" and patient.settings.sandbox_required
-    )
-    verdict = Verdict.WRONG if is_demanded else Verdict.NOTE
+    is_demanded = patient.settings.sandbox_required and not said["cuts_network"]
+    if said["level"] is not None and is_demanded:
+        detail = "sandbox_required: a job without a network is refused here"
+        yield Verdict.WRONG, detail, 'set sandbox = "auto", and install libseccomp2'
+    verdict = Verdict.WRONG if is_demanded or not said["level"] else Verdict.NOTE
     for fault in said["faults"]:
         detail = f"{fault['level']} does not work here: {fault['detail']}"
         yield verdict, detail, fault["remedy"]
+    if said["landlock"] is None:
+        yield Verdict.OK, "this kernel has no Landlock", ""
+    else:
+        yield Verdict.OK, f"Landlock is here, version {said['landlock']}", ""
     if said["filter"] is not None:
         yield Verdict.NOTE, f"scripts get every system call: {said['filter']}", ""
     if said["cgroup"] is None:

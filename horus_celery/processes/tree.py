@@ -23,6 +23,8 @@ from horus_celery import kernel
 _HAS_FILES: Final = Path(f"/proc/{os.getpid()}/task/{os.getpid()}/children").exists()
 #: What the kernel says of a process that only waits to be taken away.
 _ENDED: Final = (b"Z", b"X")
+#: What is said to be the parent of who has none that can be seen.
+_NONE: Final = 0
 #: How long processes that are killed may take to go, while somebody waits for it.
 _PATIENCE: Final = timedelta(seconds=2)
 _MS: Final = timedelta(milliseconds=1)
@@ -86,6 +88,21 @@ def descendants(pid: int | None = None) -> list[int]:
         found += below
         pending += below
     return found
+
+
+def stands_below(pid: int, top: int) -> bool:
+    """Whether a process is one that stands below another, or that one itself."""
+    at = pid
+    while at != top:
+        found = facts(at)
+        if found is not None:
+            at = found.parent
+        elif at in (pid, _NONE):
+            return False
+        else:
+            # That one has ended meanwhile; who stood below it stands elsewhere now.
+            at = pid
+    return True
 
 
 def children_by_file(pid: int) -> list[int]:

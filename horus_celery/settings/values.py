@@ -280,11 +280,12 @@ class Settings(BaseModel):
         StringConstraints(pattern="^(reference|canvas)$"),
         Field(description='"reference" or "canvas"'),
     ] = "reference"
-    #: How far scripts are kept apart: as far as it works here, by bubblewrap, or not.
+    #: How far scripts are kept apart: as far as it works here, by bubblewrap, by the
+    #: kernel's Landlock, or not.
     sandbox: Annotated[
         str,
-        StringConstraints(pattern="^(auto|bwrap|plain)$"),
-        Field(description='"auto", "bwrap" or "plain"'),
+        StringConstraints(pattern="^(auto|bwrap|landlock|plain)$"),
+        Field(description='"auto", "bwrap", "landlock" or "plain"'),
     ] = "auto"
     #: Whether a job that is to have no network is refused where it would have one.
     sandbox_required: Switch = False

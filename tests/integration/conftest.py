@@ -24,7 +24,7 @@ import httpx
 import psutil
 import pytest
 
-from horus_celery import wiring
+from horus_celery import kernel, wiring
 from horus_celery.crew import runners_of
 from horus_celery.errors import UnavailableError
 from horus_celery.lifecycle import Status
@@ -425,12 +425,22 @@ def deployment_at(make_deployment):
     def make(level, **chosen):
         if level == "bwrap" and shutil.which("bwrap") is None:
             pytest.skip("bubblewrap is not installed")
-        sandbox = level if level in {"bwrap", "plain"} else "auto"
+        word = level.partition(" ")[0]
+        if word == "landlock" and not _has_landlock():
+            pytest.skip("this kernel has no Landlock")
+        sandbox = word if word in {"bwrap", "landlock", "plain"} else "auto"
         made = make_deployment(sandbox=sandbox, **chosen)
         made.before = _AS_USER if level == "bwrap" or "user" in level else ()
         return made
 
     return make
+
+
+def _has_landlock():
+    try:
+        return kernel.landlock_version() > 0
+    except OSError:
+        return False
 
 
 @pytest.fixture

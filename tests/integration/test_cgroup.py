@@ -20,7 +20,7 @@ from horus_celery.statements.job import Limits
 from horus_celery.statements.receipt import Receipt
 from workers import cgroup
 
-LEVELS = ("plain", "namespaces", "bwrap")
+LEVELS = ("plain", "landlock", "namespaces", "bwrap")
 #: Starts a command in the cgroup that is named first.
 JOIN = ("/bin/sh", "-c", 'echo $$ > "$0/cgroup.procs" && exec "$@"')
 
@@ -60,7 +60,7 @@ def delegated():
         made.rmdir()
 
 
-@pytest.fixture(scope="module", params=["plain", "namespaces", "bwrap"])
+@pytest.fixture(scope="module", params=LEVELS)
 def runner(request, deployment_at):
     with delegated() as unit:
         deployment = deployment_at(request.param)

@@ -14,7 +14,7 @@ from horus_celery.lifecycle import Status
 pytestmark = pytest.mark.integration
 
 EXAMPLE = Path(__file__).parents[2] / "examples" / "executors"
-LEVELS = ("namespaces", "bwrap", "plain")
+LEVELS = ("namespaces", "bwrap", "landlock", "plain")
 #: What V does that matters here: it takes a file by its ending, and its arguments.
 V = """#!/bin/sh
 test "$1" = run || exit 9

@@ -12,7 +12,7 @@ from horus_celery.statements.job import Limits
 pytest.importorskip("horus_rhai", reason="the Rhai engine is not installed")
 pytestmark = pytest.mark.integration
 
-LEVELS = ("namespaces", "namespaces of a plain user", "bwrap", "plain")
+LEVELS = ("namespaces", "namespaces of a plain user", "bwrap", "landlock", "plain")
 #: What needs more than there is at once, and what grows until there is no more.
 AT_ONCE = 'let s = "x"; s.pad(1000000000, "y"); s.len()'
 LITTLE_BY_LITTLE = 'let a = []; let i = 0; loop { a.push("0123456789" + i); i += 1; }'

@@ -92,7 +92,7 @@ def test_what_keeps_scripts_from_being_apart_is_said_with_the_remedy(
     state, monkeypatch
 ):
     def fault_of(level, state_dir):
-        assert level.is_apart
+        assert level.level != containment.PLAIN
         return "Operation not permitted"
 
     monkeypatch.setattr(trial, "fault_of", fault_of)

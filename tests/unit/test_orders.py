@@ -9,9 +9,10 @@ import threading
 import pytest
 
 from workers import order as orders
-from workers.order import Box, Ceilings, Order, Shelter, Start
+from workers.order import Box, Ceilings, Fence, Order, Shelter, Start
 
 BOX = Box(program="/b", options=("--a", "é"), files={"/etc/x": "y\n"}, filter="AA==")
+FENCE = Fence(shown=("/usr", "/é"), hidden=("/x",), has_network=False)
 SHELTER = Shelter(shown=("/usr", "/é"), hidden=("/x",), has_network=False, user=7)
 
 
@@ -67,10 +68,11 @@ def test_a_large_order_arrives_whole(ends):
 
 
 @pytest.mark.parametrize("filter_", [None, "AAAA"])
+@pytest.mark.parametrize("fence", [None, FENCE])
 @pytest.mark.parametrize("shelter", [None, SHELTER])
-def test_what_a_zygote_is_to_be_arrives(ends, shelter, filter_):
+def test_what_a_zygote_is_to_be_arrives(ends, shelter, fence, filter_):
     ours, theirs = ends
-    start = Start(shelter=shelter, filter=filter_)
+    start = Start(shelter=shelter, filter=filter_, host="some.host", fence=fence)
     orders.send_start(ours, start)
     assert orders.receive_start(theirs) == start
 

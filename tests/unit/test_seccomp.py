@@ -10,6 +10,7 @@ import pytest
 
 from horus_celery.errors import ConfigurationError
 from workers import seccomp
+from workers.seccomp import Sockets
 
 try:
     import pyseccomp
@@ -21,6 +22,7 @@ DENIED = 0x00050001  # with EPERM
 #: Calls that programs make all the time.
 USUAL = ("read", "write", "openat", "execve", "clone", "wait4", "exit_group", "unshare")
 _ARCH = pyseccomp.Arch
+CUT = (Sockets.NONE, Sockets.LOCAL)
 MACHINES = [
     ("x86_64", _ARCH.X86_64),
     ("x86_64", _ARCH.X86),
@@ -111,6 +113,93 @@ def test_nobody_types_into_a_terminal(machine, arch, request_, expected):
     program = seccomp.compiled(machine)
     number = number_of(arch, "ioctl")
     assert answer(program, arch, number, 0, request_) == expected
+
+
+_NUMBERS_OF_X86 = {"socket": 359, "socketpair": 360}
+_32_BITS = (_ARCH.X86, _ARCH.ARM)
+_INET, _UNIX, _TIPC = 2, 1, 30
+
+
+@pytest.mark.parametrize(("machine", "arch"), MACHINES)
+@pytest.mark.parametrize(
+    ("sockets", "made"),
+    [
+        (Sockets.NONE, set()),
+        (Sockets.LOCAL, {("socket", _UNIX)}),
+        (
+            Sockets.ANY,
+            {("socket", _UNIX), ("socket", _INET), ("socketpair", _TIPC)},
+        ),
+    ],
+)
+def test_a_script_makes_the_sockets_that_its_network_has(machine, arch, sockets, made):
+    program = seccomp.compiled(machine, sockets=sockets)
+
+    def may(call, family):
+        number = number_of(arch, call)
+        if number is None:
+            # There the library has another call for it, and this one besides.
+            number = _NUMBERS_OF_X86[call]
+        # Of the first word the kernel takes the lower half.
+        whole = answer(program, arch, number, family)
+        halved = answer(program, arch, number, family | 1 << 32)
+        assert halved in (whole, DENIED)
+        return whole == ALLOWED
+
+    asked = [("socket", _UNIX), ("socket", _INET), ("socketpair", _TIPC)]
+    assert {one for one in asked if may(*one)} == made
+    assert may("socketpair", _UNIX)
+
+
+@pytest.mark.parametrize("sockets", CUT)
+@pytest.mark.parametrize("function", [1, 8])
+def test_no_socket_is_made_by_the_call_that_no_filter_sees_through(sockets, function):
+    program = seccomp.compiled("x86_64", sockets=sockets)
+    number = number_of(_ARCH.X86, "socketcall")
+    assert answer(program, _ARCH.X86, number, function) == DENIED
+    assert answer(program, _ARCH.X86, number, 3) == ALLOWED, "to connect"
+
+
+@pytest.mark.parametrize(("machine", "arch"), MACHINES)
+@pytest.mark.parametrize("sockets", Sockets)
+def test_what_outlives_a_script_is_denied_where_there_are_no_namespaces(
+    machine, arch, sockets
+):
+    program = seccomp.compiled(machine, sockets=sockets)
+    calls = (*seccomp.DENIED, *seccomp.MOUNTS, *seccomp.DENIED_WITHOUT_NAMESPACES)
+    numbers = [number_of(arch, call) for call in calls]
+    there = [number for number in numbers if number is not None]
+    assert {answer(program, arch, number) for number in there} == {DENIED}
+    usual = seccomp.compiled(machine)
+    queue = number_of(arch, "mq_open")
+    assert answer(usual, arch, queue) == ALLOWED
+
+
+@pytest.mark.parametrize(("machine", "arch"), MACHINES)
+@pytest.mark.parametrize(
+    ("call", "words", "expected"),
+    [
+        ("prlimit64", (0, 7, 0xABC), ALLOWED),
+        ("prlimit64", (77, 7, 0, 0xABC), ALLOWED),  # which only looks
+        ("prlimit64", (77, 7, 0xABC), DENIED),
+        ("setpriority", (0, 0, 19), ALLOWED),
+        ("setpriority", (0, 77, 19), DENIED),
+        ("setpriority", (2, 0, 19), DENIED),  # all of the user's
+        ("setpriority", (2 | 1 << 32, 0, 19), DENIED),
+        ("ioprio_set", (1, 0, 7), ALLOWED),
+        ("ioprio_set", (1, 77, 7), DENIED),
+        ("ioprio_set", (3, 0, 7), DENIED),
+        ("sched_setscheduler", (0, 5, 0xABC), ALLOWED),
+        ("sched_setscheduler", (77, 5, 0xABC), DENIED),
+        ("sched_setparam", (77, 0xABC), DENIED),
+        ("sched_setattr", (77, 0xABC, 0), DENIED),
+    ],
+)
+def test_nobody_changes_what_others_have(machine, arch, call, words, expected):
+    program = seccomp.compiled(machine, sockets=Sockets.ANY)
+    if arch in _32_BITS:
+        words = [word & 0xFFFF_FFFF for word in words]
+    assert answer(program, arch, number_of(arch, call), *words) == expected
 
 
 def test_another_kind_of_machine_has_none():

@@ -9,8 +9,9 @@ from structlog.testing import capture_logs
 
 from horus_celery.errors import ConfigurationError
 from horus_celery.settings import load_settings
-from workers import bubblewrap, trial
+from workers import bubblewrap, seccomp, trial
 from workers.bubblewrap import Bubblewrap
+from workers.seccomp import Filter
 
 PROGRAM = Bubblewrap(program="/bwrap", limiter="/prlimit", walls=())
 
@@ -45,7 +46,10 @@ def works(monkeypatch):
     [
         ("auto", ["namespaces", "bwrap"], "namespaces"),
         ("auto", ["bwrap"], "bwrap"),
+        ("auto", ["bwrap", "landlock"], "bwrap"),
+        ("auto", ["landlock"], "landlock"),
         ("auto", [], "plain"),
+        ("landlock", ["namespaces", "landlock"], "landlock"),
         ("bwrap", ["namespaces", "bwrap"], "bwrap"),
         ("plain", ["namespaces", "bwrap"], "plain"),
     ],
@@ -64,18 +68,34 @@ def test_the_best_level_that_works_and_is_wanted_is_taken(
     said = json.loads(capsys.readouterr().out)
     assert said["level"] == level
     assert said["works"] == working
+    assert said["cuts_network"] == (level != "plain")
 
 
-def test_what_was_asked_for_is_not_lowered(settings, works, monkeypatch, capsys):
+@pytest.mark.parametrize(
+    ("sandbox", "remedy"),
+    [("bwrap", "install bubblewrap"), ("landlock", "boot Linux 5.13 or newer with")],
+)
+def test_what_was_asked_for_is_not_lowered(
+    settings, works, monkeypatch, capsys, sandbox, remedy
+):
     works("namespaces")
-    chosen = settings("bwrap")
-    with pytest.raises(ConfigurationError, match="denied; install bubblewrap"):
+    chosen = settings(sandbox)
+    with pytest.raises(ConfigurationError, match=f"denied; {remedy}"):
         trial.choose(chosen)
     monkeypatch.setattr(trial, "load_settings", lambda: chosen)
     trial.main()
     said = json.loads(capsys.readouterr().out)
     assert said["level"] is None
-    assert [one["level"] for one in said["faults"]] == ["bwrap"]
+    assert [one["level"] for one in said["faults"]] == [sandbox]
+    assert said["cuts_network"] is False
+
+
+def test_without_a_filter_landlock_cuts_no_network(settings, works, monkeypatch):
+    works("landlock")
+    none = Filter(program=None, fault="there is no libseccomp")
+    monkeypatch.setattr(seccomp, "own", lambda **_: none)
+    chosen = trial.choose(settings("landlock"))
+    assert (chosen.level, chosen.cuts_network) == ("landlock", False)
 
 
 def test_a_program_that_is_missing_is_named(settings, works, monkeypatch):

@@ -1,7 +1,8 @@
 """Where the scripts of one job find HeroDB: a socket in the job's room, served by us.
 
-A script never sees a password: who it is follows from the socket that it reached. It
-is served by threads of this process for as long as its job runs, whatever it does.
+A script never sees a password: who it is follows from the socket that it reached, which
+answers nobody who is not below this process, as all that belongs to its job is. It is
+served by threads of this process for as long as its job runs, whatever it does.
 """
 
 from __future__ import annotations
@@ -21,6 +22,7 @@ import structlog
 
 from horus_celery.herodb import requests
 from horus_celery.herodb.requests import BadProtocol, Requests
+from horus_celery.processes import tree
 from workers.herodb.budget import Account, TooMuch
 from workers.herodb.conversation import Conversation
 
@@ -37,6 +39,8 @@ _CHUNK: Final = 64 * 1024
 _GATHERED: Final = 64 * 1024
 #: As the kernel has it: seconds, and microseconds.
 _TIME: Final = struct.Struct("ll")
+#: As the kernel says who has connected: process, user and group.
+_PEER: Final = struct.Struct("iII")
 _FULL: Final = f"ERR max number of clients reached: {MAX_CONNECTIONS} of one job"
 _pause: Final = threading.Event()
 _logger: Final = structlog.get_logger(__name__)
@@ -149,6 +153,16 @@ class _Porter:
 _PORTER: Final = _Porter()
 
 
+def _is_ours(channel: socket.socket) -> bool:
+    """Whether who has connected is of this process's job.
+
+    Where scripts have no namespaces, one of another job may know this one's socket.
+    """
+    peer = channel.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, _PEER.size)
+    pid, _, _ = _PEER.unpack(peer)
+    return tree.stands_below(pid, os.getpid())
+
+
 class _Front:
     """Takes connections, and gives a thread to each."""
 
@@ -171,7 +185,10 @@ class _Front:
             channel, _ = self.listener.accept()
         except BlockingIOError:
             return  # it has gone again
-        self._serve(channel)
+        if _is_ours(channel):
+            self._serve(channel)
+        else:
+            channel.close()
 
     def close(self) -> None:
         """End all connections; who does not end in time is left to itself."""

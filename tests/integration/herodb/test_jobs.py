@@ -13,7 +13,7 @@ from horus_celery.lifecycle import Status
 
 pytestmark = pytest.mark.integration
 
-LEVELS = ("namespaces", "namespaces of a plain user", "bwrap", "plain")
+LEVELS = ("namespaces", "namespaces of a plain user", "bwrap", "landlock", "plain")
 TALK = """
 import json, os, socket, stat
 

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 
+from horus_celery import kernel
+
 
 def findings(horus):
     told = horus("doctor", "--json")
@@ -137,6 +139,27 @@ def test_the_doctor_says_at_which_level_scripts_run(horus, monkeypatch):
     assert code == 0
     assert found[0]["detail"].startswith("scripts run at the level plain (works here: ")
     assert "a runner started here gives" in found[-1]["detail"]
+
+
+def test_the_doctor_knows_what_a_demand_would_refuse(horus, monkeypatch):
+    horus("init")
+    monkeypatch.setenv("HORUS_SANDBOX", "plain")
+    monkeypatch.setenv("HORUS_SANDBOX_REQUIRED", "true")
+    code, found = containment(horus)
+    assert code == 1
+    assert found[1]["verdict"] == "wrong"
+    assert "a job without a network is refused here" in found[1]["detail"]
+
+
+def test_the_doctor_says_whether_there_is_landlock(horus, monkeypatch):
+    horus("init")
+    monkeypatch.setenv("HORUS_SANDBOX", "plain")
+    try:
+        expected = f"Landlock is here, version {kernel.landlock_version()}"
+    except OSError:
+        expected = "this kernel has no Landlock"
+    _, found = containment(horus)
+    assert expected in [one["detail"] for one in found]
 
 
 def test_the_doctor_knows_that_no_runner_would_start(horus, monkeypatch):
