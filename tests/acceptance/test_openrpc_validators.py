@@ -161,6 +161,19 @@ class Live:
         params = {"manifest": self.signed.manifest, "jobs": self.signed.jobs}
         return self.ask("workflow.submit", **params)
 
+    def context_for(self, method):
+        """Return a context of HeroDB that this may be done with."""
+        name = method.removeprefix("herodb.")
+        if name == "create_context":
+            return name
+        self.ask("herodb.create_context", context=name)
+        if name not in {"add_user", "create_key"}:
+            spare = {"context": name, "name": "spare"}
+            self.ask("herodb.add_user", **spare, role="read")
+            for kind in ("secret", "age", "sign"):
+                self.ask("herodb.create_key", **spare, kind=kind)
+        return name
+
     def value_for(self, method, parameter, shown):
         """Return what stands here for the value that an example shows."""
         match parameter:
@@ -184,6 +197,8 @@ class Live:
                 return self.newer_trust()
             case "id":
                 return self.ask("add_secret", scope="user")["id"]
+            case "context":
+                return self.context_for(method)
             case _:
                 return shown
 

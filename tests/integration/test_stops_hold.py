@@ -61,6 +61,9 @@ def supervisor_elsewhere(deployment):
     home.mkdir(mode=0o700)
     for file in (state.root_pub, state.trust_file):
         shutil.copy(file, home)
+    # The supervisors of a deployment share what HeroDB's passwords are made of.
+    (home / "secrets").mkdir(mode=0o700)
+    shutil.copy(state.herodb_master_file, home / "secrets")
     settings = load_settings(env={**deployment.env, "HORUS_STATE_DIR": str(home)})
     supervisor = wiring.make_supervisor(settings)
     try:

@@ -26,6 +26,7 @@ NAMES_OF_USERS = [
     for name in (one.name, *one.aliases)
     if one.scope is Scope.USER
 ]
+OF_PROTOCOL = [one for one in METHODS if not one.name.startswith("herodb.")]
 NOBODY = "00000000-0000-0000-0000-000000000000"
 
 
@@ -42,7 +43,7 @@ class TestTable:
             for name, aliases in re.findall(r"`([^`]+)`(?: \(([^)]*)\))?", cell)
         }
 
-    @pytest.mark.parametrize("procedure", METHODS, ids=lambda one: one.name)
+    @pytest.mark.parametrize("procedure", OF_PROTOCOL, ids=lambda one: one.name)
     def test_names_aliases_and_scopes_are_those_of_the_protocol(
         self, procedure, protocol_text
     ):
@@ -51,7 +52,12 @@ class TestTable:
 
     def test_every_method_of_the_protocol_is_here(self, protocol_text):
         wanted = self.rows(protocol_text).keys()
-        assert wanted == {*(one.name for one in METHODS), "rpc.discover"}
+        assert wanted == {*(one.name for one in OF_PROTOCOL), "rpc.discover"}
+
+    def test_what_the_protocol_does_not_have_is_for_administrators_of_herodb(self):
+        more = [one for one in METHODS if one not in OF_PROTOCOL]
+        assert len(more) == 11
+        assert {(one.aliases, one.scope) for one in more} == {((), Scope.ADMIN)}
 
     def test_no_name_is_there_twice(self):
         assert len(NAMES) == len(set(NAMES))
