@@ -354,7 +354,7 @@ class Born:
 
     def _end_what_is_left(self) -> None:
         if not self._zygote.is_apart:
-            tree.kill_below(self.keeper, within=_GRACE)
+            tree.kill_below(self.keeper, within=_GRACE, is_over=self._hears_it_is_over)
             self._hear_until(self._is_over, within=_GRACE)
             return
         deadline = time.monotonic() + _GRACE.total_seconds()
@@ -362,6 +362,10 @@ class Born:
             # Again, as it may have come before the script did.
             tree.signal_all([self.keeper], orders.KILL)
             self._hear_until(self._is_over, within=_STEP)
+
+    def _hears_it_is_over(self) -> bool:
+        self._hear_until(self._is_over, within=timedelta(0))
+        return self._is_over()
 
     def _is_known(self) -> bool:
         """Whether the script has ended, as far as anybody says."""

@@ -141,18 +141,24 @@ def kill_descendants(*, within: timedelta, but: frozenset[int] = frozenset()) ->
     return _kill(os.getpid(), within=within, but=but)
 
 
-def kill_below(pid: int, *, within: timedelta) -> int:
-    """End everything below another process; return how many are left after that time.
+def kill_below(pid: int, *, within: timedelta, is_over: Callable[[], bool]) -> None:
+    """End everything below another process until it says that it is over.
 
-    It is a subreaper, and takes away what ends.
+    It is a subreaper, and takes away what ends. Who comes after that is somebody else.
     """
-    return _kill(pid, within=within, but=frozenset())
+    _kill(pid, within=within, but=frozenset(), is_over=is_over)
 
 
-def _kill(top: int, *, within: timedelta, but: frozenset[int]) -> int:
+def _kill(
+    top: int,
+    *,
+    within: timedelta,
+    but: frozenset[int],
+    is_over: Callable[[], bool] = lambda: False,
+) -> int:
     deadline = time.monotonic() + within.total_seconds()
     before: list[int] | None = None
-    while True:
+    while not is_over():
         # Its own children only, so that a round is short: processes that fork faster
         # than they are listed are never caught. What they leave behind is next.
         left = _others(_adopted(top), but) or _others(_lookup()(top), but)
@@ -166,6 +172,7 @@ def _kill(top: int, *, within: timedelta, but: frozenset[int]) -> int:
         if left and before == left:
             time.sleep(_STEP.total_seconds())
         before = left
+    return 0
 
 
 def kill_strays() -> int:
