@@ -88,7 +88,8 @@ class Deployment:
         except (httpx.HTTPError, KeyError):
             return False
         alive = [r["name"] for r in info["runners"] if r["status"] == "running"]
-        return {"python_runner_1", "system_runner_1"} <= set(alive)
+        served = os.environ.get("HORUS_EXECUTORS", "python,system").split(",")
+        return {f"{executor}_runner_1" for executor in served} <= set(alive)
 
     def call(self, method: str, **params: Any) -> Any:  # noqa: ANN401 - any JSON
         """Call one method."""

@@ -62,6 +62,8 @@ _OPEN_FILES: Final = 1024
 #: What a process is called that waits for its script, and then.
 UNBORN: Final = "horus-unborn"
 _BORN: Final = "horus-script"
+#: Seconds that whoever settles the last job has the processor for itself.
+_PAUSE: Final = 0.005
 _MUCH: Final = 1 << 40
 #: An order that does nothing, within limits that limit nothing.
 _FAR: Final = Order(
@@ -181,6 +183,7 @@ class _Keeper:
 
         Its process is there before its order is, and has done what all of them do.
         """
+        select.select([self._channel], [], [], _PAUSE)
         told, tell = os.pipe()
         ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         before = _used_by_children()
