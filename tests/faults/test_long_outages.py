@@ -22,8 +22,7 @@ from tests.faults.conftest import short_folder
 from tests.faults.invariants import Callers, require
 from tests.faults.proxy import Proxy
 from tests.faults.witness import Witness
-from tests.integration.conftest import Deployment
-from workers.zygote import UNBORN
+from tests.integration.conftest import Deployment, has_a_script
 
 pytestmark = pytest.mark.integration
 
@@ -81,16 +80,7 @@ class Outage:
     def child_of(self, worker) -> psutil.Process:
         """Return the child of the pool that has a script running."""
         children = psutil.Process(worker.pid).children()
-        # Its own child is the zygote, which is always there, as is who waits below it.
-        (busy,) = (
-            child
-            for child in children
-            if any(
-                below.name() != UNBORN
-                for zygote in child.children()
-                for below in zygote.children()
-            )
-        )
+        (busy,) = (child for child in children if has_a_script(child))
         return busy
 
 

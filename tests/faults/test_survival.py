@@ -19,6 +19,7 @@ from horus_celery.lifecycle import Status
 from horus_celery.store.keys import STEPS, queue
 from tests.faults.invariants import Callers, require
 from tests.faults.witness import Witness, mark_of
+from tests.integration.conftest import has_a_script
 
 pytestmark = pytest.mark.integration
 
@@ -99,8 +100,7 @@ def child_of(town, service):
     """Return a child of the pool that has a script running."""
     for pid in service.children():
         with suppress(psutil.NoSuchProcess):
-            # Its own child is the zygote, which is always there.
-            if any(one.children() for one in psutil.Process(pid).children()):
+            if has_a_script(psutil.Process(pid)):
                 return pid
     return None
 

@@ -371,6 +371,18 @@ def _is_unborn(pid):
     return False
 
 
+def has_a_script(child: psutil.Process) -> bool:
+    """Whether a child of a pool has a script running.
+
+    Its own child is the zygote, which is always there, as is who waits below it.
+    """
+    return any(
+        below.name() != UNBORN
+        for zygote in child.children()
+        for below in zygote.children()
+    )
+
+
 def _children(pid):
     return psutil.Process(pid).children() if psutil.pid_exists(pid) else []
 
