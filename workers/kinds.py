@@ -200,7 +200,13 @@ def _installed(name: str, settings: Settings) -> Kind:
     Raises:
         ConfigurationError: if that cannot be used.
     """
-    (entry,) = entry_points(group=executors.GROUP, name=name)
+    entry, *others = entry_points(group=executors.GROUP, name=name)
+    if others:
+        values = ", ".join(repr(one.value) for one in (entry, *others))
+        raise ConfigurationError(
+            f"several installed packages add the executor {name} (entry points"
+            f" {values}): uninstall all but one of them"
+        )
     try:
         made = entry.load()(settings)
     except ConfigurationError:

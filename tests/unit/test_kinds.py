@@ -26,11 +26,11 @@ def settings(tmp_path):
 def installed(tmp_path, monkeypatch):
     """A package is installed that has an entry point of executors."""
 
-    def install(name, target, source="raise SystemError"):
+    def install(name, target, source="raise SystemError", *, package="siteown"):
         (tmp_path / "siteown.py").write_text(source)
-        metadata = tmp_path / "siteown-1.dist-info"
+        metadata = tmp_path / f"{package}-1.dist-info"
         metadata.mkdir()
-        (metadata / "METADATA").write_text("Metadata-Version: 2.1\nName: siteown\n")
+        (metadata / "METADATA").write_text(f"Metadata-Version: 2.1\nName: {package}\n")
         (metadata / "entry_points.txt").write_text(
             f"[horus.executors]\n{name} = {target}\n"
         )
@@ -138,6 +138,13 @@ def test_an_installed_package_adds_an_executor(settings, installed):
 def test_an_installed_executor_cannot_take_the_place_of_a_program(settings, installed):
     installed("api", "siteown:kind")
     assert "api" not in names(settings())
+
+
+def test_an_executor_that_two_packages_add_is_nobodys(settings, installed):
+    installed("extra", "siteown:kind")
+    installed("extra", "siteown:other", package="another")
+    with pytest.raises(ConfigurationError, match=r"extra .*'siteown:\w+', .*uninstall"):
+        find("extra", settings())
 
 
 @pytest.mark.parametrize(
