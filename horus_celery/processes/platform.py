@@ -363,7 +363,10 @@ class Platform:
                 return
 
     def _has_ended(self) -> bool:
-        return self._supervisord is None or self._supervisord.poll() is not None
+        # A signal may end all this at any moment. Its own `poll` would then be left
+        # holding a lock, and nobody would hear of its end any more.
+        process = self._supervisord
+        return process is None or not tree.is_running(process.pid)
 
     def _statuses(self) -> tuple[ProgramStatus, ...]:
         try:
