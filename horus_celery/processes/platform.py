@@ -12,6 +12,7 @@ import sys
 import time
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import closing, contextmanager, suppress
+from dataclasses import asdict
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Final, TextIO
@@ -140,7 +141,7 @@ class Platform:
     def addresses(self) -> Addresses:
         """Where this deployment listens, once it is prepared."""
         return Addresses(
-            pid=os.getpid(),
+            process=process_mark(),
             api=self.settings.api_url,
             flower=self.settings.flower_url if self._is_whole else None,
             tls_cert=self.settings.tls_cert,
@@ -259,7 +260,7 @@ class Platform:
         except BlockingIOError:
             file.close()
             running = read_addresses(self.state)
-            who = f" (pid {running.pid}, {running.api})" if running else ""
+            who = f" (pid {running.process.pid}, {running.api})" if running else ""
             raise ConfigurationError(
                 f"Horus is already up on {self.state.path}{who}: use that one, end it,"
                 " or choose another --state-dir"
@@ -338,7 +339,8 @@ class Platform:
     def _write_addresses(self) -> None:
         addresses = self.addresses
         values = {
-            "pid": addresses.pid,
+            "pid": addresses.process.pid,
+            "process": asdict(addresses.process),
             "url": addresses.api,
             "flower_url": addresses.flower,
             "tls_cert": addresses.tls_cert and str(addresses.tls_cert),
