@@ -94,6 +94,7 @@ class Platform:
             for manager in managers_of(self.state, self.lineup.runners).values()
             if isinstance(manager, TmuxManager)
         )
+        self._has_begun = False
         self._began_at = datetime.max.replace(tzinfo=UTC)
         self._seen: Mapping[str, ProgramStatus] = {}
         self._seen_windows: Mapping[str, ProcessStatus] = {}
@@ -156,6 +157,7 @@ class Platform:
             ConfigurationError: if one of them cannot be started, naming its log.
         """
         tree.become_subreaper()
+        self._has_begun = True
         self._began_at = datetime.now(UTC)
         has_own_redis = self.settings.redis_url is None
         given = environment(self.settings, base=self._base)
@@ -220,11 +222,14 @@ class Platform:
 
     def stop(self) -> None:
         """End every program, Redis last, and whatever they left; then let go."""
-        if self._supervisord is not None:
+        if self._has_begun:
             for manager in self._tmux:
                 with suppress(UnavailableError):
                     manager.begin_to_end()
-            self._end_supervisord(self._supervisord)
+            # A signal may have come between its start and our knowing it: then it ends
+            # with whatever else is left.
+            if self._supervisord is not None:
+                self._end_supervisord(self._supervisord)
             if self._tmux:
                 self._end_windows()
             # Sessions of others may be in a server that was started for our windows.
