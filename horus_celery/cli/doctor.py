@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
 import subprocess
 import sys
@@ -146,6 +147,14 @@ def _state(patient: Patient) -> Iterator[_Said]:
         yield Verdict.NOTE, f"{state.path} is not made yet", "horus init"
         return
     yield Verdict.OK, f"{state.path}, for this user alone", ""
+    disk = os.statvfs(state.path)
+    room = disk.f_bfree if os.geteuid() == 0 else disk.f_bavail
+    if disk.f_flag & os.ST_RDONLY:
+        detail = f"the file system of {state.path} is read-only: no job starts"
+        yield Verdict.WRONG, detail, "see why (dmesg), and mount it for writing again"
+    elif not room or (disk.f_files and not disk.f_favail):
+        detail = f"the disk of {state.path} is full: no job starts"
+        yield Verdict.WRONG, detail, "make room there: by itself all then goes on"
 
 
 def _files(patient: Patient) -> Iterator[_Said]:

@@ -234,13 +234,18 @@ class Platform:
                 self._end_windows()
             # Sessions of others may be in a server that was started for our windows.
             tree.kill_descendants(within=timedelta(seconds=2), but=tmux.servers())
-            forget_runners(self.state)
-            for name in ("up.json", "sup.sock", "supervisord.pid", "redis.sock"):
-                (self.state.run / name).unlink(missing_ok=True)
+            self._clear_away()
         if self._lock is not None:
             self._lock.close()
 
     # --- private -------------------------------------------------------------
+
+    def _clear_away(self) -> None:
+        # On a disk that is read-only by now it stays, as behind one that was killed.
+        with suppress(OSError):
+            forget_runners(self.state)
+            for name in ("up.json", "sup.sock", "supervisord.pid", "redis.sock"):
+                (self.state.run / name).unlink(missing_ok=True)
 
     def _presence(self) -> Presence:
         return Presence(

@@ -46,6 +46,7 @@ def process():
 #: What a process of its own does, as all that stands below it is ended.
 STARTS = """
 import subprocess, sys
+from pathlib import Path
 from datetime import UTC, datetime
 from horus_celery.processes import tree
 from horus_celery.processes.platform import Platform
@@ -67,14 +68,17 @@ try:
     platform.start()
 except Asked:
     began = len(tree.descendants())
+    for kept in sys.argv[2:]:
+        (Path(sys.argv[1]) / "run" / kept).mkdir()
     platform.stop()
     print(began, len(tree.descendants()))
 """
 
 
-def test_what_was_started_as_the_signal_came_is_ended(tmp_path):
+@pytest.mark.parametrize("kept", [[], ["up.json"]], ids=["", "what cannot be removed"])
+def test_what_was_started_as_the_signal_came_is_ended(tmp_path, kept):
     told = subprocess.run(  # noqa: S603 - our own words
-        [sys.executable, "-c", STARTS, str(tmp_path)],
+        [sys.executable, "-c", STARTS, str(tmp_path), *kept],
         capture_output=True,
         text=True,
         check=False,
