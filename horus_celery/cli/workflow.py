@@ -472,7 +472,9 @@ def _show_end(outcome: RunOutcome, board: Board) -> None:
             output.line(f"{name}: {told}")
     for name, step in view.steps.items():
         if step.job_id is not None and ENDS[step.status] is End.FAILED:
-            output.note(f"see: horus job logs {step.job_id}  # {name}")
+            where = "" if step.supervisor is None else f" at {step.supervisor}"
+            told = f"see: horus job logs {step.job_id}  # {name}{where}"
+            output.note(output.printable(told))
     proven = sum(one.is_verified for one in outcome.steps.values())
     output.note(
         f"{view.status.value}: {board.totals}; {proven:,} verified; took {board.took}"
