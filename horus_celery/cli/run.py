@@ -38,6 +38,10 @@ _DOUBTS: Final = {
     " be compared with what the runner signed",
     Agreement.DIFFERENT: "the output above is not what the runner signed",
 }
+_NOTHING: Final = (
+    "of the output that the runner signed there is nothing here: that of a step lies at"
+    " the supervisor where it ran"
+)
 
 
 @click.command(context_settings={"allow_interspersed_args": False})
@@ -161,7 +165,9 @@ def show_all(lines: Iterable[LogLine], transcript: Transcript) -> None:
 def is_as_signed(transcript: Transcript, outcome: Outcome) -> bool:
     """Say whether the shown output may be the signed one, and tell of any doubt."""
     agreement = transcript.agreement(outcome)
-    if agreement in _DOUBTS:
+    if agreement is Agreement.DIFFERENT and transcript.is_empty:
+        output.error(f"{_NOTHING} (job {outcome.job_id})")
+    elif agreement in _DOUBTS:
         output.error(f"{_DOUBTS[agreement]} (job {outcome.job_id})")
     return agreement is not Agreement.DIFFERENT
 
