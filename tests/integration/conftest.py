@@ -552,7 +552,13 @@ class Flower(Web):
 @pytest.fixture
 def api_of():
     """Start the API of a deployment as gunicorn serves it."""
-    yield from _starting(Web, [sys.executable, "-m", "gunicorn", *_API], "HORUS_PORT")
+    yield from _starting_apis()
+
+
+@pytest.fixture(scope="module")
+def lasting_api_of():
+    """Start it for all tests of a module."""
+    yield from _starting_apis()
 
 
 @pytest.fixture
@@ -560,6 +566,10 @@ def flower_of():
     """Start Flower beside a deployment."""
     command = [str(CELERY), "-A", "horus_celery", "flower"]
     yield from _starting(Flower, command, "HORUS_FLOWER_PORT")
+
+
+def _starting_apis():
+    yield from _starting(Web, [sys.executable, "-m", "gunicorn", *_API], "HORUS_PORT")
 
 
 def _starting(kind, command, port_variable):
