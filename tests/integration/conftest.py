@@ -490,12 +490,8 @@ class Web:
 
     def close(self):
         self.http.close()
-        self._process.terminate()
-        try:
-            self._process.wait(10)
-        except subprocess.TimeoutExpired:
-            self._process.kill()
-            self._process.wait()
+        if self._process.poll() is None:
+            self.kill()
 
     def kill(self):
         """End all its processes at once, without a word to anybody."""
