@@ -13,7 +13,7 @@ import click
 
 from horus_celery.authoring.scripts import executor_for, read_script, text_of
 from horus_celery.cli import FAILED, INTERRUPTED, REFUSED, output
-from horus_celery.cli.connection import connect, json_option, state_option, url_option
+from horus_celery.cli.connection import call_options, connect, signer_options
 from horus_celery.client import (
     Agreement,
     Horus,
@@ -48,14 +48,7 @@ _NOTHING: Final = (
 @click.argument("words", metavar="[FILE] [ARGS]...", nargs=-1)
 @click.option("-c", "code", help="The script itself, instead of a file.")
 @click.option("--executor", help="The kind of work; by default by the file's name.")
-@click.option("--context", default="default", show_default=True, help="Whose data.")
-@click.option("--caller", default="default", show_default=True, help="Who asks.")
-@click.option(
-    "--key",
-    default="default",
-    show_default=True,
-    help="Key to sign with: NAME or FILE.",
-)
+@signer_options
 @click.option(
     "--timeout",
     type=click.IntRange(1, 86400),
@@ -92,9 +85,7 @@ _NOTHING: Final = (
 @click.option("--runner", help="One runner by its name.")
 @click.option("--attempts", type=click.IntRange(1, 10), default=1, show_default=True)
 @click.option("--priority", type=click.IntRange(0, 9), default=4, show_default=True)
-@url_option
-@state_option
-@json_option
+@call_options
 def command(
     *,
     words: tuple[str, ...],
