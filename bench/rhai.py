@@ -44,6 +44,17 @@ class Race:
     is_sized: bool = False
 
 
+class Thing:
+    """An object that scripts have by name."""
+
+    def rhai_call(self, _name: str, arguments: tuple[object, ...]) -> object:
+        """Return what it is given."""
+        return arguments[0]
+
+
+THING: Final = Thing()
+
+
 def same(value: object) -> object:
     """Return what it is given."""
     return value
@@ -69,6 +80,12 @@ def call_in_a_loop() -> None:
     """Call a function a million times."""
     for number in range(TURNS):
         same(number)
+
+
+def ask_in_a_loop() -> None:
+    """Call a function of an object a million times, as a script does."""
+    for number in range(TURNS):
+        THING.rhai_call("same", (number,))
 
 
 def recurse(n: int) -> int:
@@ -117,6 +134,14 @@ RACES: Final = (
         python=call_in_a_loop,
     ),
     Race(
+        what="a call of an object's function, with its turn",
+        goal="",
+        unit="us",
+        factor=US / TURNS,
+        script=f"for i in 0..{TURNS} {{ thing.same(i) }}",
+        python=ask_in_a_loop,
+    ),
+    Race(
         what="fib(20), by recursion",
         goal="",
         unit="ms",
@@ -163,7 +188,8 @@ def seconds(work: Callable[[], object]) -> float:
 def measure(race: Race, rounds: int) -> Mapping[str, float]:
     """Return the medians of both."""
     sizes = {"max_string_size": 0, "max_array_size": 0, "max_map_size": 0}
-    engine = Engine({"same": same}, **({} if race.is_sized else sizes))
+    named = {"thing": THING}
+    engine = Engine({"same": same}, names=named, **({} if race.is_sized else sizes))
     script = engine.compile(race.script)
 
     def run() -> None:

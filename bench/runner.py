@@ -45,7 +45,7 @@ class Nobody:
     def check(self, job: object) -> None:
         """Take every job."""
 
-    def run(self, assignment: object, node: object) -> Outcome:
+    def run(self, assignment: object, node: object, behind: object) -> Outcome:
         """Be never called."""
         raise NotImplementedError
 

@@ -71,7 +71,9 @@ class Nothing:
     def check(self, job: object) -> None:
         """Take every job."""
 
-    def run(self, assignment: object, node: object) -> execution.Outcome:
+    def run(
+        self, assignment: object, node: object, behind: object
+    ) -> execution.Outcome:
         """Have it done."""
         return execution.Outcome(event=Event.COMPLETED, exit_code=0)
 

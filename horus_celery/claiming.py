@@ -14,7 +14,6 @@ from functools import partial
 from pydantic import SecretBytes
 
 from horus_celery.admission import Admitted, Gate, admit, job_has_not_expired
-from horus_celery.dispatch import JOB_ID
 from horus_celery.errors import (
     ClaimError,
     ConfigurationError,
@@ -32,6 +31,7 @@ from horus_celery.node import Assignment, Node
 from horus_celery.record import LEASE, Change, Record
 from horus_celery.statements import dsse
 from horus_celery.statements.trust import ALL, RunnerEntry, Trust, is_listed
+from horus_celery.store.runner_bell import JOB_ID
 from horus_celery.upstream import Found, Given, take
 
 

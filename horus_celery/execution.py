@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from contextlib import suppress
+from contextlib import ExitStack, suppress
 from typing import Final
 
 import structlog
@@ -37,8 +37,12 @@ def execute(job_id: str, node: Node) -> None:
     except RefusedError as refusal:
         refuse(record, refusal, node)
         return
-    if assignment is not None:
-        settle(assignment, _run(assignment, node), node)
+    if assignment is None:
+        return
+    with ExitStack() as behind:
+        outcome = _run(assignment, node, behind)
+        # It may be what fills the disk, so that the end cannot be written.
+        settle(assignment, outcome, node, make_space=behind.close)
 
 
 def ring_again(job_id: str, node: Node, dispatcher: Dispatcher) -> None:
@@ -97,10 +101,10 @@ def _give_up(record: Record, node: Node, dispatcher: Dispatcher) -> None:
         dispatcher.ring(record.summary.id, queue, record.priority)
 
 
-def _run(assignment: Assignment, node: Node) -> Outcome:
+def _run(assignment: Assignment, node: Node, behind: ExitStack) -> Outcome:
     executor = node.executors[assignment.job.executor]
     try:
-        return executor.run(assignment, node)
+        return executor.run(assignment, node, behind)
     except Exception as error:  # noqa: BLE001 - the boundary around every executor
         # Its text may quote the payload.
         _logger.error(  # noqa: TRY400 - and so may a traceback

@@ -34,8 +34,12 @@ from horus_celery.statements import dsse
 KEPT_AFTER_EXPIRY: Final = timedelta(hours=24)
 #: How long one step waits for the steps of other processes.
 PATIENCE: Final = timedelta(seconds=5)
-#: How long to wait before the file is opened once more.
+#: How long to wait before the file is opened, or written, once more: at most, and at
+#: first.
 _PAUSE: Final = timedelta(milliseconds=5)
+_SHORTEST: Final = timedelta(microseconds=100)
+#: So many deliveries are noted at once at most.
+_MOST_DELIVERED: Final = 100
 _FORMAT: Final = 1
 
 # A claim whose `pid` is null is not running. A claim with `starts` 0 was released
@@ -137,6 +141,8 @@ class Journal:
         self._lock = threading.Lock()
         self._connection: sqlite3.Connection | None = None
         self._inherited: list[sqlite3.Connection] = []
+        #: Runner and number of receipts that the store has, which is not written yet.
+        self._delivered: list[tuple[str, int]] = []
         _journals.add(self)
 
     def close(self) -> None:
@@ -229,11 +235,16 @@ class Journal:
         Raises:
             UnavailableError: if nothing would start now.
         """
-        with self._relaxed() as db:
-            db.execute(
-                "INSERT INTO numbers VALUES ('touched', 1) ON CONFLICT (name)"
-                " DO UPDATE SET value = 1 - value"
-            )
+        with self._open() as db:
+            # Not worth waiting for the disk.
+            db.execute("PRAGMA synchronous = NORMAL")
+            try:
+                db.execute(
+                    "INSERT INTO numbers VALUES ('touched', 1) ON CONFLICT (name)"
+                    " DO UPDATE SET value = 1 - value"
+                )
+            finally:
+                db.execute("PRAGMA synchronous = FULL")
 
     def stop(self, digest: str, expires_at: datetime) -> None:
         """See to it that a job never starts here again; doing so twice is fine."""
@@ -290,6 +301,8 @@ class Journal:
 
     def undelivered(self, runner: str) -> list[Entry]:
         """Return the receipts that the store does not have yet, in their order."""
+        if self._delivered:
+            self._write_deliveries()
         with self._open() as db:
             rows = db.execute(
                 "SELECT seq, envelope, job, attempt, outcome FROM receipts"
@@ -302,13 +315,14 @@ class Journal:
         ]
 
     def delivered(self, runner: str, seq: int) -> None:
-        """Note that the store has a receipt."""
-        # A forgotten delivery is made again.
-        with self._relaxed() as db:
-            db.execute(
-                "UPDATE receipts SET outcome = NULL WHERE runner = ? AND seq = ?",
-                (runner, seq),
-            )
+        """Note that the store has a receipt, with whatever is written next.
+
+        A delivery that is forgotten is made again.
+        """
+        with self._lock:
+            self._delivered.append((runner, seq))
+        if len(self._delivered) >= _MOST_DELIVERED:
+            self._write_deliveries()
 
     def highest_trust_version(self) -> int:
         """Return the highest version of a trust bundle that was remembered, or 0."""
@@ -358,27 +372,23 @@ class Journal:
             finally:
                 db.execute("ROLLBACK")
 
+    def _write_deliveries(self) -> None:
+        with self._transaction():
+            pass
+
     @contextlib.contextmanager
     def _transaction(self) -> Iterator[sqlite3.Connection]:
         with self._open() as db:
-            db.execute("BEGIN IMMEDIATE")
+            _begin(db, self._patience)
             try:
+                _note_delivered(db, self._delivered)
                 yield db
                 db.execute("COMMIT")
             except BaseException:
                 if db.in_transaction:
                     db.execute("ROLLBACK")
                 raise
-
-    @contextlib.contextmanager
-    def _relaxed(self) -> Iterator[sqlite3.Connection]:
-        """For one statement that is not worth waiting for the disk."""
-        with self._open() as db:
-            db.execute("PRAGMA synchronous = NORMAL")
-            try:
-                yield db
-            finally:
-                db.execute("PRAGMA synchronous = FULL")
+            self._delivered.clear()
 
     @contextlib.contextmanager
     def _open(self) -> Iterator[sqlite3.Connection]:
@@ -392,6 +402,7 @@ class Journal:
 
     def _after_fork(self) -> None:
         self._lock = threading.Lock()
+        self._delivered = []
         if self._connection is not None:
             # It belongs to the parent: SQLite forbids us to use it or to close it.
             self._inherited.append(self._connection)
@@ -600,6 +611,38 @@ def _create(path: str) -> None:
         raise ConfigurationError(
             f"the journal {path} cannot be created: {error.strerror}"
         ) from None
+
+
+def _begin(db: sqlite3.Connection, patience: timedelta) -> None:
+    """Begin to write, as soon as nobody else does.
+
+    Others take less than a millisecond; SQLite by itself looks again after one, then
+    after two, five, ten.
+    """
+    deadline = time.monotonic() + patience.total_seconds()
+    pause = _SHORTEST.total_seconds()
+    db.execute("PRAGMA busy_timeout = 0")
+    try:
+        while True:
+            try:
+                db.execute("BEGIN IMMEDIATE")
+            except sqlite3.OperationalError as error:
+                if not _is_busy(error) or time.monotonic() > deadline:
+                    raise
+                time.sleep(pause)
+                pause = min(2 * pause, _PAUSE.total_seconds())
+            else:
+                return
+    finally:
+        db.execute(f"PRAGMA busy_timeout = {patience // timedelta(milliseconds=1)}")
+
+
+def _note_delivered(
+    db: sqlite3.Connection, receipts: Iterable[tuple[str, int]]
+) -> None:
+    db.executemany(
+        "UPDATE receipts SET outcome = NULL WHERE runner = ? AND seq = ?", receipts
+    )
 
 
 def _prepare(db: sqlite3.Connection, path: str) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from contextlib import ExitStack
 from dataclasses import dataclass, field
 from datetime import datetime
 from pathlib import Path
@@ -93,8 +94,15 @@ class Executor(Protocol):
         """
         ...
 
-    def run(self, assignment: Assignment, node: Node) -> Outcome:
-        """Run a claimed job to its end."""
+    def run(self, assignment: Assignment, node: Node, behind: ExitStack) -> Outcome:
+        """Run a claimed job to its end.
+
+        Args:
+            assignment: The job.
+            node: Where it runs.
+            behind: Takes what is only to be cleared away: that is done as soon as it
+                is told how the job ended.
+        """
         ...
 
 

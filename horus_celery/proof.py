@@ -20,7 +20,7 @@ from horus_celery.statements.trust import Trust
 #: The reason of a record whose signed bytes do not prove what it says.
 MISMATCH: Final = "receipt_mismatch"
 #: Proofs that are kept in mind, and the characters that the texts of one may have: some
-#: 20 MB where jobs are of the usual size.
+#: 25 MB where jobs are of the usual size.
 _REMEMBERED: Final = 2000
 _MAX_REMEMBERED: Final = 8192
 
@@ -57,7 +57,9 @@ class Proofs:
         """Return what `prove` returns."""
         latest = self._latest
         if latest is None or latest[0] is not trust:
-            verify = lru_cache(_REMEMBERED)(partial(_verify, trust))
+            # A job is mostly proven before it has a receipt.
+            vouch = lru_cache(_REMEMBERED)(partial(_vouch, trust))
+            verify = lru_cache(_REMEMBERED)(partial(_verify, trust, vouch))
             latest = self._latest = trust, verify
         if len(record.envelope) + len(record.receipt or "") > _MAX_REMEMBERED:
             return prove(record, trust)
@@ -66,7 +68,7 @@ class Proofs:
 
 def prove(record: Record, trust: Trust) -> Shown:
     """Return the record as it is, or as failed if its signed bytes say otherwise."""
-    return _shown(record, partial(_verify, trust))
+    return _shown(record, partial(_verify, trust, partial(_vouch, trust)))
 
 
 def job_of(record: Record) -> Job | None:
@@ -89,18 +91,33 @@ class _Proof:
 
 #: Verifies the envelope and the receipt that are kept for a digest.
 _Verify: TypeAlias = Callable[[str, str, str | None], _Proof]
+#: Verifies an envelope; returns its job and who signed it, if it is that digest's.
+_Vouch: TypeAlias = Callable[[str, str], tuple[Job, tuple[str, ...]] | None]
 
 
-def _verify(
-    trust: Trust, digest: str, envelope_text: str, receipt_text: str | None
-) -> _Proof:
-    sealed = None if receipt_text is None else _sealed(receipt_text)
+def _vouch(
+    trust: Trust, digest: str, envelope_text: str
+) -> tuple[Job, tuple[str, ...]] | None:
     try:
         envelope = _envelope_of(digest, envelope_text)
         job = _job(envelope)
     except RefusedError:
+        return None
+    return job, tuple(sorted(dsse.signers(envelope, trust.caller_keys())))
+
+
+def _verify(
+    trust: Trust,
+    vouch: _Vouch,
+    digest: str,
+    envelope_text: str,
+    receipt_text: str | None,
+) -> _Proof:
+    sealed = None if receipt_text is None else _sealed(receipt_text)
+    vouched = vouch(digest, envelope_text)
+    if vouched is None:
         return _Proof(None, (), None, sealed)
-    signed_by = tuple(sorted(dsse.signers(envelope, trust.caller_keys())))
+    job, signed_by = vouched
     receipt = None
     if sealed is not None:
         expected = Expected.of(job, digest=digest)

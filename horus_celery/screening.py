@@ -32,9 +32,9 @@ from redis.backoff import NoBackoff
 from redis.retry import Retry
 
 from horus_celery.dag.model import MAX_STEPS
-from horus_celery.dispatch import JOB_ID, TASK
 from horus_celery.store import bell
 from horus_celery.store.connection import damaged
+from horus_celery.store.runner_bell import JOB_ID, TASK
 
 _logger: Final = structlog.get_logger(__name__)
 

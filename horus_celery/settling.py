@@ -36,13 +36,29 @@ _logger: Final = structlog.get_logger(__name__)
 _UNREADABLE: Final = b"horus-unreadable-v1\0"
 
 
-def settle(assignment: Assignment, outcome: Outcome, node: Node) -> None:
+def settle(
+    assignment: Assignment,
+    outcome: Outcome,
+    node: Node,
+    *,
+    make_space: Callable[[], None] = lambda: None,
+) -> None:
     """Sign what happened into the journal, then tell the store.
 
     The store may be away: then the outbox of the journal has it.
+
+    Args:
+        assignment: The job.
+        outcome: How it ended.
+        node: Where it ran.
+        make_space: Called when the journal cannot be written.
     """
     job = assignment.job
-    keep = partial(_keep_lease, assignment, node)
+
+    def keep() -> None:
+        make_space()
+        _keep_lease(assignment, node)
+
     if outcome.event is Event.STOPPED:
         stop = partial(node.journal.stop, assignment.digest, job.expires_at)
         until_written(stop, meanwhile=keep)

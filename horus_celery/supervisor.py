@@ -441,6 +441,8 @@ class Supervisor:
         )
         for one in list(brought):
             self._store.adopt(one)
+        # A lost message is rung again for by the sweep, and a doubled one finds the job
+        # claimed. For a time that has come already it takes another step.
         record = self._store.add(
             summary,
             admitted.envelope,
@@ -448,8 +450,9 @@ class Supervisor:
             priority=priority,
             not_before=not_before,
             queue=self._queue_of(summary) if queue else None,
+            rings=not_before is None,
         )
-        if queue:
+        if queue and not_before is not None:
             self._ring(record, now=now)
         return record
 
@@ -575,7 +578,7 @@ class Supervisor:
             raise _not_over(shown.record)
         digest = record.summary.digest
         deadline = time.monotonic() + wait.total_seconds()
-        with self.waiter(), self._wakes.watch(digest) as watch:
+        with self.waiter(), self._wakes.watch(digest, until_over=True) as watch:
             while True:
                 shown = self._prove(self._store.get(digest))
                 if shown.record.is_over:

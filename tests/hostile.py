@@ -8,7 +8,7 @@ from base64 import b64encode
 from collections.abc import Iterator
 from datetime import UTC, datetime
 
-from horus_celery.dispatch import TASK, message
+from horus_celery.store.runner_bell import TASK, message
 
 JOB_ID = "0b5e8d6e-6f3c-4c8f-9a53-6a7f0f6f2f11"
 MARK = "SENDERS-WORDS"

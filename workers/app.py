@@ -31,7 +31,6 @@ from horus_celery import diary, screening, wiring
 from horus_celery.celery import app
 from horus_celery.claiming import own_entry
 from horus_celery.clock import Steadiness
-from horus_celery.dispatch import TASK
 from horus_celery.errors import ConfigurationError, HorusError, UnavailableError
 from horus_celery.execution import execute, give_up, ring_again
 from horus_celery.node import Executor, Node
@@ -42,6 +41,7 @@ from horus_celery.routing import queues_of
 from horus_celery.settings import Settings, load_settings
 from horus_celery.statedir import StateDirectory
 from horus_celery.stops import Stops
+from horus_celery.store.runner_bell import TASK
 from horus_celery.sweep import SweepThread
 from workers import cgroup, kinds
 from workers.cgroup import Groups
@@ -148,7 +148,8 @@ class Runner:
             settings, [path for kind in served.values() for path in kind.shown]
         )
         groups = None if base is None else Groups(base=base, containment=level)
-        nursery = Nursery(level)
+        rooms = StateDirectory(settings.state_dir).rooms
+        nursery = Nursery(level, rooms=rooms)
         return cls(
             name=name,
             settings=settings,

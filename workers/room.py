@@ -9,7 +9,6 @@ from __future__ import annotations
 import os
 import secrets
 import stat
-import uuid
 from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass, replace
@@ -19,13 +18,13 @@ from typing import Final
 
 import structlog
 
+from horus_celery import removal
 from horus_celery.errors import HorusError
 from horus_celery.journal import is_alive, process_mark
 from horus_celery.processes.tree import kill_told_of
 
 _logger: Final = structlog.get_logger(__name__)
 
-_FOLDER: Final = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 _RESULT: Final = "result"
 _OUT: Final = "out"
 _INPUTS: Final = "inputs"
@@ -157,11 +156,11 @@ def private_room(
     with ExitStack() as open_folders:
 
         def enter(name: str, *, within: int) -> int:
-            descriptor = os.open(name, _FOLDER, dir_fd=within)
+            descriptor = os.open(name, removal.FOLDER, dir_fd=within)
             open_folders.callback(os.close, descriptor)
             return descriptor
 
-        rooms = os.open(parent, _FOLDER)
+        rooms = os.open(parent, removal.FOLDER)
         open_folders.callback(os.close, rooms)
         os.mkdir(name, 0o700, dir_fd=rooms)
         try:
@@ -201,7 +200,7 @@ def remove_abandoned(parent: Path) -> int:
         OSError: if there is no such directory, or a link is in its place.
     """
     killed = 0
-    rooms = os.open(parent, _FOLDER)
+    rooms = os.open(parent, removal.FOLDER)
     try:
         for name in os.listdir(rooms):  # noqa: PTH208 - of a descriptor
             if not has_owner(name):
@@ -240,7 +239,7 @@ def _hand_to(owner: int, folder: int) -> None:
 
 def _write_secrets(values: Mapping[str, bytes], folder: int) -> None:
     os.mkdir(_SECRETS, 0o700, dir_fd=folder)
-    within = os.open(_SECRETS, _FOLDER, dir_fd=folder)
+    within = os.open(_SECRETS, removal.FOLDER, dir_fd=folder)
     try:
         _write_files(values, within)
     finally:
@@ -272,7 +271,7 @@ def _remove(path: Path, rooms: int) -> None:
     Nothing of the script may be running any more.
     """
     try:
-        _empty_out(path.name, rooms)
+        removal.remove(path.name, within=rooms)
     except FileNotFoundError:
         pass  # the script did it
     except OSError as error:
@@ -282,61 +281,3 @@ def _remove(path: Path, rooms: int) -> None:
             _logger.warning("room left behind", room=path.name, error=error.strerror)
         return
     _left_behind.discard(path)
-
-
-def _empty_out(top: str, rooms: int) -> None:
-    pending = [top]
-    while pending:
-        name = pending.pop()
-        folder = _open_to_change(name, rooms)
-        if folder is None:
-            os.unlink(name, dir_fd=rooms)
-            continue
-        try:
-            pending += _empty(folder, top, rooms)
-        finally:
-            os.close(folder)
-        os.rmdir(name, dir_fd=rooms)
-
-
-def _empty(folder: int, top: str, rooms: int) -> list[str]:
-    """Unlink a folder's files; return the names by which the rooms have its folders.
-
-    They are moved to the side, so that depth costs neither stack nor descriptors nor
-    names that are too long.
-    """
-    moved: list[str] = []
-    with os.scandir(folder) as entries:
-        for entry in entries:
-            if not entry.is_dir(follow_symlinks=False):
-                os.unlink(entry.name, dir_fd=folder)
-                continue
-            with suppress(OSError):
-                # Most are empty.
-                os.rmdir(entry.name, dir_fd=folder)
-                continue
-            # A folder must be writable to be moved.
-            within = _open_to_change(entry.name, folder)
-            if within is not None:
-                os.close(within)
-            beside = f"{top}-{uuid.uuid4().hex}"
-            os.rename(entry.name, beside, src_dir_fd=folder, dst_dir_fd=rooms)
-            moved.append(beside)
-    return moved
-
-
-def _open_to_change(name: str, parent: int) -> int | None:
-    """Open a folder to be listed and changed; None if it is no folder, but a link, say.
-
-    What a script allows itself there does not count.
-    """
-    try:
-        place = os.open(name, _FOLDER | os.O_PATH, dir_fd=parent)
-    except NotADirectoryError:
-        return None
-    try:
-        # The way to change the mode of the very folder that was found, and no other.
-        os.chmod(f"/proc/self/fd/{place}", 0o700)  # noqa: PTH101
-        return os.open(".", _FOLDER, dir_fd=place)
-    finally:
-        os.close(place)

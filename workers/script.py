@@ -6,7 +6,13 @@ import errno
 import os
 import signal
 from collections.abc import Mapping
-from contextlib import AbstractContextManager, closing, nullcontext, suppress
+from contextlib import (
+    AbstractContextManager,
+    ExitStack,
+    closing,
+    nullcontext,
+    suppress,
+)
 from dataclasses import dataclass, replace
 from datetime import timedelta
 from types import MappingProxyType
@@ -75,9 +81,9 @@ class ScriptExecutor:
                 " and has to (sandbox_required)",
             )
 
-    def run(self, assignment: Assignment, node: Node) -> Outcome:
+    def run(self, assignment: Assignment, node: Node, behind: ExitStack) -> Outcome:
         with attendance(assignment, node) as attending:
-            outcome = self._run(assignment, node, attending)
+            outcome = self._run(assignment, node, attending, behind)
         level = self.launcher.level
         return replace(
             outcome,
@@ -87,7 +93,11 @@ class ScriptExecutor:
         )
 
     def _run(
-        self, assignment: Assignment, node: Node, attending: Attendance
+        self,
+        assignment: Assignment,
+        node: Node,
+        attending: Attendance,
+        behind: ExitStack,
     ) -> Outcome:
         job, secrets = assignment.job, assignment.secrets
         inputs = {one.name: one.data for one in assignment.inputs}
@@ -115,8 +125,8 @@ class ScriptExecutor:
             is_written_to=not self.launcher.has_own_files,
         )
         try:
+            room = behind.enter_context(its_own)
             with (
-                its_own as room,
                 self._herodb(job, room),
                 self._group(job, room) as group,
                 self._start(assignment, room, group) as process,

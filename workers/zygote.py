@@ -152,7 +152,8 @@ class _Keeper:
         self._host = host
         self._shelter = shelter
         self._grounds = grounds
-        self._knobs = -1
+        #: Directories: of what /proc/sys sets, and that jobs have theirs in.
+        self._knobs = self._rooms = -1
         #: What a script may use, while it has no room yet.
         self._rules = -1
 
@@ -160,7 +161,7 @@ class _Keeper:
         """Take orders until there are none more."""
         try:
             if self._shelter is not None:
-                self._knobs = sandbox.show_processes()
+                self._knobs = sandbox.enter_root()
         except OSError as error:
             _say(self._channel, _broken(error))
             return
@@ -237,7 +238,13 @@ class _Keeper:
 
     def _move_in(self, shelter: Shelter, order: Order, reports: socket.socket) -> None:
         try:
-            sandbox.move_in(shelter, self._knobs, room=order.room, space=order.space)
+            sandbox.move_in(
+                shelter,
+                knobs=self._knobs,
+                rooms=self._rooms,
+                room=os.path.basename(order.room),
+                space=order.space,
+            )
             out = os.open(sandbox.OUT, os.O_RDONLY | os.O_DIRECTORY)
         except OSError as error:
             _say(reports, _broken(error))
@@ -294,7 +301,7 @@ class _Keeper:
         """Have what keeps the script apart needs, or why that cannot be."""
         try:
             if self._shelter is not None:
-                sandbox.settle(self._shelter)
+                self._rooms = sandbox.settle(self._shelter)
             if self._grounds is not None:
                 self._rules = landlock.settled(self._grounds)
         except OSError as error:

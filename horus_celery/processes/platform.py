@@ -19,7 +19,7 @@ from typing import Final, TextIO
 from horus_celery import redis_server
 from horus_celery.errors import ConfigurationError, UnavailableError
 from horus_celery.journal import process_mark
-from horus_celery.processes import tmux, tree, window
+from horus_celery.processes import temporary, tmux, tree, window
 from horus_celery.processes.addresses import (
     Addresses,
     read_addresses,
@@ -118,7 +118,9 @@ class Platform:
         self.state.make_folders()
         if self._lock is None:
             self._take_lock()
-        return self.mend(now=now)
+        with _writing(self.state.run):
+            notes = temporary.make_empty(self.state.temporary)
+        return (*notes, *self.mend(now=now))
 
     def mend(self, *, now: datetime) -> tuple[str, ...]:
         """Make what the state directory lacks, sign again what soon expires.
@@ -156,6 +158,7 @@ class Platform:
         self._began_at = datetime.now(UTC)
         has_own_redis = self.settings.redis_url is None
         given = environment(self.settings, base=self._base)
+        given[temporary.VARIABLE] = str(self.state.temporary)
         with _writing(self.state.path):
             path = self._write_configuration()
             self._write_windows(given)
@@ -363,7 +366,10 @@ class Platform:
                 return
 
     def _has_ended(self) -> bool:
-        return self._supervisord is None or self._supervisord.poll() is not None
+        # A signal may end all this at any moment. Its own `poll` would then be left
+        # holding a lock, and nobody would hear of its end any more.
+        process = self._supervisord
+        return process is None or not tree.is_running(process.pid)
 
     def _statuses(self) -> tuple[ProgramStatus, ...]:
         try:

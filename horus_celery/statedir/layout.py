@@ -82,6 +82,11 @@ class Layout:
         return self.path / "run" / "rooms"
 
     @property
+    def temporary(self) -> Path:
+        """Where the programs have their temporary files."""
+        return self.path / "run" / "tmp"
+
+    @property
     def windows(self) -> Path:
         """Where it is written down what windows of tmux run."""
         return self.path / "run" / "windows"

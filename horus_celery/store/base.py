@@ -155,6 +155,7 @@ class RecordStore(Protocol):
         priority: int,
         not_before: datetime | None,
         queue: str | None,
+        rings: bool = False,
     ) -> Record:
         """Record a job that has just been admitted, as created or (`queue`) as queued.
 
@@ -162,6 +163,9 @@ class RecordStore(Protocol):
         for one thing: with `queue` a record that is still created becomes queued.
         `queue` is the name of the queue that it stands in then. A job that was stopped
         (see `stop`) is recorded as stopped, and never becomes queued.
+
+        With `rings` whoever serves the queue is told in the same step, if the job comes
+        to be queued. That this could not be done is written down, and no more.
 
         Raises:
             IdTaken: if that context has another digest under that id.
@@ -457,8 +461,15 @@ class Wakes(Protocol):
     happens in between is missed. Many watches share one connection.
     """
 
-    def watch(self, digest: str) -> AbstractContextManager[Watch]:
-        """Open a watch of one job."""
+    def watch(
+        self, digest: str, *, until_over: bool = False
+    ) -> AbstractContextManager[Watch]:
+        """Open a watch of one job.
+
+        Args:
+            digest: The job.
+            until_over: Whether only its end counts: what does not end it wakes nobody.
+        """
         ...
 
     def close(self) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 import threading
 from collections import Counter, defaultdict, deque
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, fields, replace
 from datetime import datetime, timedelta
@@ -41,6 +41,7 @@ from horus_celery.store.base import (
     bell_of,
 )
 from horus_celery.store.keys import step
+from horus_celery.store.runner_bell import note_put_off
 
 _CURSOR: Final = re.compile(r"([0-9]{1,18})-0", re.ASCII)
 _T = TypeVar("_T")
@@ -55,8 +56,8 @@ class MemoryWakes:
         self._is_closed = False
 
     @contextmanager
-    def watch(self, digest: str) -> Iterator[Watch]:
-        watch = _MemoryWatch(self)
+    def watch(self, digest: str, *, until_over: bool = False) -> Iterator[Watch]:
+        watch = _MemoryWatch(self, until_over=until_over)
         with self._changed:
             self._watches[digest].add(watch)
         try:
@@ -70,11 +71,17 @@ class MemoryWakes:
             self._is_closed = True
             self._changed.notify_all()
 
-    def wake(self, digest: str) -> None:
-        """Tell the watches of a job that something changed."""
+    def wake(self, digest: str, *, goes_on: bool = False) -> None:
+        """Tell the watches of a job that something changed.
+
+        Args:
+            digest: The job.
+            goes_on: Whether it is not over.
+        """
         with self._changed:
             for watch in self._watches[digest]:
-                watch.has_changed = True
+                if not (goes_on and watch.until_over):
+                    watch.has_changed = True
             self._changed.notify_all()
 
     def wait(self, watch: _MemoryWatch, timeout: timedelta) -> bool:
@@ -88,7 +95,8 @@ class MemoryWakes:
 
 
 class _MemoryWatch:
-    def __init__(self, wakes: MemoryWakes) -> None:
+    def __init__(self, wakes: MemoryWakes, *, until_over: bool) -> None:
+        self.until_over = until_over
         self.has_changed = False
         self._wakes = wakes
 
@@ -110,7 +118,7 @@ class MemoryLogs:
         self._chunks[digest].extend(
             replace(chunk, at=_whole_ms(chunk.at)) for chunk in chunks
         )
-        self._wakes.wake(digest)
+        self._wakes.wake(digest, goes_on=True)
 
     def read(self, digest: str, *, after: str | None, limit: int) -> Sequence[LogLine]:
         self._answer()
@@ -155,10 +163,15 @@ class MemoryStore:
     """A `RecordStore` within this process."""
 
     def __init__(
-        self, *, wakes: MemoryWakes | None = None, logs: MemoryLogs | None = None
+        self,
+        *,
+        wakes: MemoryWakes | None = None,
+        logs: MemoryLogs | None = None,
+        ring: Callable[[str, str, int], None] = lambda job_id, queue, priority: None,
     ) -> None:
         #: Set it to see what others do when the store does not answer.
         self.is_away = False
+        self._ring_runner = ring
         #: What was rung for coordinators: workflow and job.
         self.bells: list[tuple[str, str]] = []
         self._wakes = wakes or MemoryWakes()
@@ -186,6 +199,7 @@ class MemoryStore:
         priority: int,
         not_before: datetime | None,
         queue: str | None,
+        rings: bool = False,
     ) -> Record:
         with self._answering():
             known = self._entries.get(summary.digest)
@@ -212,7 +226,9 @@ class MemoryStore:
             may_queue = queue is not None and summary.digest not in self._stopped
             if may_queue and known.record.status is Status.CREATED:
                 self._change(known, Change(event=Event.QUEUED, at=at, queue=queue))
-            self._wakes.wake(summary.digest)
+                if rings and queue is not None:
+                    self._tell_runner(summary.id, queue, priority)
+            self._wakes.wake(summary.digest, goes_on=not known.record.is_over)
             return known.record
 
     def adopt(self, record: Record) -> None:
@@ -253,7 +269,7 @@ class MemoryStore:
                 )
             self._change(entry, change)
             entry.changes.append(change)
-            self._wakes.wake(digest)
+            self._wakes.wake(digest, goes_on=not entry.record.is_over)
             return entry.record
 
     def note(self, digest: str, change: Change, lines: Sequence[Chunk] = ()) -> None:
@@ -537,6 +553,12 @@ class MemoryStore:
             entry.lease_until = change.lease_until or change.at + LEASE
         if not entry.record.is_held:
             entry.lease_until = None
+
+    def _tell_runner(self, job_id: str, queue: str, priority: int) -> None:
+        try:
+            self._ring_runner(job_id, queue, priority)
+        except UnavailableError as error:
+            note_put_off(job_id, error.detail)
 
     def _ring(self, record: Record) -> None:
         if record.summary.manifest is not None:

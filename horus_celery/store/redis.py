@@ -37,10 +37,12 @@ from horus_celery.store.base import (
     StopPage,
     Tally,
 )
-from horus_celery.store.connection import ask, ask_all
+from horus_celery.store.connection import ask, ask_all, damaged
 from horus_celery.store.keys import STEPS, Keys
+from horus_celery.store.keys import queue as queue_key
 from horus_celery.store.packing import pack, unpack
 from horus_celery.store.redis_logs import entry_of
+from horus_celery.store.runner_bell import message, note_put_off
 from horus_celery.store.scripts import FIELDS, make_scripts
 from horus_celery.store.tallies import read_histogram, read_tally
 
@@ -62,6 +64,8 @@ _PRIORITIES: Final = frozenset(str(priority).encode() for priority in range(10))
 _FIRST: Final = "-inf"
 #: Entries that one script of `list` looks at before it lets others have their turn.
 _LIST_BUDGET: Final = 4000
+#: Where `add.lua` says why it could not ring.
+_NOT_RUNG: Final = 2
 
 
 class RedisStore:
@@ -81,7 +85,12 @@ class RedisStore:
         priority: int,
         not_before: datetime | None,
         queue: str | None,
+        rings: bool = False,
     ) -> Record:
+        bell: tuple[bytes, str] = (b"", "")
+        if rings and queue is not None:
+            made = message(summary.id, queue, priority, at=at)
+            bell = made, queue_key(queue, priority)
         answer = self._run(
             "add",
             summary.digest,
@@ -91,9 +100,12 @@ class RedisStore:
             priority,
             "" if not_before is None else to_ms(not_before),
             queue or "",
+            *bell,
         )
         if answer[0] == b"taken":
             raise IdTaken(summary.id, summary.context_id)
+        if len(answer) > _NOT_RUNG:
+            note_put_off(summary.id, _why_not_rung(answer[_NOT_RUNG], bell[1]))
         if answer[0] == b"had":
             return _record(summary.digest, answer[1])
         recorded_at = from_ms(to_ms(at))
@@ -623,6 +635,12 @@ def _damaged(digest: str) -> DamagedError:
         f"the record of job {digest} in Redis is damaged: look at the key that ends in"
         f" job:{digest}, then remove it with `DEL`"
     )
+
+
+def _why_not_rung(error: bytes, key: str) -> str:
+    if b"WRONGTYPE" in error:
+        return damaged(key).detail
+    return "the user of redis_url may not put anything into the queues"
 
 
 def _missing(digest: str) -> NotFoundError:

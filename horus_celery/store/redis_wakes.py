@@ -14,6 +14,7 @@ from redis.client import PubSub
 
 from horus_celery.store.base import Watch
 from horus_celery.store.keys import Keys
+from horus_celery.store.scripts import GOES_ON
 
 #: How often the listener looks whether it shall end.
 _TURN: Final = timedelta(milliseconds=250)
@@ -22,6 +23,7 @@ _SILENT_TURNS: Final = 16
 _RECONNECT_AFTER: Final = timedelta(milliseconds=200)
 #: How long after the last watch the listener ends: it hears of every job's changes.
 _IDLE: Final = timedelta(seconds=5)
+_GOES_ON: Final = GOES_ON.encode()
 
 
 class RedisWakes:
@@ -44,8 +46,8 @@ class RedisWakes:
         self._watched_at = time.monotonic()
 
     @contextmanager
-    def watch(self, digest: str) -> Iterator[Watch]:
-        watch = _RedisWatch(self._closed)
+    def watch(self, digest: str, *, until_over: bool = False) -> Iterator[Watch]:
+        watch = _RedisWatch(self._closed, until_over=until_over)
         name = digest.encode()
         with self._lock:
             self._watches.setdefault(name, set()).add(watch)
@@ -111,10 +113,12 @@ class RedisWakes:
             elif message["type"] == "subscribe":
                 self._wake_all()
 
-    def _wake(self, digest: bytes) -> None:
+    def _wake(self, told: bytes) -> None:
+        digest = told.removeprefix(_GOES_ON)
         with self._lock:
             for watch in self._watches.get(digest, ()):
-                watch.changed.set()
+                if told == digest or not watch.until_over:
+                    watch.changed.set()
 
     def _wake_all(self) -> None:
         with self._lock:
@@ -124,7 +128,8 @@ class RedisWakes:
 
 
 class _RedisWatch:
-    def __init__(self, closed: threading.Event) -> None:
+    def __init__(self, closed: threading.Event, *, until_over: bool) -> None:
+        self.until_over = until_over
         self.changed = threading.Event()
         self._closed = closed
 

@@ -95,7 +95,14 @@ def test_it_is_up_soon_and_ends_at_once_with_all_that_it_started(
     assert took < 6, "5 s on a machine that does nothing else"
     assert everything.left(within=0.1) == []
     left = {path.name for path in (deployment.state_dir / "run").iterdir()}
-    assert left <= {"changes.lock", "up.lock", "supervisord.conf", "rooms", "slots"}
+    assert left <= {
+        "changes.lock",
+        "up.lock",
+        "supervisord.conf",
+        "rooms",
+        "slots",
+        "tmp",
+    }
 
 
 def test_a_killed_one_takes_everything_with_it_and_the_next_one_starts(
@@ -131,6 +138,33 @@ def test_a_program_that_dies_is_started_again_and_told(up, processes_of):
         assert "is started again" in line
         assert str(deployment.state_dir / "logs" / "system.log") in line
         assert client.run("echo back", executor="system").result == "back\n"
+
+
+def test_what_killed_programs_leave_behind_goes_with_the_next_start(
+    up, tmp_path, eventually
+):
+    system = tmp_path / "tmp"
+    system.mkdir()
+    deployment = up(env={"TMPDIR": str(system)})
+    ours = deployment.state_dir / "run" / "tmp"
+    assert ours.stat().st_mode & 0o777 == 0o700
+    worker = pid_of(deployment, "python_runner_1")
+    with client_of(deployment) as client:
+        assert client.run("print(1)").result == "1\n"
+        before = {each.name for each in ours.iterdir()}
+        assert before, "a pool has some"
+        os.kill(worker, signal.SIGKILL)
+        deployment.hear("python ended")
+        eventually(lambda: pid_of(deployment, "python_runner_1") != worker)
+        assert client.run("print(2)").result == "2\n"
+    left = before & {each.name for each in ours.iterdir()}
+    assert left, "a killed pool leaves it behind"
+    deployment.process.kill()
+    deployment.process.wait()
+    again = up(env={"TMPDIR": str(system)})
+    assert not left & {each.name for each in ours.iterdir()}
+    assert again.end()[0] == 0
+    assert list(system.iterdir()) == []
 
 
 def test_what_was_recorded_is_there_after_a_restart(up):
@@ -218,12 +252,15 @@ def test_a_second_start_says_so_and_changes_nothing(shared, horus):
     state_dir = shared.state_dir
     kept = [state_dir / "trust.json", state_dir / "run" / "up.json"]
     before = [(path.stat().st_mtime_ns, path.read_bytes()) for path in kept]
+    in_use = sorted((state_dir / "run" / "tmp").iterdir())
     told = horus(state_dir, "up", "--port", "0")
     assert told.returncode == 1
     assert f"pid {shared.process.pid}" in told.stderr
     assert shared.addresses["url"] in told.stderr
     assert told.stderr.count("\n") == 1
     assert [(path.stat().st_mtime_ns, path.read_bytes()) for path in kept] == before
+    assert in_use
+    assert sorted((state_dir / "run" / "tmp").iterdir()) == in_use
     assert horus(state_dir, "run", "-c", "print(1)").stdout == "1\n"
 
 

@@ -44,11 +44,12 @@ class Adapters:
 def memory_adapters(clock):
     wakes = MemoryWakes()
     logs = MemoryLogs(wakes)
+    dispatcher = MemoryDispatcher(clock)
     yield Adapters(
-        store=MemoryStore(wakes=wakes, logs=logs),
+        store=MemoryStore(wakes=wakes, logs=logs, ring=dispatcher.ring),
         logs=logs,
         wakes=wakes,
-        dispatcher=MemoryDispatcher(clock),
+        dispatcher=dispatcher,
         registry=MemoryRegistry(),
         shelf=MemoryShelf(),
         board=MemoryNoticeboard(),
@@ -123,7 +124,15 @@ def workflows(adapters):
 def record(store, make_summary, clock):
     """Record a job; a test names what it is about."""
 
-    def add(*, queue=True, priority=4, not_before=None, envelope="{}", **facts):
+    def add(
+        *,
+        queue=True,
+        priority=4,
+        not_before=None,
+        envelope="{}",
+        rings=False,
+        **facts,
+    ):
         summary = make_summary(**facts)
         return store.add(
             summary,
@@ -132,6 +141,7 @@ def record(store, make_summary, clock):
             priority=priority,
             not_before=not_before,
             queue=(summary.executor if queue is True else queue) or None,
+            rings=rings,
         )
 
     return add

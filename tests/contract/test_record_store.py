@@ -149,6 +149,37 @@ def test_recording_it_again_as_queued_queues_what_was_only_created(
     assert store.counts()[Status.QUEUED] == 1
 
 
+def test_a_job_that_is_queued_is_rung_for_in_the_same_step(record, dispatcher, clock):
+    record(rings=True, queue="python.at.first", priority=7)
+    assert dispatcher.queue_lengths(["python.at.first", "python"]) == {
+        "python.at.first": 1,
+        "python": 0,
+    }
+    assert dispatcher.front("python.at.first", 7).rung_at == clock.at
+
+
+def test_a_created_job_is_rung_for_once_it_is_queued(record, dispatcher):
+    facts = {"digest": UNKNOWN, "id": "11111111-2222-3333-4444-555555555555"}
+    record(rings=True, queue=False, **facts)
+    assert dispatcher.queue_lengths(["python"]) == {"python": 0}
+    for _ in range(2):
+        record(rings=True, **facts)
+        assert dispatcher.queue_lengths(["python"]) == {"python": 1}
+
+
+def test_a_job_that_never_starts_is_not_rung_for(record, store, dispatcher, clock):
+    store.stop(UNKNOWN, at=clock.at, expires_at=clock.at + timedelta(hours=1))
+    record(rings=True, digest=UNKNOWN)
+    assert dispatcher.queue_lengths(["python"]) == {"python": 0}
+
+
+def test_an_id_that_is_taken_is_not_rung_for(record, dispatcher):
+    first = record()
+    with pytest.raises(IdTaken):
+        record(rings=True, digest=UNKNOWN, id=first.summary.id)
+    assert dispatcher.queue_lengths(["python"]) == {"python": 0}
+
+
 def test_recording_it_again_leaves_a_finished_one_finished(bring, store, clock):
     done = bring(Status.COMPLETED)
     again = store.add(

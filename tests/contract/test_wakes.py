@@ -3,6 +3,7 @@ from __future__ import annotations
 import threading
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
+from dataclasses import replace
 from datetime import timedelta
 
 import pytest
@@ -111,6 +112,45 @@ def test_a_watch_ends_with_its_block(wakes, say, settled):
 def test_a_wait_without_a_change_ends_in_time(wakes, settled):
     with wakes.watch("a") as watch:
         assert not watch.wait(timedelta(milliseconds=20))
+
+
+def test_who_waits_for_the_end_is_woken_by_nothing_before_it(
+    record, store, logs, wakes, clock, settled
+):
+    digest = record(queue=True).summary.digest
+    settled()
+    claimed = Change(
+        event=Event.CLAIMED,
+        at=clock.at,
+        attempt=1,
+        ran_on="one",
+        lease_until=clock.at,
+    )
+    with wakes.watch(digest, until_over=True) as watch, wakes.watch(digest) as every:
+        for change in (claimed, Change(event=Event.REQUEUED, at=clock.at)):
+            store.apply(digest, change)
+            settled()
+            assert every.wait(AT_ONCE)
+        logs.append(digest, [Chunk(at=clock.at, stream=Stream.STDOUT, data=b"x\n")])
+        settled()
+        assert every.wait(AT_ONCE)
+        assert not watch.wait(AT_ONCE)
+        store.apply(digest, Change(event=Event.STOP_ASKED, at=clock.at))
+        assert watch.wait(SOON)
+
+
+def test_who_waits_for_the_end_of_a_job_that_comes_stopped_is_woken(
+    record, store, wakes, clock, settled
+):
+    other = record(queue=False)
+    summary = replace(other.summary, id="another", digest=f"{7:064x}")
+    store.stop(summary.digest, at=clock.at, expires_at=summary.expires_at)
+    settled()
+    with wakes.watch(summary.digest, until_over=True) as watch:
+        store.add(
+            summary, "{}", at=clock.at, priority=4, not_before=None, queue="python"
+        )
+        assert watch.wait(SOON)
 
 
 def test_everybody_who_watches_a_job_is_woken(wakes, say, settled):

@@ -16,7 +16,6 @@ from typing import Any, Final
 
 import redis
 
-from horus_celery.dispatch import message
 from horus_celery.errors import HorusError
 from horus_celery.instants import to_ms
 from horus_celery.lifecycle import Status
@@ -24,6 +23,7 @@ from horus_celery.statements import canonical, dsse
 from horus_celery.statements.keys import KeyPair
 from horus_celery.store.keys import STEPS, Keys, queue
 from horus_celery.store.packing import pack, unpack
+from horus_celery.store.runner_bell import message
 from tests.faults.witness import Witness, mark_of
 
 FORGED: Final = "FORGED"

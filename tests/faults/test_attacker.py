@@ -8,10 +8,10 @@ from datetime import UTC, datetime
 
 import pytest
 
-from horus_celery.dispatch import message
 from horus_celery.errors import HorusError
 from horus_celery.lifecycle import Status
 from horus_celery.store.keys import STEPS, Keys, queue
+from horus_celery.store.runner_bell import message
 from tests.faults.attacker import Attacker
 from tests.faults.invariants import SAFETY, require
 from tests.faults.witness import mark_of

@@ -13,10 +13,10 @@ from itertools import pairwise
 import psutil
 import pytest
 
-from horus_celery.dispatch import message
 from horus_celery.errors import UnavailableError
 from horus_celery.lifecycle import Status
 from horus_celery.store.keys import STEPS, queue
+from horus_celery.store.runner_bell import message
 from tests.faults.invariants import Callers, require
 from tests.faults.witness import Witness, mark_of
 from tests.integration.conftest import has_a_script

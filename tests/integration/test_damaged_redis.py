@@ -50,7 +50,7 @@ class World:
     def make_sweep(self):
         return Sweep(self.store, self.dispatcher, self.clock, keep=timedelta(days=7))
 
-    def add(self, *, queue=True, not_before=None, **facts):
+    def add(self, *, queue=True, not_before=None, rings=False, **facts):
         summary = self._make_summary(**facts)
         return self.store.add(
             summary,
@@ -59,6 +59,7 @@ class World:
             priority=4,
             not_before=not_before,
             queue=(summary.executor if queue is True else queue) or None,
+            rings=rings,
         )
 
     def apply(self, record, event, **facts):
@@ -526,6 +527,20 @@ def test_a_queue_that_is_none_hides_no_bell_of_another(world):
     world.client.delete("python\x06\x163")
     world.settle()
     assert world.dispatcher.queue_lengths(["python"]) == {"python": 120}
+
+
+def test_a_job_whose_queue_is_none_is_recorded_and_rung_for_later(world):
+    world.client.set("python\x06\x163", "junk")
+    with capture_logs() as said:
+        record = world.add(rings=True)
+    assert world.status(record) is Status.QUEUED
+    (line,) = said
+    assert (line["event"], line["job_id"]) == ("bell put off", record.summary.id)
+    assert '"python\\x06\\x163"' in line["detail"]
+    world.client.delete("python\x06\x163")
+    world.clock.advance(seconds=60)
+    world.settle()
+    assert world.dispatcher.queue_lengths(["python"]) == {"python": 1}
 
 
 @pytest.mark.parametrize("kind", ["list", "hash"])

@@ -287,6 +287,31 @@ def test_what_was_delivered_is_not_delivered_again(journal):
     assert journal.undelivered("r") == [second]
 
 
+def test_a_delivery_is_written_with_whatever_is_written_next(journal, path):
+    first = settle(journal)
+    journal.delivered("r", first.seq)
+    assert Journal(path).undelivered("r") == [first]
+    second = settle(journal)
+    assert Journal(path).undelivered("r") == [second]
+
+
+def test_a_delivery_that_could_not_be_written_is_written_later(journal, path):
+    journal.claim(**job(1))
+    first = settle(journal)
+    journal.delivered("r", first.seq)
+    with pytest.raises(ClaimError):
+        journal.claim(**job(1))
+    assert Journal(path).undelivered("r") == [first]
+    journal.stop(first.digest, NOW + HOUR)
+    assert Journal(path).undelivered("r") == []
+
+
+def test_many_deliveries_are_written_without_anything_else(journal, path):
+    for entry in [settle(journal) for _ in range(100)]:
+        journal.delivered("r", entry.seq)
+    assert Journal(path).undelivered("r") == []
+
+
 def test_a_receipt_that_cannot_be_made_settles_nothing(journal):
     class Broken(Exception):
         pass

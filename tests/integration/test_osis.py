@@ -10,6 +10,7 @@ import pytest
 from redis.exceptions import NoPermissionError, ResponseError
 
 from tests.herodb_double import Front
+from workers.osis.database import Db
 from workers.osis.errors import (
     FieldError,
     ModelError,
@@ -111,6 +112,36 @@ def assert_indexed(front, objects, name):
     assert set(map(int, listed)) == standing
     assert objects.count(name) == len(stored)
     return stored
+
+
+# --- scripts --------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("script", "said", "place"),
+    [
+        ("db.set(1)", r"db\.set\(.* was given 1 value", (2, 4)),
+        ('osis.new("x").save()', "there is no model x", (2, 6)),
+        (
+            'osis.new("note")\n  .title("a")\n  .save(1)',
+            r"save\(\) -> object was given 1",
+            (4, 4),
+        ),
+        ('osis.new("note")\n  .titel("a")', "note has no titel, only title", (3, 4)),
+        ('osis.new("note").rank("a")', "note.rank", (2, 18)),
+        ('let n = osis.new("note");\n n.rank = "a"', "note.rank", (3, 3)),
+        ('osis.model("m")\n  .field("a", "nope")', "nope", (3, 4)),
+        ('osis.find("note", "about", 1)', "about", (2, 6)),
+        ('osis.get("note", 9)', "there is no note 9", (2, 6)),
+    ],
+)
+def test_a_script_is_told_where_it_was_refused(osis, front, script, said, place):
+    rhai = pytest.importorskip("horus_rhai", reason="the Rhai engine is not installed")
+    engine = rhai.Engine({}, names={"db": Db(front), "osis": osis})
+    with pytest.raises(OsisError, match=said) as caught:
+        engine.run(engine.compile(f"let a = 1;\n{script}"))
+    known = vars(caught.value)
+    assert (known["rhai_line"], known["rhai_column"]) == place
 
 
 # --- one object -----------------------------------------------------------------------

@@ -47,11 +47,20 @@ def test_a_script_that_takes_all_memory_fails_for_that_reason(runner, script):
 
 
 def test_a_script_says_where_it_failed(runner):
-    record = runner.run('let a = 1;\nfile_read("n0ne");', executor="sal")
-    assert (record.status, record.exit_code) == (Status.FAILED, 1)
-    (said,) = [line.text for line in runner.lines(record)]
-    assert said.startswith("file_read: ")
-    assert said.endswith("(line 2, position 1)")
+    faults = {
+        "sal": (
+            'let a = 1;\nfile_read("n0ne");',
+            "file_read: ",
+            "(line 2, position 1)",
+        ),
+        "osis": ("let a = 1;\ndb.set(1);", "db.set(", "(line 2, position 4)"),
+    }
+    for executor, (script, beginning, end) in faults.items():
+        record = runner.run(script, executor=executor)
+        assert (record.status, record.exit_code) == (Status.FAILED, 1)
+        (said,) = [line.text for line in runner.lines(record)]
+        assert said.startswith(beginning)
+        assert said.endswith(end)
 
 
 def test_scripts_of_a_context_share_its_data_and_nothing_else(runner):

@@ -8,11 +8,11 @@ import pytest
 from celery import Celery
 from kombu import pools
 
-from horus_celery.dispatch import TASK
 from horus_celery.lifecycle import Event, Status
 from horus_celery.record import Change
 from horus_celery.statements import dsse
 from horus_celery.store.connection import broker_url
+from horus_celery.store.runner_bell import TASK
 from tests.hostile import MARK, honest, hostile_items, loud_items
 
 pytestmark = pytest.mark.integration

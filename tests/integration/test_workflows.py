@@ -8,13 +8,13 @@ from datetime import UTC, datetime, timedelta
 import pytest
 
 from horus_celery.dag.progress import WorkflowStatus
-from horus_celery.dispatch import message
 from horus_celery.lifecycle import Status
 from horus_celery.statements import dsse
 from horus_celery.statements.job import InputRef
 from horus_celery.store import bell
 from horus_celery.store.keys import Keys
 from horus_celery.store.packing import pack
+from horus_celery.store.runner_bell import message
 from tests.hostile import hostile_items
 
 pytestmark = pytest.mark.integration

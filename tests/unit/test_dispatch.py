@@ -10,7 +10,7 @@ from celery import Celery
 from kombu.transport.redis import Channel as RedisChannel
 
 from horus_celery import dispatch
-from horus_celery.store import keys
+from horus_celery.store import keys, runner_bell
 
 JOB_ID = "11111111-2222-3333-4444-555555555555"
 AT = datetime(2026, 1, 1, tzinfo=UTC)
@@ -38,7 +38,7 @@ def by_celery():
 
 @pytest.fixture
 def by_us():
-    return json.loads(dispatch.message(JOB_ID, "python", 3, at=AT))
+    return json.loads(runner_bell.message(JOB_ID, "python", 3, at=AT))
 
 
 def without_own(part):
@@ -69,7 +69,7 @@ def test_our_properties_are_celerys(by_us, by_celery):
 
 
 def test_each_message_has_an_id_of_its_own(by_us):
-    other = json.loads(dispatch.message(JOB_ID, "python", 3, at=AT))
+    other = json.loads(runner_bell.message(JOB_ID, "python", 3, at=AT))
     headers, properties = by_us["headers"], by_us["properties"]
     assert UUID(headers["id"]).version == 4
     assert headers["id"] == headers["root_id"] == properties["correlation_id"]

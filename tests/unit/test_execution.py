@@ -94,12 +94,14 @@ class Running:
             sandbox="plain",
         )
         self.meanwhile = lambda: None
+        self.clear_away = lambda: None
 
     def check(self, job):
         """Take every job."""
 
-    def run(self, assignment, node):
+    def run(self, assignment, node, behind):
         self.ran.append(assignment)
+        behind.callback(self.clear_away)
         self.meanwhile()
         if isinstance(self.outcome, Exception):
             raise self.outcome
@@ -1050,6 +1052,30 @@ def test_an_end_that_cannot_be_written_is_written_when_there_is_room(world, full
     assert (record.status, record.result) == (Status.COMPLETED, "42\n")
     assert [line["event"] for line in logs] == ["runner degraded"]
     assert full.orphans() == []
+
+
+def test_how_a_job_ended_is_told_before_it_is_cleared_away(world):
+    queued, seen = world.queue(), []
+
+    def look():
+        seen.append(world.store.get(queued.summary.digest).status)
+
+    world.executor.clear_away = look
+    world.ring(queued)
+    assert seen == [Status.COMPLETED]
+
+
+@pytest.mark.parametrize("kind", ["settle", "stop"])
+def test_what_may_fill_the_disk_is_cleared_away_when_an_end_cannot_be_written(
+    world, full, kind
+):
+    full.full = {kind: 1000}
+    world.executor.outcome = Outcome(event=Event.STOPPED, exit_code=143)
+    world.executor.clear_away = full.full.clear
+    queued = world.queue()
+    asked = Change(event=Event.STOP_ASKED, at=world.clock.at)
+    world.executor.meanwhile = lambda: world.store.apply(queued.summary.digest, asked)
+    assert world.ring(queued).status is Status.STOPPED
 
 
 def test_a_stop_that_cannot_be_written_is_not_forgotten(world, full):

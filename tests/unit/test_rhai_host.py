@@ -19,6 +19,9 @@ class Held:
     def rhai_plain(self):
         return {"id": 7}
 
+    def rhai_call(self, name, arguments):
+        refuse()
+
 
 def refuse():
     raise Refusal("not today")
@@ -79,6 +82,7 @@ def test_the_value_of_a_script_is_its_result(run, script, result):
         ("let x = nope;", "Variable not found: nope (line 1, position 9)\n"),
         ("\nlet x = ;", "(line 2, position 9)\n"),
         ("\nrefuse()", "not today (line 2, position 1)\n"),
+        ("let a = held();\n  a.save(1)", "not today (line 2, position 5)\n"),
         ("throw 7", "7 (line 1, position 1)\n"),
         ("thing()", "the script's value is a object, which is no result"),
         ('input("rows")', "no input 'rows'; it has none (line 1, pos"),

@@ -13,7 +13,6 @@ from kombu.transport.virtual import Message
 from kombu.utils import functional
 from structlog.testing import capture_logs
 
-from horus_celery.dispatch import TASK, message
 from horus_celery.screening import (
     MAX_ITEM,
     MAX_STEP_ITEM,
@@ -24,6 +23,7 @@ from horus_celery.screening import (
     screen_bell,
 )
 from horus_celery.store import bell
+from horus_celery.store.runner_bell import TASK, message
 
 JOB_ID = "0b5e8d6e-6f3c-4c8f-9a53-6a7f0f6f2f11"
 OURS = json.loads(message(JOB_ID, "python", 4, at=datetime.now(UTC)))

@@ -66,7 +66,7 @@ class Counting:
     def check(self, job):
         """Take every job."""
 
-    def run(self, assignment, node):
+    def run(self, assignment, node, behind):
         self.count += 1
         return Outcome(event=Event.COMPLETED, exit_code=0)
 

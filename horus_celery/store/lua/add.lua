@@ -1,8 +1,16 @@
 -- Records a job, as created or as queued, or as stopped where it was stopped for good.
--- Answers 'new', or 'had' and the record, or 'taken'.
-local digest, summary_json, envelope, at, priority, not_before, queue = unpack(ARGV)
+-- Answers 'new' or 'had', the record that it had, and why no runner was told, if that is so;
+-- or 'taken'.
+local digest, summary_json, envelope, at, priority, not_before, queue, bell, bells =
+  unpack(ARGV)
 local summary = cjson.decode(summary_json)
 local key, ids = KEY.record .. digest, KEY.named .. summary.id
+
+-- Tells the runners of its queue that it is there, once it is. The record is what counts.
+local function ring()
+  local answer = bell ~= '' and redis.pcall('LPUSH', bells, bell)
+  return type(answer) == 'table' and answer.err or nil
+end
 
 local taken = ask('HGET', ids, summary.context_id)
 if taken and taken ~= digest then return { 'taken' } end
@@ -17,9 +25,9 @@ if redis.call('EXISTS', key) == 1 then
     move(digest, old, to, at, {})
     note_queue(digest, old)
     redis.call('HSET', key, 'status', to, 'queued_at', at)
-    redis.call('PUBLISH', KEY.wakes, digest)
+    wake(digest, to)
   end
-  return { 'had', read(digest) }
+  return { 'had', read(digest), to and ring() or nil }
 end
 
 local status = queue ~= '' and NEXT['created']['queued'] or 'created'
@@ -55,6 +63,6 @@ if status == 'queued' then
   redis.call('HSET', key, 'queued_at', at)
   note_queue(digest, new)
 end
-redis.call('PUBLISH', KEY.wakes, digest)
+wake(digest, status)
 if is_stopped then return { 'had', read(digest) } end
-return { 'new' }
+return { 'new', false, status == 'queued' and ring() or nil }

@@ -20,5 +20,5 @@ redis.call('HSET', ids, summary.context_id, digest)
 note(digest, KEY.ended, ended)
 redis.call('HSET', key, 'summary', summary_json, 'envelope', envelope, 'status', 'completed',
   'priority', '4', 'created_at', created, 'ended_at', ended, 'seq', seq, unpack(ARGV, 6))
-redis.call('PUBLISH', KEY.wakes, digest)
+wake(digest)
 return { 'new' }

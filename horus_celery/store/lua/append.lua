@@ -5,5 +5,5 @@ local key = KEY.log .. digest
 local last = ask('LINDEX', key, -1)
 if last and string.match(last, '^%a%d+ (%S*) ') == token then return 1 end
 if ask('LLEN', key) < tonumber(cap) then redis.call('RPUSH', key, unpack(ARGV, 4)) end
-redis.call('PUBLISH', KEY.wakes, digest)
+wake(digest, 'running')
 return 1

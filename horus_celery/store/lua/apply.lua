@@ -35,5 +35,5 @@ redis.call('HSET', KEY.record .. digest, unpack(set))
 if first > 10 then redis.pcall('RPUSH', KEY.log .. digest, unpack(ARGV, 10, first - 1)) end
 if OVER[to] then ring_coordinator(digest, had.summary) end
 if moved then note_queue(digest, had) end
-redis.call('PUBLISH', KEY.wakes, digest)
+wake(digest, to)
 return done()

@@ -4,5 +4,5 @@ local had = find(digest)
 if had and not OVER[had.status] then return { 'illegal', had.status } end
 if had then forget(digest, had) end
 redis.call('DEL', KEY.log .. digest)
-redis.call('PUBLISH', KEY.wakes, digest)
+wake(digest)
 return { 'done' }

@@ -1,5 +1,5 @@
 -- What every script stands on. In front of it the store writes KEY (keys.py), FIELDS,
--- BUCKETS (base.py, in ms), and from the one table of transitions: NEXT[status][event],
+-- GOES_ON, BUCKETS (base.py, in ms), and from the one table of transitions: NEXT[status][event],
 -- OVER and HELD.
 
 -- Nothing that a script has written is taken back when it breaks. So what may break comes
@@ -130,6 +130,12 @@ local function enter(digest, places)
       ask('ZADD', places[i], places[i + 1], digest)
     end
   end
+end
+
+-- Tells who waits for a job that something changed; `to` is its status then, if that is
+-- known. Who waits for its end need not look while it goes on.
+local function wake(digest, to)
+  redis.call('PUBLISH', KEY.wakes, to and not OVER[to] and GOES_ON .. digest or digest)
 end
 
 -- In what holds something else it does not stand anyway.

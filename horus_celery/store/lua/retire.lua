@@ -15,5 +15,5 @@ if receipt then
 end
 forget(digest, had)
 redis.call('DEL', KEY.log .. digest)
-redis.call('PUBLISH', KEY.wakes, digest)
+wake(digest)
 return { 'done' }

@@ -27,5 +27,5 @@ if to and to ~= had.status then
   redis.call('HSET', KEY.record .. digest, unpack(set))
   if OVER[to] then ring_coordinator(digest, had.summary) end
 end
-redis.call('PUBLISH', KEY.wakes, digest)
+wake(digest)
 return read(digest)

@@ -109,8 +109,12 @@ class World:
         self.trust = GivenTrust(Trust.from_wire(self.trust_body()), self.root)
         self.wakes = MemoryWakes()
         self.logs = MemoryLogs(self.wakes)
-        self.store = store(wakes=self.wakes, logs=self.logs)
         self.dispatcher = MemoryDispatcher(self.clock)
+        self.store = store(
+            wakes=self.wakes,
+            logs=self.logs,
+            ring=self._ring,
+        )
         self.registry = MemoryRegistry()
         self.journal = Journal(":memory:")
         self.supervisor = Supervisor(
@@ -191,6 +195,10 @@ class World:
         """Return a user secret that is bound to contexts."""
         _, secret = self.book.add(scope="user", contexts=contexts, secret=None)
         return secret
+
+    def _ring(self, *bell):
+        # A test may have it fail.
+        self.dispatcher.ring(*bell)
 
     def trust_body(self) -> dict[str, Any]:
         grant = {

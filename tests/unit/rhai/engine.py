@@ -16,3 +16,10 @@ def run(script, functions=None, *, variables=None, limits=None, names=None, **ho
     """Run a script on an engine of its own."""
     engine = horus_rhai.Engine(functions or {}, names=names, **(limits or {}))
     return engine.run(engine.compile(script), variables, **{"timeout": PATIENCE} | how)
+
+
+def place_of(error):
+    """Return the line and the column that an error has: of Rhai, or raised for it."""
+    if isinstance(error, horus_rhai.RhaiError):
+        return error.line, error.column
+    return vars(error)["rhai_line"], vars(error)["rhai_column"]

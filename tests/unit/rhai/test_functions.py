@@ -158,6 +158,12 @@ def test_a_script_may_run_in_a_function_of_a_script():
     assert run("double(double(3)) + 1", double) == 13
 
 
+def test_a_script_runs_only_by_the_engine_that_compiled_it():
+    script = horus_rhai.Engine({}).compile("1")
+    with pytest.raises(ValueError, match="compiled by another engine"):
+        horus_rhai.Engine({}).run(script)
+
+
 def test_only_mappings_and_callables_are_taken():
     with pytest.raises(TypeError):
         horus_rhai.Engine({"f": 1})

@@ -7,7 +7,7 @@ import weakref
 
 import pytest
 
-from tests.unit.rhai.engine import horus_rhai, run
+from tests.unit.rhai.engine import horus_rhai, place_of, run
 
 
 class Note:
@@ -37,6 +37,8 @@ class Note:
         return self.fields[name]
 
     def rhai_set(self, name, value):
+        if name == "fail":
+            raise KeyError(name)
         if name not in self.fields:
             raise horus_rhai.NoSuchProperty(name)
         self.fields[name] = value
@@ -162,10 +164,116 @@ def test_an_object_that_answers_to_every_name_is_closed_too(script):
         run(script, variables={"x": AnswersEverything()})
 
 
-@pytest.mark.parametrize("script", ["note.fail()", "note.fail"])
+@pytest.mark.parametrize("script", ["note.fail()", "note.fail", "note.fail = 1"])
 def test_an_exception_of_an_object_comes_out_unchanged(held, script):
     with pytest.raises(KeyError, match="fail"):
         run(script, names=held)
+
+
+PLACES = [
+    ("note.fail()", (2, 8)),
+    ("fail(note)", (2, 3)),
+    ('note.title("a")\n  .fail()', (3, 4)),
+    ('note.title("a").title(\nnote.fail())', (3, 6)),
+    ("note?.fail()", (2, 9)),
+    ('db.new("a").fail()', (2, 15)),
+    ("[note][0].fail()", (2, 13)),
+    ("#{n: note}.n.fail()", (2, 16)),
+    ("const N = note; N.fail()", (2, 21)),
+    ("[1, note.fail()]", (2, 12)),
+    ("`${note.fail()}`", (2, 11)),
+    ("x += note.fail()", (2, 13)),
+    ("if x == 0 && note.fail() { }", (2, 21)),
+    ("switch x { 0 if note.fail() => 1 }", (2, 24)),
+    ("switch x { 1 => 1, _ => note.fail() }", (2, 32)),
+    ("for i in note.fail() { }", (2, 17)),
+    ("while note.fail() { }", (2, 14)),
+    ("do { note.fail() } until x > 0", (2, 13)),
+    ("loop { break note.fail() }", (2, 21)),
+    ("return note.fail()", (2, 15)),
+    ("throw note.fail()", (2, 14)),
+    ("try { note.fail() } catch (e) { throw e }", (2, 35)),
+    ("try { throw 1 } catch { note.fail() }", (2, 32)),
+    ("fn f(n) {\n  n.fail()\n}\nf(note)", (3, 5)),
+    ("fn f() {\n  this.fail()\n}\nlet n = note;\nn.f()", (3, 8)),
+    ("[note].map(|n|\n n.fail())", (3, 4)),
+    ("let n = note; let f = || n.fail();\nf.call()", (2, 30)),
+    ("note.fail", (2, 7)),
+    ("note.fail = 1", (2, 7)),
+    ('note["fail"]', (2, 7)),
+]
+
+
+@pytest.mark.parametrize(("script", "place"), PLACES)
+def test_an_exception_of_an_object_knows_its_place(held, script, place):
+    with pytest.raises(KeyError, match="fail") as caught:
+        run(f"let x = 0;\n  {script}", names=held)
+    assert place_of(caught.value) == place
+
+
+def test_only_a_name_that_the_script_made_up_has_no_place(held):
+    script = 'let f = "fa"; f += "il"; Fn(f).call(note)'
+    with pytest.raises(KeyError) as caught:
+        run(script, names=held)
+    assert place_of(caught.value) == (None, None)
+    with pytest.raises(KeyError) as caught:
+        run(f"fn g(note) {{ {script} }}\n g(note)", names=held)
+    assert place_of(caught.value) == (2, 2)
+    assert run('let f = "title"; Fn(f).call(note, "x").title', names=held) == "x"
+
+
+def test_a_result_that_has_no_form_in_rhai_knows_its_place():
+    class Counter:
+        def rhai_call(self, name, arguments):
+            return 2**64
+
+    with pytest.raises(OverflowError) as caught:
+        run("\n x.count()", variables={"x": Counter()})
+    assert place_of(caught.value) == (2, 4)
+
+
+def test_an_object_is_asked_once_whatever_becomes_of_its_answer():
+    asked = []
+
+    class Witness:
+        def rhai_call(self, name, arguments):
+            asked.append((name, arguments))
+            if name == "fail":
+                raise KeyError(name)
+            if name == "none":
+                raise horus_rhai.NoSuchFunction(name)
+            return "x" * 100
+
+    for script in ("x.fail(1)", "x.none()", "x.long()", "long(x)"):
+        with pytest.raises((KeyError, horus_rhai.RhaiError)) as caught:
+            run(script, variables={"x": Witness()}, limits={"max_string_size": 99})
+        assert place_of(caught.value) == (1, 1 if script == "long(x)" else 3)
+    assert asked == [("fail", (1,)), ("none", ()), ("long", ()), ("long", ())]
+
+
+@pytest.mark.parametrize("count", [0, 1, 2, 3, 15, 16, 17, 40])
+def test_an_object_takes_as_many_arguments_as_it_says(count):
+    class Counter:
+        def rhai_call(self, name, arguments):
+            return len(arguments)
+
+    given = ", ".join(["1", "x", '"a"', "[2]"][each % 4] for each in range(count))
+    assert run(f"x.count({given})", variables={"x": Counter()}) == count
+
+
+def test_what_an_object_offers_stands_behind_all_that_has_its_name(held):
+    def title(_note, _text):
+        return "python"
+
+    script = 'note.title("x")'
+    assert run(script, {"title": title}, names=held) == "python"
+    assert run(f"fn title(t) {{ this.save() }} {script}", names=held) == {
+        "title": None,
+        "tag": None,
+    }
+    assert run('fn title(n, t) { "script" } title(note, "x")', names=held) == "script"
+    assert held["note"].fields["title"] is None
+    assert run('fn title(n) { } title(note, "x").title', names=held) == "x"
 
 
 def test_a_function_that_failed_is_not_asked_of_the_object_again(held):

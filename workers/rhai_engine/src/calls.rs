@@ -18,7 +18,7 @@ use crate::run::{Run, Stop};
 use crate::values::{to_python, to_rhai};
 
 /// How many arguments Rhai passes to a function that takes any type.
-const MAX_ARGUMENTS: usize = 16;
+pub const MAX_ARGUMENTS: usize = 16;
 /// Words that mean something to Rhai, whatever has their name.
 const NAMES_OF_RHAI: [&str; 11] = [
     "print",

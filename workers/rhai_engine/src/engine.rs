@@ -13,6 +13,7 @@ use rhai::{
     Dynamic, EvalAltResult, Module, OptimizationLevel, Position, Scope, Shared, Token, AST,
 };
 
+use crate::asked::Asked;
 use crate::calls::{check_name, debug, print, read_names, register_exit, register_sleep, Function};
 use crate::cancel::CancelToken;
 use crate::errors::{failed, not_compiled, panicked};
@@ -30,12 +31,18 @@ const FREED: &str = "new";
 
 /// A script that was compiled; it may run often, on several threads at a time.
 #[pyclass(frozen, module = "horus_rhai")]
-pub struct Script(AST);
+pub struct Script {
+    ast: AST,
+    asked: Arc<Asked>,
+    /// Those of its engine: what they take is not asked of objects.
+    functions: Arc<[Function]>,
+}
 
 /// What scripts can use, and within which limits.
 #[pyclass(frozen, module = "horus_rhai")]
 pub struct Engine {
     engine: rhai::Engine,
+    functions: Arc<[Function]>,
     max_operations: u64,
 }
 
@@ -94,15 +101,16 @@ impl Engine {
             engine.disable_symbol(word);
         }
         engine.register_global_module(standard());
-        let functions = read_functions(functions)?;
+        let functions: Arc<[Function]> = read_functions(functions)?.into();
         let own = own_module(&mut engine, &functions);
         engine.register_global_module(own);
         if let Some(names) = names {
             show_names(&mut engine, read_constants(names)?);
         }
-        hook(&mut engine, functions);
+        hook(&mut engine, functions.clone());
         Ok(Self {
             engine,
+            functions,
             max_operations,
         })
     }
@@ -110,9 +118,19 @@ impl Engine {
     /// Compile a script.
     fn compile(&self, py: Python<'_>, source: &str) -> PyResult<Script> {
         let source = without_shebang(source);
-        let compiled = py.detach(|| catch_unwind(AssertUnwindSafe(|| self.engine.compile(source))));
-        match compiled {
-            Ok(Ok(ast)) => Ok(Script(ast)),
+        let compile = || {
+            let mut ast = self.engine.compile(source)?;
+            let asked = Asked::give(&mut ast, |name, count| {
+                may_be_of_objects(name, count, &self.functions)
+            });
+            Ok((ast, asked))
+        };
+        match py.detach(|| catch_unwind(AssertUnwindSafe(compile))) {
+            Ok(Ok((ast, asked))) => Ok(Script {
+                ast,
+                asked: asked.into(),
+                functions: self.functions.clone(),
+            }),
             Ok(Err(error)) => Err(not_compiled(py, &error)),
             Err(panic) => Err(panicked(py, &*panic)),
         }
@@ -131,13 +149,19 @@ impl Engine {
         timeout: Option<f64>,
         cancel: Option<&CancelToken>,
     ) -> PyResult<Py<PyAny>> {
+        if !Arc::ptr_eq(&script.functions, &self.functions) {
+            let text = "the script was compiled by another engine; compile it by this one";
+            return Err(PyValueError::new_err(text));
+        }
         let timeout = timeout.map(duration).transpose()?;
         let mut scope = self.read_variables(variables)?;
         let (print, debug) = (print.map(Arc::new), debug.map(Arc::new));
         let cancel = cancel.map(|token| token.0.clone());
+        let asked = script.asked.clone();
         let (for_print, for_debug) = (print.clone(), debug.clone());
         let (result, end) = py.detach(|| {
-            let run = Run::new(for_print, for_debug, cancel, timeout, self.max_operations);
+            let most = self.max_operations;
+            let run = Run::new(asked, for_print, for_debug, cancel, timeout, most);
             let run = Rc::new(run);
             let result = run.enter(|| {
                 catch_unwind(AssertUnwindSafe(|| {
@@ -145,7 +169,7 @@ impl Engine {
                         return Err(terminated(Position::NONE));
                     }
                     self.engine
-                        .eval_ast_with_scope::<Dynamic>(&mut scope, &script.0)
+                        .eval_ast_with_scope::<Dynamic>(&mut scope, &script.ast)
                 }))
             });
             (result, run.end_of())
@@ -250,7 +274,7 @@ fn standard() -> Shared<Module> {
 }
 
 /// Tie an engine to the run that it is at.
-fn hook(engine: &mut rhai::Engine, functions: Vec<Function>) {
+fn hook(engine: &mut rhai::Engine, functions: Arc<[Function]>) {
     engine
         .on_progress(|_| Run::tick().then_some(Dynamic::UNIT))
         .on_print(print)
@@ -266,10 +290,10 @@ fn hook(engine: &mut rhai::Engine, functions: Vec<Function>) {
     });
 }
 
-/// Call a function that only the object itself knows.
+/// Call a function of an object whose name the script has made up while it ran.
 ///
 /// Rhai asks here whenever a function has failed, also by an error of its own, and
-/// does not say which; what exists elsewhere is therefore sorted out first.
+/// says neither which nor where; what exists elsewhere is therefore sorted out first.
 fn call_missing(
     name: &str,
     arguments: &mut [&mut Dynamic],
@@ -283,18 +307,23 @@ fn call_missing(
     let Some(handle) = object.read_lock::<Handle>().map(|handle| handle.clone()) else {
         return Ok(None);
     };
-    let exists = handles::is_of_everything(name, count)
-        || functions.iter().any(|function| function.takes(name, count));
-    let is_operator = !name.starts_with(|first: char| first.is_ascii_alphabetic() || first == '_');
-    let has_ended = Run::current().is_some_and(|run| run.has_ended());
-    if exists || is_operator || has_ended {
+    let is_done = Run::current().is_some_and(|run| run.has_ended() || run.asked.has(name, count));
+    if is_done || !may_be_of_objects(name, count, functions) {
         return Ok(None);
     }
-    let found = handles::call(&handle, name, rest)?;
+    let found = handles::find_and_call(&handle, name, rest)?;
     if let Some(value) = &found {
         engine.ensure_data_size_within_limits(value)?;
     }
     Ok(found)
+}
+
+/// Whether objects are asked for a function by this name.
+fn may_be_of_objects(name: &str, count: usize, functions: &[Function]) -> bool {
+    let exists = handles::is_of_everything(name, count)
+        || functions.iter().any(|function| function.takes(name, count));
+    let is_operator = !name.starts_with(|first: char| first.is_ascii_alphabetic() || first == '_');
+    !exists && !is_operator
 }
 
 fn duration(seconds: f64) -> PyResult<Duration> {

@@ -52,9 +52,30 @@ pub fn register(engine: &mut Engine, module: &mut Module) {
         .set_into_module(module, |one: Handle, other: Handle| !one.is_same(&other));
 }
 
-/// Call a function that the class of an object offers; `None` if it offers none such.
-pub fn call(handle: &Handle, name: &str, arguments: &[&mut Dynamic]) -> Result<Option<Dynamic>> {
+/// Call a function that the class of an object offers.
+pub fn call(handle: &Handle, name: &str, arguments: &[&mut Dynamic]) -> Result<Dynamic> {
+    let mut text = String::new();
+    let missing = |py: Python<'_>| text = signature(py, name, handle, arguments);
+    ask_for_call(handle, name, arguments, missing)?
+        .ok_or_else(|| EvalAltResult::ErrorFunctionNotFound(text, Position::NONE).into())
+}
+
+/// Call a function if the class of an object offers it.
+pub fn find_and_call(
+    handle: &Handle,
+    name: &str,
+    arguments: &[&mut Dynamic],
+) -> Result<Option<Dynamic>> {
     let missing = |py: Python<'_>| note_missing(name, signature(py, name, handle, arguments));
+    ask_for_call(handle, name, arguments, missing)
+}
+
+fn ask_for_call(
+    handle: &Handle,
+    name: &str,
+    arguments: &[&mut Dynamic],
+    missing: impl FnOnce(Python<'_>),
+) -> Result<Option<Dynamic>> {
     ask(handle, "NoSuchFunction", missing, |py, object| {
         let Ok(offer) = object.get_type().getattr(intern!(py, "rhai_call")) else {
             return Ok(None);
@@ -166,21 +187,15 @@ fn register_tag(module: &mut Module) {
         .set_into_module(module, |handle: &mut Handle, value: INT| {
             set(handle, "tag", &value.into())
         });
-    let not_found = |text: &str| -> Box<EvalAltResult> {
-        EvalAltResult::ErrorFunctionNotFound(text.to_owned(), Position::NONE).into()
-    };
     FuncRegistration::new("tag")
         .in_global_namespace()
         .with_purity(true)
-        .set_into_module(module, move |handle: &mut Handle| {
-            call(handle, "tag", &[])?.ok_or_else(|| not_found("tag (object)"))
-        });
+        .set_into_module(module, |handle: &mut Handle| call(handle, "tag", &[]));
     FuncRegistration::new("set_tag")
         .in_global_namespace()
         .with_purity(true)
-        .set_into_module(module, move |handle: &mut Handle, value: INT| {
-            call(handle, "set_tag", &[&mut value.into()])?
-                .ok_or_else(|| not_found("set_tag (object, i64)"))
+        .set_into_module(module, |handle: &mut Handle, value: INT| {
+            call(handle, "set_tag", &[&mut value.into()])
         });
 }
 

@@ -4,6 +4,7 @@
 //! within limits. A script reaches nothing but what it was given: no file, no
 //! module, no `eval`, no standard output.
 
+mod asked;
 mod calls;
 mod cancel;
 mod engine;

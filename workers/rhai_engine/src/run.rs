@@ -12,6 +12,7 @@ use std::time::{Duration, Instant};
 use pyo3::prelude::*;
 use rhai::{Dynamic, EvalAltResult, ImmutableString, Position};
 
+use crate::asked::Asked;
 use crate::cancel::Cancel;
 use crate::stack;
 
@@ -74,6 +75,7 @@ impl End {
 pub struct Run {
     pub print: Option<Arc<Py<PyAny>>>,
     pub debug: Option<Arc<Py<PyAny>>>,
+    pub asked: Arc<Asked>,
     cancel: Option<Arc<Cancel>>,
     deadline: Option<Instant>,
     /// 0 for no limit.
@@ -90,6 +92,7 @@ pub struct Run {
 
 impl Run {
     pub fn new(
+        asked: Arc<Asked>,
         print: Option<Arc<Py<PyAny>>>,
         debug: Option<Arc<Py<PyAny>>>,
         cancel: Option<Arc<Cancel>>,
@@ -100,6 +103,7 @@ impl Run {
         Self {
             print,
             debug,
+            asked,
             cancel,
             // A deadline that no clock reaches is none.
             deadline: timeout.and_then(|timeout| now.checked_add(timeout)),
