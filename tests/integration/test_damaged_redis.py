@@ -276,6 +276,7 @@ def damaged_worlds(client, namespace, clock, make_summary):
             pipeline.execute()
 
     def every(kinds):
+        renew()
         for key in world.every_key():
             renew()
             for name, damage in list(kinds(world, key)):
