@@ -44,9 +44,8 @@ def main() -> None:
     executors = make_executors({"python": Kind()}, nursery, None, settings)
     node = wiring.make_node(settings, name, executors, clock=clock)
     execute(job_id, node)
-    # Deliveries are noted with what is written next, or when one asks for the rest.
-    node.journal.undelivered(name)
     nursery.close()
+    node.journal.close()
 
 
 if __name__ == "__main__":
