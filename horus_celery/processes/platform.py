@@ -171,6 +171,9 @@ class Platform:
             cwd=self.state.path,
             env=given,
             stdin=subprocess.DEVNULL,
+            # There it tells of everybody who hangs up on it, as we do when a signal
+            # comes; it has a log for what counts.
+            stdout=subprocess.DEVNULL,
             # The terminal's Ctrl-C is for this process alone, which then ends all.
             start_new_session=True,
         )
