@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import hashlib
+import hmac
 import importlib.util
 import os
 import re
@@ -20,6 +22,7 @@ from urllib.parse import quote
 
 from horus_celery.errors import ConfigurationError, DamagedError, UnavailableError
 from horus_celery.statedir import StateDirectory
+from horus_celery.statedir.files import is_named
 
 #: A distribution's server comes first: it gets security updates.
 NAMES: Final = ("valkey-server", "redis-server")
@@ -31,6 +34,9 @@ _NOT_FOR_US: Final[Mapping[str, str]] = MappingProxyType(
         "cluster": "it is one of a cluster, and Horus keeps its keys on one server",
     }
 )
+#: As whom we log in, and what the password is made of besides a secret.
+_USER: Final = "horus"
+_PASSWORD: Final = b"horus-own-redis"
 _PATIENCE: Final = timedelta(seconds=5)
 _STEP: Final = timedelta(milliseconds=10)
 
@@ -117,7 +123,15 @@ def configuration(state: StateDirectory) -> str:
         "enable-module-command": "no",
         "enable-protected-configs": "no",
     }
-    return "".join(f"{name} {value}\n" for name, value in options.items())
+    lines = [f"{name} {value}" for name, value in options.items()]
+    # A script that no namespaces keep from this socket could else read and change what
+    # belongs to every context. Without a login one may ask whether it serves.
+    word = hashlib.sha256(_password(state).encode()).hexdigest()
+    lines += [
+        "user default reset on nopass +ping",
+        f"user {_USER} reset on #{word} ~* &* +@all",
+    ]
+    return "".join(f"{line}\n" for line in lines)
 
 
 def write_configuration(state: StateDirectory) -> Path:
@@ -139,8 +153,10 @@ def command(state: StateDirectory) -> list[str]:
 
 
 def url(state: StateDirectory) -> str:
-    """Return the URL of our Redis."""
-    return f"unix://{quote(str(state.redis_socket))}"
+    """Return the URL of our Redis, with a login once there can be one."""
+    has_login = is_named(state.herodb_master_file)
+    login = f"{_USER}:{_password(state)}@" if has_login else ""
+    return f"unix://{login}{quote(str(state.redis_socket))}"
 
 
 def require_usable(redis_url: str, *, namespace: str) -> str:
@@ -202,6 +218,10 @@ def wait_until_ready(
             return False
         time.sleep(_STEP.total_seconds())
     return True
+
+
+def _password(state: StateDirectory) -> str:
+    return hmac.digest(state.herodb_master(), _PASSWORD, "sha256").hex()
 
 
 def _told(greeting: object) -> Mapping[bytes, str]:
