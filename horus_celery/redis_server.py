@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import hmac
 import importlib.util
 import os
 import re
@@ -34,9 +33,9 @@ _NOT_FOR_US: Final[Mapping[str, str]] = MappingProxyType(
         "cluster": "it is one of a cluster, and Horus keeps its keys on one server",
     }
 )
-#: As whom we log in, and what the password is made of besides a secret.
+#: As whom we log in, and what has the password.
 _USER: Final = "horus"
-_PASSWORD: Final = b"horus-own-redis"
+_NAME: Final = "redis"
 _PATIENCE: Final = timedelta(seconds=5)
 _STEP: Final = timedelta(milliseconds=10)
 
@@ -126,7 +125,7 @@ def configuration(state: StateDirectory) -> str:
     lines = [f"{name} {value}" for name, value in options.items()]
     # A script that no namespaces keep from this socket could else read and change what
     # belongs to every context. Without a login one may ask whether it serves.
-    word = hashlib.sha256(_password(state).encode()).hexdigest()
+    word = hashlib.sha256(state.password_of(_NAME).encode()).hexdigest()
     lines += [
         "user default reset on nopass +ping",
         f"user {_USER} reset on #{word} ~* &* +@all",
@@ -155,7 +154,7 @@ def command(state: StateDirectory) -> list[str]:
 def url(state: StateDirectory) -> str:
     """Return the URL of our Redis, with a login once there can be one."""
     has_login = is_named(state.herodb_master_file)
-    login = f"{_USER}:{_password(state)}@" if has_login else ""
+    login = f"{_USER}:{state.password_of(_NAME)}@" if has_login else ""
     return f"unix://{login}{quote(str(state.redis_socket))}"
 
 
@@ -218,10 +217,6 @@ def wait_until_ready(
             return False
         time.sleep(_STEP.total_seconds())
     return True
-
-
-def _password(state: StateDirectory) -> str:
-    return hmac.digest(state.herodb_master(), _PASSWORD, "sha256").hex()
 
 
 def _told(greeting: object) -> Mapping[bytes, str]:
