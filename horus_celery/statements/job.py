@@ -8,16 +8,18 @@ from datetime import datetime, timedelta
 from types import MappingProxyType
 from typing import Annotated, Any, Final, TypeAlias
 
-from pydantic import AfterValidator, Field, ValidationInfo, field_validator
+from pydantic import AfterValidator, Field
 from pydantic_core import PydanticCustomError
 
 from horus_celery.instants import to_ms
 from horus_celery.statements import canonical
 from horus_celery.statements.fields import (
+    MAX_LIFETIME,
     SECOND,
     ClosedModel,
     Count,
     EnvName,
+    Expiry,
     FrozenList,
     FrozenMap,
     Hex64,
@@ -30,8 +32,6 @@ from horus_celery.statements.fields import (
     seconds,
 )
 
-#: A job lives no longer than this.
-MAX_LIFETIME: Final = timedelta(days=7)
 MAX_TIMEOUT: Final = timedelta(days=1)
 #: How many jobs a job may name as those that must have completed.
 MAX_NEEDS: Final = 1024
@@ -90,6 +90,10 @@ class InputRef(ClosedModel):
     source: Annotated[Hex64, Field(alias="from")]
     max_bytes: Count
 
+    def to_wire(self) -> dict[str, Any]:
+        """Write the reference as a JSON object."""
+        return {"from": self.source, "max_bytes": self.max_bytes}
+
 
 class WorkflowRef(ClosedModel):
     """The run that a job is a step of."""
@@ -132,20 +136,8 @@ class Job(ClosedModel):
     #: How many times it may ever be started.
     attempts: Annotated[int, Field(ge=1, le=10)]
     created_at: Instant
-    expires_at: Instant
+    expires_at: Expiry
     workflow: WorkflowRef | None
-
-    @field_validator("expires_at")
-    @classmethod
-    def _lives_at_most_seven_days(
-        cls, value: datetime, info: ValidationInfo
-    ) -> datetime:
-        created_at = info.data.get("created_at")
-        if created_at is not None and value - created_at > MAX_LIFETIME:
-            raise PydanticCustomError(
-                "lifetime", "a job expires at most 7 days after its creation"
-            )
-        return value
 
     def to_wire(self) -> dict[str, Any]:
         """Write the job as a JSON object."""
@@ -162,10 +154,7 @@ class Job(ClosedModel):
             "args": list(self.args),
             "env_vars": dict(self.env_vars),
             "secrets": list(self.secrets),
-            "inputs": {
-                name: {"from": one.source, "max_bytes": one.max_bytes}
-                for name, one in self.inputs.items()
-            },
+            "inputs": {name: one.to_wire() for name, one in self.inputs.items()},
             "needs": list(self.needs),
             "timeout": self.timeout // SECOND,
             "limits": dict(self.limits),
@@ -241,10 +230,7 @@ def make_job(
             "args": list(args),
             "env_vars": dict(env_vars),
             "secrets": list(secrets),
-            "inputs": {
-                name: {"from": one.source, "max_bytes": one.max_bytes}
-                for name, one in (inputs or {}).items()
-            },
+            "inputs": {name: one.to_wire() for name, one in (inputs or {}).items()},
             "needs": list(needs),
             "timeout": timeout_s,
             "limits": usual_limits(timeout) if limits is None else dict(limits),

@@ -38,10 +38,15 @@ print("ready", os.getpid(), flush=True)
 signal.sigwait([signal.SIGTERM])
 print("finished", flush=True)
 """
-#: Takes a moment for its end.
+#: Does not come to its end before somebody says so.
 SLOW = ORDERLY.replace(
     'print("finished"',
-    'print("asked", flush=True); import time; time.sleep(2); print("finished"',
+    """\
+import time
+print("asked", flush=True)
+while not os.path.exists(os.path.dirname(__file__) + "/go"):
+    time.sleep(0.01)
+print("finished\"""",
 )
 #: Has a child, and neither of them comes to an end.
 STUBBORN = """\
@@ -121,7 +126,8 @@ def by_supervisord(folder):
         yield manager
     finally:
         daemon.terminate()
-        daemon.wait(DEADLINE)
+        # Each question wakes it; else it sees the signal up to a second later.
+        until(lambda: answers(manager) is None and daemon.poll() is not None)
 
 
 def answers(manager):
@@ -266,19 +272,25 @@ def test_one_that_was_stopped_can_be_started_again(manager):
     assert manager.status("orderly") == "running"
 
 
-def test_who_stops_what_is_being_stopped_waits_for_its_end_as_well(manager):
+def test_who_stops_what_is_being_stopped_waits_for_its_end_as_well(manager, folder):
     manager.start("slow")
     pid = pid_of(said(manager, "slow", "ready"))
-    first = threading.Thread(target=manager.stop, args=["slow"])
+    first, second = (
+        threading.Thread(target=manager.stop, args=["slow"]) for _ in range(2)
+    )
     first.start()
     said(manager, "slow", "asked")
-    manager.stop("slow")
+    second.start()
+    second.join(0.2)
+    assert second.is_alive()
+    (folder / "go").touch()
+    second.join()
     assert not is_there(pid)
     assert manager.status("slow") == "stopped"
     first.join()
 
 
-def test_what_is_being_stopped_is_not_said_to_be_started(manager):
+def test_what_is_being_stopped_is_not_said_to_be_started(manager, folder):
     manager.start("slow")
     said(manager, "slow", "ready")
     stopping = threading.Thread(target=manager.stop, args=["slow"])
@@ -286,6 +298,7 @@ def test_what_is_being_stopped_is_not_said_to_be_started(manager):
     said(manager, "slow", "asked")
     with pytest.raises(ConflictError, match="is being stopped"):
         manager.start("slow")
+    (folder / "go").touch()
     stopping.join()
     manager.start("slow")
     said(manager, "slow", "ready")
