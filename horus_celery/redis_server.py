@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import importlib.util
 import os
 import re
@@ -21,7 +20,6 @@ from urllib.parse import quote
 
 from horus_celery.errors import ConfigurationError, DamagedError, UnavailableError
 from horus_celery.statedir import StateDirectory
-from horus_celery.statedir.files import is_named
 
 #: A distribution's server comes first: it gets security updates.
 NAMES: Final = ("valkey-server", "redis-server")
@@ -33,9 +31,6 @@ _NOT_FOR_US: Final[Mapping[str, str]] = MappingProxyType(
         "cluster": "it is one of a cluster, and Horus keeps its keys on one server",
     }
 )
-#: As whom we log in, and what has the password.
-_USER: Final = "horus"
-_NAME: Final = "redis"
 _PATIENCE: Final = timedelta(seconds=5)
 _STEP: Final = timedelta(milliseconds=10)
 
@@ -122,15 +117,7 @@ def configuration(state: StateDirectory) -> str:
         "enable-module-command": "no",
         "enable-protected-configs": "no",
     }
-    lines = [f"{name} {value}" for name, value in options.items()]
-    # A script that no namespaces keep from this socket could else read and change what
-    # belongs to every context. Without a login one may ask whether it serves.
-    word = hashlib.sha256(state.password_of(_NAME).encode()).hexdigest()
-    lines += [
-        "user default reset on nopass +ping",
-        f"user {_USER} reset on #{word} ~* &* +@all",
-    ]
-    return "".join(f"{line}\n" for line in lines)
+    return "".join(f"{name} {value}\n" for name, value in options.items())
 
 
 def write_configuration(state: StateDirectory) -> Path:
@@ -152,10 +139,8 @@ def command(state: StateDirectory) -> list[str]:
 
 
 def url(state: StateDirectory) -> str:
-    """Return the URL of our Redis, with a login once there can be one."""
-    has_login = is_named(state.herodb_master_file)
-    login = f"{_USER}:{state.password_of(_NAME)}@" if has_login else ""
-    return f"unix://{login}{quote(str(state.redis_socket))}"
+    """Return the URL of our Redis."""
+    return f"unix://{quote(str(state.redis_socket))}"
 
 
 def require_usable(redis_url: str, *, namespace: str) -> str:

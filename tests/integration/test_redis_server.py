@@ -109,19 +109,6 @@ def test_it_is_locked_as_the_protocol_of_the_broker_asks(state, start):
         client.config_set("dir", "/")
 
 
-def test_who_reaches_its_socket_without_a_login_only_learns_that_it_serves(
-    state, start
-):
-    start()
-    stranger = connect(f"unix://{state.redis_socket}")
-    assert stranger.ping()
-    for refused in (["GET", "key"], ["KEYS", "*"], ["ACL", "LIST"], ["SHUTDOWN"]):
-        with pytest.raises(redis.exceptions.NoPermissionError):
-            stranger.execute_command(*refused)
-    with pytest.raises(redis.AuthenticationError):
-        connect(f"unix://horus:horus@{state.redis_socket}").ping()
-
-
 def test_no_answer_takes_all_of_its_memory(state, start):
     start()
     client = connect(redis_server.url(state))
