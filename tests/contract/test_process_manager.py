@@ -26,6 +26,7 @@ from horus_celery.processes.tmux import TmuxManager
 
 ROOT = Path(__file__).parents[2]
 DEADLINE = 20.0  # seconds
+WORD = "by which it knows us"
 PATIENT = timedelta(seconds=30)
 IMPATIENT = timedelta(seconds=1)
 
@@ -111,14 +112,14 @@ def by_supervisord(folder):
         )
         for name, (_, patience) in PROGRAMS.items()
     ]
-    text = configuration(told, redis=None)
+    text = configuration(told, redis=None, password=WORD)
     (folder / "run" / "supervisord.conf").write_text(text)
     daemon = subprocess.Popen(  # noqa: S603 - our own command
         [sys.executable, "-c", DAEMON, "run/supervisord.conf"],
         cwd=folder,
         env={**os.environ, "PYTHONPATH": str(ROOT)},
     )
-    control = Supervisord(folder / "run" / "sup.sock")
+    control = Supervisord(folder / "run" / "sup.sock", lambda: WORD)
     manager = SupervisordManager(control, folder / "logs", processes)
     try:
         until(lambda: answers(manager))
@@ -359,12 +360,22 @@ def test_a_name_that_it_was_not_told_of_is_none(manager, method):
 
 
 def test_without_its_supervisord_nothing_is_claimed(folder):
-    control = Supervisord(folder / "sup.sock")
+    control = Supervisord(folder / "sup.sock", lambda: WORD)
     processes = {"a": ManagedProcess(program="a", stop_timeout=PATIENT)}
     manager = SupervisordManager(control, folder, processes)
     for method in (manager.start, manager.stop, manager.status):
         with pytest.raises(UnavailableError):
             method("a")
+
+
+def test_supervisord_obeys_nobody_without_the_password(folder):
+    with by_supervisord(folder) as manager:
+        manager.start("orderly")
+        until(lambda: manager.status("orderly") == "running")
+        stranger = Supervisord(folder / "run" / "sup.sock", lambda: "another")
+        with pytest.raises(UnavailableError):
+            stranger.shut_down()
+        assert manager.status("orderly") == "running"
 
 
 def test_one_that_waits_for_its_next_start_starts_when_it_is_told(folder):

@@ -416,6 +416,21 @@ def kill_zygote_of(runner, record, start):
     os.kill(zygote, signal.SIGKILL)
 
 
+def test_no_script_limits_those_after_it(apart):
+    code = TRY + (
+        "import resource\n"
+        "names = ('RLIMIT_NOFILE', 'RLIMIT_FSIZE', 'RLIMIT_NPROC')\n"
+        "each = [getattr(resource, name) for name in names]\n"
+        "print(json.dumps([tried(lambda: resource.prlimit(1, one, (9, 9)))"
+        " for one in each]))"
+    )
+    slots = 2
+    for _ in range(slots):
+        told(apart, code)  # with bubblewrap the first process is this job's alone
+    for _ in range(slots + 1):
+        assert apart.run("open('file', 'w').write('x' * 99)").reason is None
+
+
 def test_a_process_that_waits_for_its_script_is_replaced_when_it_is_killed(runner):
     assert runner.run("pass").reason is None
     # One of each child of the pool, at least.
