@@ -8,7 +8,7 @@ from typing import Final
 
 from horus_celery.lifecycle import Status
 from horus_celery.record import Record
-from horus_celery.registry import Roster, RunnerBeat, is_alive
+from horus_celery.registry import Phase, Roster, RunnerBeat, is_alive
 from horus_celery.routing import queue_of
 from horus_celery.statements.trust import Trust, is_listed
 from horus_celery.store.base import RecordStore
@@ -76,7 +76,8 @@ def _of_queued(
         detail = f"it may not start before {_short(record.not_before)}"
         return _holdup(record, "not_before", record.queued_at, detail)
     beats = [beat for beat in roster.list() if _serves(beat, record)]
-    if not any(is_alive(beat, now) for beat in beats):
+    alive = [beat for beat in beats if is_alive(beat, now)]
+    if not alive:
         last = max((beat.at for beat in beats), default=None)
         seen = f"last seen {_short(last)}" if last else "never seen"
         if last is None and record.summary.runner is not None:
@@ -84,6 +85,13 @@ def _of_queued(
             seen = f"{seen} to serve {_work(record)}"
         detail = f"no live runner: it waits for {_wanted(record, trust)}, {seen}"
         return _holdup(record, "runner", last or record.queued_at, detail)
+    if all(beat.phase is not Phase.RUNNING for beat in alive):
+        latest = max(alive, key=lambda beat: beat.at)
+        detail = (
+            f"it waits for {_wanted(record, trust)}: {latest.name} is there, but takes"
+            " no jobs now; its log says why"
+        )
+        return _holdup(record, "runner", record.queued_at, detail)
     ahead = _ahead(record, store, contexts)
     detail = f"{ahead} before it in the queue {record.queue or record.summary.executor}"
     return _holdup(record, "queue", record.queued_at, detail)

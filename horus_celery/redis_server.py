@@ -149,45 +149,33 @@ def require_usable(redis_url: str, *, namespace: str) -> str:
     Raises:
         ConfigurationError: saying why it cannot be used, without its words or secrets.
     """
-    import redis  # noqa: PLC0415 - 0.1 s, and seldom needed
+    from horus_celery.store import connection  # noqa: PLC0415 - 0.1 s, seldom needed
 
-    from horus_celery.store import connection  # noqa: PLC0415 - as above
-    from horus_celery.store.keys import Keys  # noqa: PLC0415 - as above
-
-    client = connection.connect(redis_url)
-    try:
-        with connection.answering():
-            # INFO tells it, too, but a user of ours has no need of what else it tells.
-            told = _told(client.execute_command("HELLO"))  # type: ignore[no-untyped-call]  # so is redis-py
-            why = _fault_of(told)
-            if why is None:
-                # One that may only be read refuses this; others lose nothing by it.
-                client.delete(f"{Keys.of(namespace).record}probe")
-    except DamagedError:
-        why = "it refuses what is asked of a Redis"
-    except UnavailableError as error:
-        why = error.detail.removeprefix("Redis does not serve: ").partition(";")[0]
-    except redis.RedisError:
-        why = "redis_url has an option that cannot be used"
-    else:
-        if why is None:
-            return told[b"version"]
-    finally:
-        client.close()
+    version, why = _looked_at(redis_url, namespace=namespace)
+    if why is None:
+        return version
     raise ConfigurationError(
         f"the Redis at {connection.shown(redis_url)} cannot be used: {why}; mend it or"
         " redis_url, or leave redis_url away to have a Redis started here"
     )
 
 
+def find_fault(redis_url: str, *, namespace: str) -> str | None:
+    """Return why a Redis does not do what we need, without its words or secrets."""
+    return _looked_at(redis_url, namespace=namespace)[1]
+
+
 def answers(path: Path) -> bool:
-    """Whether a server on this unix socket answers PING, its data loaded."""
+    """Whether a server on this unix socket answers PING, its data loaded.
+
+    One whose disk is full says so in answer to that, and can still be read.
+    """
     with socket.socket(socket.AF_UNIX) as connection:
         connection.settimeout(1)
         try:
             connection.connect(os.fspath(path))
             connection.sendall(b"PING\r\n")
-            return connection.recv(16).startswith(b"+PONG")
+            return connection.recv(16).startswith((b"+PONG", b"-MISCONF"))
         except OSError:
             return False
 
@@ -202,6 +190,34 @@ def wait_until_ready(
             return False
         time.sleep(_STEP.total_seconds())
     return True
+
+
+def _looked_at(redis_url: str, *, namespace: str) -> tuple[str, str | None]:
+    """Return which version a Redis is, and why it does not do what we need."""
+    import redis  # noqa: PLC0415 - 0.1 s, and seldom needed
+
+    from horus_celery.store import connection  # noqa: PLC0415 - as above
+    from horus_celery.store.keys import Keys  # noqa: PLC0415 - as above
+
+    client = connection.connect(redis_url)
+    try:
+        with connection.answering():
+            # INFO tells it, too, but a user of ours has no need of what else it tells.
+            told = _told(client.execute_command("HELLO"))  # type: ignore[no-untyped-call]  # so is redis-py
+            why = _fault_of(told)
+            if why is None:
+                # One that may only be read refuses this; others lose nothing by it.
+                client.delete(f"{Keys.of(namespace).record}probe")
+        return told.get(b"version", ""), why
+    except DamagedError:
+        return "", "it refuses what is asked of a Redis"
+    except UnavailableError as error:
+        said = error.detail.removeprefix("Redis does not serve: ")
+        return "", said.partition(";")[0]
+    except redis.RedisError:
+        return "", "redis_url has an option that cannot be used"
+    finally:
+        client.close()
 
 
 def _told(greeting: object) -> Mapping[bytes, str]:

@@ -89,6 +89,7 @@ def horus() -> None:
 
 def main(arguments: Sequence[str] | None = None) -> None:
     """Run the command line and exit with its code; never shows a traceback of ours."""
+    _fill_closed_streams()
     sys.exit(invoke(arguments))
 
 
@@ -124,6 +125,18 @@ def unwritable(error: OSError) -> HorusError:
 def give_up_output() -> None:
     """Leave the interpreter's last flush something that takes it."""
     os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+
+
+def _fill_closed_streams() -> None:
+    """Have what is written to a closed stream go nowhere, and no file be in its place.
+
+    As `>&-` in a shell closes them, or whoever starts a daemon.
+    """
+    for name, mode in (("stdin", "r"), ("stdout", "w"), ("stderr", "w")):
+        if getattr(sys, name) is None:
+            # The lowest number that is free: that of the stream.
+            descriptor = os.open(os.devnull, os.O_RDWR)
+            setattr(sys, name, os.fdopen(descriptor, mode))
 
 
 def _is_by_click(error: OSError) -> bool:

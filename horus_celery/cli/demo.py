@@ -18,7 +18,7 @@ from typing import Final
 import click
 
 from horus_celery import admission, wiring
-from horus_celery.cli import FAILED, output
+from horus_celery.cli import FAILED, INTERRUPTED, output
 from horus_celery.cli.run import summary
 from horus_celery.cli.up import running, until_asked
 from horus_celery.client import Horus, Outcome, RpcError
@@ -74,13 +74,16 @@ def command() -> int:
     Everything is real: a Redis, an API, runners, signatures; on free ports, with a
     temporary state directory. Nothing is left behind.
     """
-    is_well = False
+    ended: list[bool] = []
     with until_asked(), _stage() as stage:
         # All of them are played, also behind one that went wrong.
         ended = [_is_well(title, scene, stage) for title, scene in SCENES.items()]
-        is_well = all(ended)
         output.line()
         output.line("Ending everything …")
+    if not ended:
+        output.line("Ended before all was shown.")
+        return INTERRUPTED
+    is_well = all(ended)
     verdict = "All went as it should." if is_well else "Not all went as it should."
     output.line(verdict)
     return 0 if is_well else FAILED

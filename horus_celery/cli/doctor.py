@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
 import subprocess
 import sys
@@ -22,8 +23,9 @@ from horus_celery.cli import FAILED, output
 from horus_celery.cli.connection import json_option, read_settings, state_option
 from horus_celery.crew import whole_crew
 from horus_celery.errors import ConfigurationError, HorusError
+from horus_celery.journal import is_alive
 from horus_celery.node_secrets import read_value
-from horus_celery.processes.addresses import read_addresses, with_ports
+from horus_celery.processes.addresses import Addresses, read_addresses, with_ports
 from horus_celery.processes.programs import environment
 from horus_celery.settings import Settings
 from horus_celery.statedir import (
@@ -145,6 +147,14 @@ def _state(patient: Patient) -> Iterator[_Said]:
         yield Verdict.NOTE, f"{state.path} is not made yet", "horus init"
         return
     yield Verdict.OK, f"{state.path}, for this user alone", ""
+    disk = os.statvfs(state.path)
+    room = disk.f_bfree if os.geteuid() == 0 else disk.f_bavail
+    if disk.f_flag & os.ST_RDONLY:
+        detail = f"the file system of {state.path} is read-only: no job starts"
+        yield Verdict.WRONG, detail, "see why (dmesg), and mount it for writing again"
+    elif not room or (disk.f_files and not disk.f_favail):
+        detail = f"the disk of {state.path} is full: no job starts"
+        yield Verdict.WRONG, detail, "make room there: by itself all then goes on"
 
 
 def _files(patient: Patient) -> Iterator[_Said]:
@@ -259,10 +269,14 @@ def _redis(patient: Patient) -> Iterator[_Said]:
     server = redis_server.find_server()
     number = ".".join(map(str, server.version))
     yield Verdict.OK, f"{server.path}, version {number}", ""
-    is_up = read_addresses(patient.state) is not None
-    if is_up and not redis_server.answers(patient.state.redis_socket):
-        detail = f"nothing answers on {patient.state.redis_socket}"
-        yield Verdict.WRONG, detail, f"look into {patient.state.logs / 'redis.log'}"
+    state = patient.state
+    if _running(state) is None:
+        return
+    url, namespace = redis_server.url(state), patient.settings.namespace
+    if why := redis_server.find_fault(url, namespace=namespace):
+        detail = f"the one that is up on {state.redis_socket} cannot be used: {why}"
+        remedy = f"see that there is room for {state.redis}, and look into {state.logs}"
+        yield Verdict.WRONG, detail, f"{remedy}/redis.log"
 
 
 def _tmux(patient: Patient) -> Iterator[_Said]:
@@ -288,8 +302,8 @@ def _tls(patient: Patient) -> Iterator[_Said]:
 
 
 def _ports(patient: Patient) -> Iterator[_Said]:
-    running = read_addresses(patient.state)
-    if running is not None and Path(f"/proc/{running.pid}").exists():
+    running = _running(patient.state)
+    if running is not None:
         flower = f", Flower {running.flower}" if running.flower else ""
         detail = f"Horus is up: {running.api}{flower}"
         yield Verdict.OK, detail, ""
@@ -303,6 +317,12 @@ def _ports(patient: Patient) -> Iterator[_Said]:
             f"{wanted.flower_port} is taken: Flower would get a free port",
             "set flower_port",
         )
+
+
+def _running(state: StateDirectory) -> Addresses | None:
+    """Return where the deployment listens that is up; a killed one has left its own."""
+    found = read_addresses(state)
+    return found if found is not None and is_alive(found.process) else None
 
 
 def _containment(patient: Patient) -> Iterator[_Said]:

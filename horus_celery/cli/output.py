@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import sys
 from collections.abc import Iterable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import Any, TextIO
 
 from horus_celery import cli
@@ -19,13 +19,15 @@ def line(text: str = "") -> None:
 
 
 def note(text: str) -> None:
-    """Print a line that is not the command's result."""
-    print(text, file=sys.stderr, flush=True)
+    """Print a line that is not the command's result, for whom it still reaches."""
+    # A terminal that went away, or a full disk, must not end what runs for others.
+    with suppress(OSError):
+        print(text, file=sys.stderr, flush=True)
 
 
 def error(text: str) -> None:
-    """Print why a command failed, as one line."""
-    print(f"horus: {printable(text)}", file=sys.stderr, flush=True)
+    """Print why a command failed, as one line; its exit code says so in any case."""
+    note(f"horus: {printable(text)}")
 
 
 def data(value: object) -> None:

@@ -122,8 +122,10 @@ def running(
 def until_asked() -> Iterator[None]:
     """Let the first signal that asks for the end leave the block, and no second one."""
     earlier = {number: signal.getsignal(number) for number in _SIGNALS}
-    for number in _SIGNALS:
-        signal.signal(number, _end)
+    for number, handler in earlier.items():
+        # What nohup starts is to go on when its terminal goes away.
+        if (number, handler) != (signal.SIGHUP, signal.SIG_IGN):
+            signal.signal(number, _end)
     try:
         yield
     except EndAsked:
@@ -157,10 +159,11 @@ class Caretaker:
 def watch(platform: Platform) -> NoReturn:
     """Tell what happens, and keep the state directory valid, until the end."""
     caretaker = Caretaker(platform.mend, datetime.now(UTC) + _MENDING)
-    while True:
+    while not _is_end_asked():
         time.sleep(_NEWS.total_seconds())
         for note in (*platform.news(), *caretaker.look(datetime.now(UTC))):
             output.note(note)
+    raise EndAsked
 
 
 def _end(_number: int, _frame: FrameType | None) -> None:
@@ -171,6 +174,14 @@ def _end(_number: int, _frame: FrameType | None) -> None:
 def _ignore_signals() -> None:
     for number in _SIGNALS:
         signal.signal(number, signal.SIG_IGN)
+
+
+def _is_end_asked() -> bool:
+    """Whether no signal is heard any more, because one was.
+
+    What it raises is lost where it comes in the middle of a finalizer.
+    """
+    return signal.getsignal(signal.SIGTERM) is signal.SIG_IGN
 
 
 def _tell_ready(platform: Platform) -> None:

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from horus_celery.errors import ConfigurationError
+from horus_celery.journal import ProcessMark
 from horus_celery.settings import Settings
 from horus_celery.statedir import StateDirectory
 
@@ -22,7 +23,8 @@ class PortTaken(ConfigurationError):
 class Addresses:
     """Where a deployment can be reached."""
 
-    pid: int
+    #: Who keeps it up.
+    process: ProcessMark
     api: str
     #: None: there is none.
     flower: str | None
@@ -122,12 +124,15 @@ def _no_address(host: str) -> ConfigurationError:
 
 
 def read_addresses(state: StateDirectory) -> Addresses | None:
-    """Return where the deployment of this state directory listens, if it is up."""
+    """Return where the deployment of this state directory listens, if it is up.
+
+    One that was killed leaves it behind: whether its process is alive, ask that.
+    """
     try:
         values = json.loads((state.run / "up.json").read_text("utf-8"))
         cert = values.get("tls_cert")
         return Addresses(
-            pid=values["pid"],
+            process=ProcessMark(**values["process"]),
             api=values["url"],
             flower=values["flower_url"],
             tls_cert=None if cert is None else Path(cert),

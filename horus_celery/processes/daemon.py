@@ -10,13 +10,14 @@ from datetime import timedelta
 
 from supervisor import supervisord
 
-from horus_celery.processes import tmux, tree, watched
+from horus_celery.processes import logfiles, tmux, tree, watched
 
 
 def main(configuration: str) -> None:
     """Run supervisord with this configuration file until it is told to end."""
     tree.become_subreaper()
     watched.put_in_place()
+    logfiles.put_in_place()
     try:
         supervisord.main(["-c", configuration])
     finally:

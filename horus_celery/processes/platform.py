@@ -12,6 +12,7 @@ import sys
 import time
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import closing, contextmanager, suppress
+from dataclasses import asdict
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Final, TextIO
@@ -94,6 +95,7 @@ class Platform:
             for manager in managers_of(self.state, self.lineup.runners).values()
             if isinstance(manager, TmuxManager)
         )
+        self._has_begun = False
         self._began_at = datetime.max.replace(tzinfo=UTC)
         self._seen: Mapping[str, ProgramStatus] = {}
         self._seen_windows: Mapping[str, ProcessStatus] = {}
@@ -141,7 +143,7 @@ class Platform:
     def addresses(self) -> Addresses:
         """Where this deployment listens, once it is prepared."""
         return Addresses(
-            pid=os.getpid(),
+            process=process_mark(),
             api=self.settings.api_url,
             flower=self.settings.flower_url if self._is_whole else None,
             tls_cert=self.settings.tls_cert,
@@ -156,6 +158,7 @@ class Platform:
             ConfigurationError: if one of them cannot be started, naming its log.
         """
         tree.become_subreaper()
+        self._has_begun = True
         self._began_at = datetime.now(UTC)
         has_own_redis = self.settings.redis_url is None
         given = environment(self.settings, base=self._base)
@@ -169,6 +172,9 @@ class Platform:
             cwd=self.state.path,
             env=given,
             stdin=subprocess.DEVNULL,
+            # There it tells of everybody who hangs up on it, as we do when a signal
+            # comes; it has a log for what counts.
+            stdout=subprocess.DEVNULL,
             # The terminal's Ctrl-C is for this process alone, which then ends all.
             start_new_session=True,
         )
@@ -220,22 +226,30 @@ class Platform:
 
     def stop(self) -> None:
         """End every program, Redis last, and whatever they left; then let go."""
-        if self._supervisord is not None:
+        if self._has_begun:
             for manager in self._tmux:
                 with suppress(UnavailableError):
                     manager.begin_to_end()
-            self._end_supervisord(self._supervisord)
+            # A signal may have come between its start and our knowing it: then it ends
+            # with whatever else is left.
+            if self._supervisord is not None:
+                self._end_supervisord(self._supervisord)
             if self._tmux:
                 self._end_windows()
             # Sessions of others may be in a server that was started for our windows.
             tree.kill_descendants(within=timedelta(seconds=2), but=tmux.servers())
-            forget_runners(self.state)
-            for name in ("up.json", "sup.sock", "supervisord.pid", "redis.sock"):
-                (self.state.run / name).unlink(missing_ok=True)
+            self._clear_away()
         if self._lock is not None:
             self._lock.close()
 
     # --- private -------------------------------------------------------------
+
+    def _clear_away(self) -> None:
+        # On a disk that is read-only by now it stays, as behind one that was killed.
+        with suppress(OSError):
+            forget_runners(self.state)
+            for name in ("up.json", "sup.sock", "supervisord.pid", "redis.sock"):
+                (self.state.run / name).unlink(missing_ok=True)
 
     def _presence(self) -> Presence:
         return Presence(
@@ -260,7 +274,7 @@ class Platform:
         except BlockingIOError:
             file.close()
             running = read_addresses(self.state)
-            who = f" (pid {running.pid}, {running.api})" if running else ""
+            who = f" (pid {running.process.pid}, {running.api})" if running else ""
             raise ConfigurationError(
                 f"Horus is already up on {self.state.path}{who}: use that one, end it,"
                 " or choose another --state-dir"
@@ -344,7 +358,8 @@ class Platform:
     def _write_addresses(self) -> None:
         addresses = self.addresses
         values = {
-            "pid": addresses.pid,
+            "pid": addresses.process.pid,
+            "process": asdict(addresses.process),
             "url": addresses.api,
             "flower_url": addresses.flower,
             "tls_cert": addresses.tls_cert and str(addresses.tls_cert),

@@ -241,3 +241,13 @@ def test_the_demo_shows_all_and_leaves_nothing(start, processes_of, tmp_path):
     ):
         assert fact in text
     assert "WRONG" not in text
+
+
+def test_a_demo_that_was_interrupted_finds_nothing_wrong(start):
+    with start("demo", env_more={"TMPDIR": "/tmp"}) as process:  # noqa: S108 - short
+        for line in process.stdout:
+            if line.startswith("Ready after"):
+                process.send_signal(signal.SIGINT)
+                break
+        assert process.stdout.read().endswith("Ended before all was shown.\n")
+        assert process.wait(30) == 130

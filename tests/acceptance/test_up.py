@@ -119,6 +119,20 @@ def test_a_killed_one_takes_everything_with_it_and_the_next_one_starts(
     assert again.process.poll() is None
 
 
+def test_who_hangs_up_on_its_supervisord_is_no_news(up, state_dir):
+    deployment = up()
+    body = b"<methodCall><methodName>system.listMethods</methodName></methodCall>"
+    asked = b"POST /RPC2 HTTP/1.0\r\nContent-Length: %d\r\n\r\n%s"
+    for _ in range(20):
+        with socket.socket(socket.AF_UNIX) as line:
+            line.connect(str(state_dir / "run" / "sup.sock"))
+            line.sendall(asked % (len(body), body))
+    code, _ = deployment.end()
+    assert code == 0
+    assert deployment.said[-1] == "ended\n"
+    assert not any("uncaptured" in line for line in deployment.said)
+
+
 def test_without_its_supervisord_it_ends_and_says_so(up, processes_of):
     deployment = up(*PYTHON)
     with client_of(deployment) as client:

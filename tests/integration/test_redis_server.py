@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import resource
 import signal
 import subprocess
 import tempfile
@@ -42,7 +43,11 @@ def start(state):
 
     def begin():
         process = subprocess.Popen(  # noqa: S603 - our own command
-            redis_server.command(state), cwd=state.path, stdout=subprocess.DEVNULL
+            redis_server.command(state),
+            cwd=state.path,
+            stdout=subprocess.DEVNULL,
+            # As under supervisord: too large a file is an error, and no end.
+            restore_signals=False,
         )
         started.append(process)
         assert redis_server.wait_until_ready(
@@ -125,6 +130,21 @@ def test_a_stale_socket_is_no_server(state, start):
     assert state.redis_socket.exists()
     assert not redis_server.answers(state.redis_socket)
     start()
+
+
+def test_one_that_cannot_write_to_its_disk_answers_and_cannot_be_used(state, start):
+    process, url = start(), redis_server.url(state)
+    assert redis_server.find_fault(url, namespace="hero") is None
+    resource.prlimit(process.pid, resource.RLIMIT_FSIZE, (0, 0))
+    connect(url).set("key", "not kept")
+    full = "it cannot write to its disk"
+    with pytest.raises(ConfigurationError, match=full):
+        redis_server.require_usable(url, namespace="hero")
+    assert redis_server.find_fault(url, namespace="hero") == full
+    assert redis_server.answers(state.redis_socket)
+    process.kill()
+    process.wait()
+    assert redis_server.find_fault(url, namespace="hero") == "no connection"
 
 
 def test_waiting_ends_when_the_server_has_died(state):

@@ -47,6 +47,14 @@ def test_it_has_the_layout_of_the_protocol(state):
     }
 
 
+def test_who_changes_it_and_does_not_end_is_not_waited_for_for_ever(state, monkeypatch):
+    initialise(state)
+    monkeypatch.setattr("horus_celery.statedir.making._PATIENCE", timedelta(0))
+    with state.locked(), pytest.raises(ConfigurationError, match=r"changes\.lock"):
+        initialise(state)
+    assert initialise(state) == ()
+
+
 def test_nobody_else_may_look_into_it(state):
     initialise(state)
     assert stat.S_IMODE(state.path.stat().st_mode) == 0o700

@@ -22,6 +22,7 @@ from horus_celery.errors import (
 )
 from horus_celery.lifecycle import Event, Status
 from horus_celery.record import Change
+from horus_celery.registry import Phase
 from horus_celery.store.base import Filter, Stream
 from horus_celery.supervisor import Limits
 from horus_celery.wholelog import MAX_TAIL
@@ -511,6 +512,15 @@ class TestWhy:
         holdup = world.supervisor.why(record.summary.id)
         assert (holdup.gate, holdup.since) == ("runner", last)
         assert "r1" in holdup.detail
+
+    def test_a_runner_that_takes_no_jobs_now_is_named(self, world):
+        record = world.submit()
+        world.beat(phase=Phase.STARTING)
+        holdup = world.supervisor.why(record.summary.id)
+        assert holdup.gate == "runner"
+        assert "r1 is there, but takes no jobs now" in holdup.detail
+        world.beat()
+        assert self.gate(world, record) == "queue"
 
     def test_behind_others_a_job_waits_in_the_queue(self, world):
         world.beat()

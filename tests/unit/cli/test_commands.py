@@ -210,3 +210,28 @@ def test_a_reader_that_goes_away_is_no_error():
         assert process.stderr is not None
         assert process.stderr.read() == b""
     assert process.returncode == 1
+
+
+@pytest.mark.parametrize(
+    ("closed", "said"),
+    [(">&-", ("", "told\n")), ("2>&-", ("shown\n", "")), ("<&- >&- 2>&-", ("", ""))],
+)
+def test_a_stream_that_is_closed_takes_what_is_written(closed, said):
+    code = (
+        "import os; from horus_celery.cli import output, main\n"
+        "import horus_celery.cli.init as init, click\n"
+        "@click.command()\n"
+        "def command():\n"
+        "    output.line('shown'); output.note('told')\n"
+        "    assert os.open('/dev/null', os.O_RDONLY) > 2\n"
+        "init.command = command\n"
+        "main(['init'])"
+    )
+    told = subprocess.run(  # noqa: S603 - our own interpreter
+        ["/bin/sh", "-c", f'"$@" {closed}', "sh", sys.executable, "-c", code],
+        check=False,
+        capture_output=True,
+        text=True,
+        cwd=ROOT,
+    )
+    assert (told.returncode, (told.stdout, told.stderr)) == (0, said)

@@ -3,8 +3,14 @@
 from __future__ import annotations
 
 import json
+import os
+from dataclasses import asdict, replace
+from types import SimpleNamespace
+
+import pytest
 
 from horus_celery import kernel
+from horus_celery.journal import process_mark
 
 
 def findings(horus):
@@ -27,6 +33,56 @@ def test_the_doctor_finds_a_healthy_deployment_healthy(horus):
         "ports",
     } <= set(found)
     assert all(each["verdict"] != "wrong" for each in found.values())
+
+
+def test_the_doctor_takes_nobody_for_a_deployment_that_was_killed(
+    horus, state_dir, monkeypatch
+):
+    monkeypatch.setenv("HORUS_PORT", "0")
+    monkeypatch.setenv("HORUS_FLOWER_PORT", "0")
+    horus("init")
+    somebody_else = replace(process_mark(), started=0)
+    left = {
+        "process": asdict(somebody_else),
+        "url": "http://127.0.0.1:1",
+        "flower_url": None,
+        "tls_cert": None,
+    }
+    (state_dir / "run").mkdir(exist_ok=True)
+    (state_dir / "run" / "up.json").write_text(json.dumps(left))
+    code, found = findings(horus)
+    assert code == 0
+    assert "is free for the API" in found["ports"]["detail"]
+    assert found["redis"]["verdict"] == "ok"
+    (state_dir / "run" / "up.json").write_text(
+        json.dumps({**left, "process": asdict(process_mark())})
+    )
+    code, found = findings(horus)
+    assert code == 1
+    assert found["ports"]["detail"] == "Horus is up: http://127.0.0.1:1"
+    assert "cannot be used: no connection" in found["redis"]["detail"]
+    assert f"look into {state_dir}/logs/redis.log" in found["redis"]["remedy"]
+
+
+@pytest.mark.parametrize(
+    ("disk", "detail"),
+    [
+        ({"f_bfree": 0, "f_bavail": 0}, "is full: no job starts"),
+        ({"f_files": 10, "f_favail": 0}, "is full: no job starts"),
+        ({"f_flag": os.ST_RDONLY}, "is read-only: no job starts"),
+    ],
+    ids=["no room", "no file", "read-only"],
+)
+def test_the_doctor_knows_a_disk_that_cannot_be_written(
+    horus, state_dir, monkeypatch, disk, detail
+):
+    horus("init")
+    usual = {"f_bfree": 1, "f_bavail": 1, "f_files": 0, "f_favail": 0, "f_flag": 0}
+    monkeypatch.setattr(os, "statvfs", lambda _: SimpleNamespace(**{**usual, **disk}))
+    code, found = findings(horus)
+    assert code == 1
+    assert found["state directory"]["verdict"] == "wrong"
+    assert found["state directory"]["detail"].endswith(f"{state_dir} {detail}")
 
 
 def test_the_doctor_makes_nothing(horus, state_dir):

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import hashlib
+import os
 import sys
+from contextlib import suppress
 from datetime import UTC, datetime
 
 import pytest
@@ -73,6 +75,24 @@ def test_on_a_terminal_what_follows_a_script_begins_on_a_line_of_its_own(monkeyp
     output.end_of_script(said("open", ends_line=False))
     output.end_of_script(said("closed"))
     assert terminal.text == "open\n"
+
+
+@pytest.fixture
+def unheard():
+    """A stream whose reader has gone, as a terminal does."""
+    reading, writing = os.pipe()
+    os.close(reading)
+    stream = os.fdopen(writing, "w")
+    yield stream
+    with suppress(BrokenPipeError):
+        stream.close()
+
+
+@pytest.mark.parametrize("tell", [output.note, output.error])
+def test_what_nobody_can_be_told_any_more_ends_nothing(monkeypatch, unheard, tell):
+    monkeypatch.setattr(sys, "stderr", unheard)
+    tell("runner ended and is started again")
+    tell("nor does it so the next time")
 
 
 def test_a_table_in_a_pipe_has_a_row_on_each_line(capfd):
