@@ -122,6 +122,42 @@ def test_an_error_in_a_block_is_not_hidden_by_what_it_left_undone():
         raise LookupError
 
 
+@pytest.mark.parametrize(
+    ("given", "said"),
+    [
+        ({"timeout": 30}, "timeout must be a timedelta, such as timedelta(seconds=30)"),
+        ({"after": "extract"}, 'after must be a list, such as ["…"]'),
+        ({"after": None}, "after must be a list"),
+        ({"after": [1]}, "after must name a step: by its name, or by what step()"),
+        ({"args": "--all"}, "args must be a list"),
+        ({"needs": "0" * 64}, "needs must be a list"),
+        ({"secrets": b"key"}, "secrets must be a list"),
+        ({"inputs": ["extract"]}, 'inputs must be a dictionary, such as {"NAME": …}'),
+        ({"inputs": {"ROWS": 1}}, "inputs.ROWS must name a step"),
+        ({"env": "A=1"}, "env must be a dictionary"),
+        ({"limits": 512}, "limits must be a dictionary"),
+    ],
+)
+def test_what_a_step_is_given_is_of_the_kind_that_it_must_be(given, said):
+    with pytest.raises(ConfigurationError) as refusal:
+        Workflow("x").step("a", run="", **given)
+    assert refusal.value.detail.startswith(f"the step a: {said}")
+
+
+@pytest.mark.parametrize(
+    ("given", "said"),
+    [
+        ({"lifetime": 3600}, "lifetime must be a timedelta"),
+        ({"timeout": "30"}, "timeout must be a timedelta"),
+        ({"env": ["A"]}, "env must be a dictionary"),
+    ],
+)
+def test_what_a_workflow_is_given_is_of_the_kind_that_it_must_be(given, said):
+    with pytest.raises(ConfigurationError) as refusal:
+        Workflow("x", **given)
+    assert refusal.value.detail.startswith(f"the workflow x: {said}")
+
+
 def test_a_workflow_shows_its_plan_and_is_signed(deployment):
     with Workflow("x") as flow:
         a = flow.step("a", run="")
