@@ -33,12 +33,13 @@ with Workflow("map-reduce", max_parallel=2) as flow:
     }
     flow.step("add", run=ADD, inputs=counts)
 
-state = Path(os.environ.get("HORUS_STATE_DIR", "~/.horus")).expanduser()
-with Horus(
-    os.environ.get("HORUS_URL", "http://127.0.0.1:3030"),
-    (state / "secrets" / "user").read_text().strip(),
-    key=read_key_file(state / "keys" / "default.key"),
-    root=read_public_key_file(state / "root.pub"),
-) as horus:
-    outcome = run_workflow(horus, flow.draft())
-    print(outcome.view.status, "with", outcome.results["add"].strip(), "words")
+if __name__ == "__main__":
+    state = Path(os.environ.get("HORUS_STATE_DIR", "~/.horus")).expanduser()
+    with Horus(
+        os.environ.get("HORUS_URL", "http://127.0.0.1:3030"),
+        (state / "secrets" / "user").read_text().strip(),
+        key=read_key_file(state / "keys" / "default.key"),
+        root=read_public_key_file(state / "root.pub"),
+    ) as horus:
+        outcome = run_workflow(horus, flow.draft())
+        print(outcome.view.status, "with", outcome.results["add"].strip(), "words")
