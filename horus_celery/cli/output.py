@@ -6,10 +6,13 @@ import json
 import sys
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
-from typing import Any, TextIO
+from typing import Any, Final, TextIO
 
 from horus_celery import cli
 from horus_celery.store.base import LogLine, Stream
+
+#: More columns than any table has.
+_UNBOUNDED: Final = 1 << 20
 
 
 def line(text: str = "") -> None:
@@ -84,10 +87,16 @@ def _print_aligned(columns: Sequence[str], rows: Iterable[Sequence[str]]) -> Non
 
     shown = Table(box=None, pad_edge=False, header_style="bold")
     for column in columns:
-        shown.add_column(column, overflow="fold")
+        shown.add_column(column, no_wrap=True)
     for row in rows:
         shown.add_row(*(Text(printable(cell)) for cell in row))
-    Console(highlight=False).print(shown)
+    console = Console(highlight=False)
+    # A row is as long as it is, and the terminal wraps it: an id that is folded within
+    # its column can neither be read nor copied.
+    unbounded = console.options.update(max_width=_UNBOUNDED)
+    natural = console.measure(shown, options=unbounded).maximum
+    console.width = max(console.width, natural)
+    console.print(shown)
 
 
 def fields(values: Iterable[tuple[str, Any]]) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import sys
+import uuid
 from datetime import UTC, datetime
 
 import pytest
@@ -85,6 +86,18 @@ def test_a_table_on_a_terminal_shows_no_markup(monkeypatch):
     monkeypatch.setattr(sys, "stdout", terminal)
     output.table(["name"], [["[bold]x[/bold]"]])
     assert "[bold]x[/bold]" in terminal.text
+
+
+@pytest.mark.parametrize("columns", ["20", "80", "200"])
+def test_a_row_is_one_line_on_a_terminal_however_narrow(monkeypatch, columns):
+    terminal = Terminal()
+    monkeypatch.setattr(sys, "stdout", terminal)
+    monkeypatch.setenv("COLUMNS", columns)
+    ids = [str(uuid.UUID(int=number)) for number in range(2)]
+    output.table(["id", "created_at"], [[one, f"{AT} UTC"] for one in ids])
+    _, *rows = terminal.text.splitlines()
+    assert [row.partition(" ")[0] for row in rows] == ids
+    assert {row.index(f"{AT} UTC") for row in rows} == {len(ids[0]) + 2}
 
 
 def make_outcome(
