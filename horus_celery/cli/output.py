@@ -104,7 +104,9 @@ def fields(values: Iterable[tuple[str, Any]]) -> None:
     pairs = [(name, "" if value is None else str(value)) for name, value in values]
     width = max((len(name) for name, _ in pairs), default=0)
     for name, value in pairs:
-        line(f"{name:<{width}}  {printable(value)}".rstrip())
+        # Further lines of a value stand below its first, where no name can stand.
+        shown = printable(value, keep="\n\t").replace("\n", f"\n{'':<{width}}  ")
+        line(f"{name:<{width}}  {shown}".rstrip())
 
 
 class Window:

@@ -81,6 +81,13 @@ def test_a_table_in_a_pipe_has_a_row_on_each_line(capfd):
     assert capfd.readouterr().out == "a\tb\n12\t\n3\t\n"
 
 
+def test_a_value_of_several_lines_keeps_them_and_cannot_pass_for_a_field(capfd):
+    output.fields([("payload", "if a:\n\tb\nstatus  completed\x1b\n"), ("id", None)])
+    assert capfd.readouterr().out == (
+        "payload  if a:\n         \tb\n         status  completed\nid\n"
+    )
+
+
 def test_a_table_on_a_terminal_shows_no_markup(monkeypatch):
     terminal = Terminal()
     monkeypatch.setattr(sys, "stdout", terminal)
