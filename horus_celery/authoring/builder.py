@@ -18,7 +18,7 @@ from horus_celery.authoring.drafts import (
     StepResult,
     WorkflowDraft,
 )
-from horus_celery.authoring.scripts import executor_for, read_script
+from horus_celery.authoring.scripts import executor_for, read_script, usual_executor
 from horus_celery.authoring.signing import Signer, Submission, sign
 from horus_celery.dag.compiler import Plan, compile_plan
 from horus_celery.errors import ConfigurationError
@@ -167,16 +167,17 @@ class Workflow:
             _require_dictionary(f"{here}: {what}", named)
         if timeout is not None:
             _require_duration(f"{here}: timeout", timeout)
-        script = _script(name, run, None if file is None else Path(file))
+        path = None if file is None else Path(file)
+        script = _script(name, run, path)
         if name in self._steps:
             raise ConfigurationError(
                 f"the workflow has a step {name} already; choose another name"
             )
-        by_file = None if file is None else executor_for(Path(file))
+        by_file = None if path is None else executor_for(path)
         self._steps[name] = StepDraft(
             name=name,
             payload=script,
-            executor=executor or by_file or self._executor or "python",
+            executor=executor or by_file or self._executor or usual_executor(path),
             depends_on=tuple(_name(f"{here}: after", one) for one in after),
             when=when,
             on_failure=on_failure,

@@ -26,7 +26,7 @@ from horus_celery.authoring.schema import (
     StepEntry,
     model_at,
 )
-from horus_celery.authoring.scripts import executor_for, read_script
+from horus_celery.authoring.scripts import executor_for, read_script, usual_executor
 from horus_celery.authoring.texts import Written, read_values
 from horus_celery.errors import ConfigurationError, WorkflowError
 from horus_celery.settings.lines import Place
@@ -112,11 +112,11 @@ def _by_name(written: Written) -> tuple[dict[str, Any], _Places]:
 def _draft(
     name: str, step: StepEntry, defaults: Defaults, written: Written, places: _Places
 ) -> StepDraft:
-    payload, by_file = _script(name, step, written, places)
+    payload, executor = _script(name, step, defaults, written, places)
     return StepDraft(
         name=name,
         payload=payload,
-        executor=step.executor or by_file or defaults.executor or "python",
+        executor=executor,
         depends_on=step.depends_on,
         when=step.when,
         on_failure=step.on_failure or defaults.on_failure or "fail",
@@ -139,16 +139,17 @@ def _first(*given: tuple[str, ...] | None) -> tuple[str, ...]:
 
 
 def _script(
-    name: str, step: StepEntry, written: Written, places: _Places
-) -> tuple[str, str | None]:
-    """Return the script of a step, and the executor that its file stands for."""
+    name: str, step: StepEntry, defaults: Defaults, written: Written, places: _Places
+) -> tuple[str, str]:
+    """Return the script of a step, and the executor that runs it."""
     here = f"{written.where(places[name])}: the step {name}"
     if step.run is not None and step.file is None:
-        return step.run, None
+        return step.run, step.executor or defaults.executor or usual_executor(None)
     if step.file is not None and step.run is None:
         file = written.path.parent / step.file
+        by_file = step.executor or executor_for(file) or defaults.executor
         try:
-            return read_script(file), executor_for(file)
+            return read_script(file), by_file or usual_executor(file)
         except ConfigurationError as error:
             at = written.where((*places[name], "file"))
             raise ConfigurationError(f"{at}: the step {name}: {error.detail}") from None

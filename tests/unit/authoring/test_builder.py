@@ -64,7 +64,13 @@ def test_what_a_step_does_not_say_its_workflow_says():
 
 @pytest.mark.parametrize(
     ("name", "executor"),
-    [("a.py", "python"), ("a.sh", "system"), ("a.bash", "system"), ("a.txt", "osis")],
+    [
+        ("a.py", "python"),
+        ("a.sh", "system"),
+        ("a.bash", "system"),
+        ("a.txt", "osis"),
+        ("a.rhai", "osis"),
+    ],
 )
 def test_a_file_says_what_runs_it(tmp_path, name, executor):
     (tmp_path / name).write_text("échø")
@@ -78,6 +84,12 @@ def test_a_script_is_python_if_nobody_says_otherwise():
     flow = Workflow("x")
     flow.step("a", run="")
     assert flow.draft().steps[0].executor == "python"
+
+
+def test_a_script_in_rhai_is_python_for_nobody(tmp_path):
+    (tmp_path / "a.rhai").write_text("1 + 1")
+    with pytest.raises(ConfigurationError, match="may be for osis or sal"):
+        Workflow("x").step("a", file=tmp_path / "a.rhai")
 
 
 @pytest.mark.parametrize("script", [{}, {"run": "", "file": "a.py"}])

@@ -368,6 +368,18 @@ def test_a_script_that_cannot_be_read_is_named_with_its_line(complaint):
     )
 
 
+def test_a_script_in_rhai_needs_its_executor_named(complaint, read, tmp_path):
+    (tmp_path / "s.rhai").write_text("1 + 1")
+    text = 'steps.a.file = "s.rhai"\n'
+    said = complaint(text)
+    assert said == (
+        "etl.toml line 1: the step a: the script s.rhai may be for osis or sal: name"
+        " the executor"
+    )
+    for named in ('steps.a.executor = "sal"\n', 'defaults.executor = "sal"\n'):
+        assert read(text + named).steps[0].executor == "sal"
+
+
 def test_a_step_that_does_not_exist_is_told_with_the_line_that_wants_it(complaint):
     text = '[steps.extract]\nrun = ""\n[steps.b]\nrun = ""\ndepends_on = ["extrct"]\n'
     said = complaint(text, error=WorkflowError)
