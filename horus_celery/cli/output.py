@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import codecs
 import json
 import sys
 from collections.abc import Iterable, Iterator, Sequence
@@ -32,9 +33,10 @@ def error(text: str) -> None:
 
 
 def data(value: object) -> None:
-    """Print JSON for a program."""
+    """Print JSON for a program: ASCII, unless the locale has every letter."""
+    has_all = codecs.lookup(sys.stdout.encoding).name.startswith("utf")
     with _writing():
-        print(json.dumps(value, indent=2, ensure_ascii=False), flush=True)
+        print(json.dumps(value, indent=2, ensure_ascii=not has_all), flush=True)
 
 
 def text(value: str) -> None:
