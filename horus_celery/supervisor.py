@@ -43,6 +43,7 @@ from horus_celery.store.base import (
     LogStore,
     RecordStore,
     Wakes,
+    Watch,
 )
 from horus_celery.wholelog import WholeLog, read_whole_log
 
@@ -194,7 +195,10 @@ class Supervisor:
             RefusedError: with the reason code; nothing is recorded.
             IdTaken: if its context has another job of this id.
         """
-        return self._add(job, priority=priority, not_before=not_before, queue=False)
+        envelope = self._read(job)
+        return self._add(
+            envelope, priority=priority, not_before=not_before, queue=False
+        )
 
     def create_and_queue(
         self,
@@ -218,7 +222,7 @@ class Supervisor:
             IdTaken: as `create`.
         """
         return self._add(
-            job,
+            self._read(job),
             priority=priority,
             not_before=not_before,
             queue=True,
@@ -238,8 +242,13 @@ class Supervisor:
         Raises:
             NotOverError: if it is not over in time; it runs on.
         """
-        record = self.create_and_queue(job, priority=priority, not_before=not_before)
-        return self._ending(self._until_over(record, wait))
+        envelope = self._read(job)
+        # Watched before it is there, so it need not be looked at again at once.
+        with self._wakes.watch(envelope.digest, until_over=True) as watch:
+            record = self._add(
+                envelope, priority=priority, not_before=not_before, queue=True
+            )
+            return self._ending(self._end_of(record, watch, wait))
 
     def start(self, job_id: str) -> Record:
         """Queue a job that was only created.
@@ -417,9 +426,12 @@ class Supervisor:
 
     # --- how -------------------------------------------------------------------
 
+    def _read(self, job: object) -> dsse.Envelope:
+        return dsse.from_wire(job, dsse.JOB, max_bytes=self._limits.max_job_bytes)
+
     def _add(
         self,
-        job: object,
+        envelope: dsse.Envelope,
         *,
         priority: int,
         not_before: datetime | None,
@@ -427,7 +439,6 @@ class Supervisor:
         upstream: Sequence[object] = (),
     ) -> Record:
         now = self._clock.now()
-        envelope = dsse.from_wire(job, dsse.JOB, max_bytes=self._limits.max_job_bytes)
         admitted = admission.admit(envelope, self.gate(now))
         summary = admission.summary(admitted)
         if self._herodb is not None and admitted.job.net != "none":
@@ -577,17 +588,30 @@ class Supervisor:
         if not wait:
             raise _not_over(shown.record)
         digest = record.summary.digest
+        with self._wakes.watch(digest, until_over=True) as watch:
+            # It may have ended while nobody watched.
+            return self._end_of(self._store.get(digest), watch, wait)
+
+    def _end_of(self, record: Record, watch: Watch, wait: timedelta) -> Shown:
+        """Wait until a record that is watched already shows an end.
+
+        Raises:
+            NotOverError: if the time is over first.
+        """
         deadline = time.monotonic() + wait.total_seconds()
-        with self.waiter(), self._wakes.watch(digest, until_over=True) as watch:
+        shown = self._prove(record)
+        if shown.record.is_over:
+            return shown
+        if not wait:
+            raise _not_over(shown.record)
+        with self.waiter():
             while True:
-                shown = self._prove(self._store.get(digest))
+                left = timedelta(seconds=deadline - time.monotonic())
+                if left <= timedelta(0) or not watch.wait(left):
+                    raise _not_over(shown.record)
+                shown = self._prove(self._store.get(record.summary.digest))
                 if shown.record.is_over:
                     return shown
-                left = timedelta(seconds=deadline - time.monotonic())
-                if self._is_closed.is_set() or left <= timedelta(0):
-                    raise _not_over(shown.record)
-                if not watch.wait(left):
-                    raise _not_over(shown.record)
 
     def _ending(self, shown: Shown) -> Ending:
         record = shown.record

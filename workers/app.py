@@ -148,7 +148,8 @@ class Runner:
             settings, [path for kind in served.values() for path in kind.shown]
         )
         groups = None if base is None else Groups(base=base, containment=level)
-        nursery = Nursery(level)
+        rooms = StateDirectory(settings.state_dir).rooms
+        nursery = Nursery(level, rooms=rooms)
         return cls(
             name=name,
             settings=settings,

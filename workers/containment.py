@@ -12,6 +12,7 @@ from __future__ import annotations
 import os
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from pathlib import Path
 from types import MappingProxyType
 from typing import Final
 
@@ -78,12 +79,13 @@ class Containment:
             return Sockets.LOCAL
         return Sockets.NONE
 
-    def start(self, sockets: Sockets, *, host: str | None = None) -> Start:
+    def start(self, sockets: Sockets, *, host: str | None, rooms: Path) -> Start:
         """Return what a zygote is that bears such scripts.
 
         Args:
             sockets: Which sockets of the machine's it has for them.
             host: The module that runs them; None has Python itself run them.
+            rooms: Where the directories of jobs are.
         """
         has_network = sockets is Sockets.ANY
         if self.level == BWRAP:
@@ -100,6 +102,7 @@ class Containment:
             hidden=self.hidden,
             has_network=has_network,
             user=self.user,
+            rooms=str(rooms),
         )
         return Start(shelter=shelter, filter=self.filter, host=host)
 

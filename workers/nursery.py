@@ -20,6 +20,7 @@ from collections.abc import Callable, Iterable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
 from datetime import timedelta
+from pathlib import Path
 from typing import Any, Final
 
 import structlog
@@ -55,8 +56,10 @@ _MS: Final = timedelta(milliseconds=1)
 class Nursery:
     """Starts scripts at one level of containment, from zygotes that it keeps."""
 
-    def __init__(self, containment: Containment) -> None:
+    def __init__(self, containment: Containment, *, rooms: Path) -> None:
+        """Take the level, and where the directories of jobs are."""
         self._containment = containment
+        self._rooms = rooms
         self._zygotes: OrderedDict[_Key, Zygote] = OrderedDict()
 
     @property
@@ -128,14 +131,23 @@ class Nursery:
     ) -> _Key:
         # With a program it is nothing of the zygote's.
         own = None if self._containment.program is not None else host
-        return _Key(context_id=context_id, sockets=sockets, host=own)
+        # One that was made anew its namespaces do not show.
+        found = self._rooms.stat() if self.has_own_files else None
+        return _Key(
+            context_id=context_id,
+            sockets=sockets,
+            host=own,
+            rooms=None if found is None else (found.st_dev, found.st_ino),
+        )
 
     def _zygote(self, key: _Key) -> Zygote:
         zygote = self._zygotes.pop(key, None)
         if zygote is None or not zygote.is_alive():
             if zygote is not None:
                 zygote.close()
-            start = self._containment.start(key.sockets, host=key.host)
+            start = self._containment.start(
+                key.sockets, host=key.host, rooms=self._rooms
+            )
             zygote = Zygote(start)
         self._zygotes[key] = zygote
         while len(self._zygotes) > _MOST:
@@ -152,6 +164,8 @@ class _Key:
     sockets: Sockets
     #: The module that runs them.
     host: str | None
+    #: Device and number of the directory that jobs have theirs in, where it is shown.
+    rooms: tuple[int, int] | None
 
 
 class Zygote:

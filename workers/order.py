@@ -39,6 +39,8 @@ class Shelter(NamedTuple):
     has_network: bool
     #: The user that they become; None is the one that the runner is already.
     user: int | None
+    #: Where the directories of jobs are, on the node.
+    rooms: str
 
 
 class Fence(NamedTuple):

@@ -1,8 +1,9 @@
 """How a process comes to see nothing of the machine but what its job needs.
 
-A zygote first makes a root directory of what all its scripts see (`make_root`). Each
-child settles there (`settle`), and moves in (`move_in`) once it knows its job, before
-anything of the script runs.
+A zygote first makes a root directory of what all its scripts see (`make_root`), and the
+process that they all stand below enters it (`enter_root`). Each child settles in there
+(`settle`), and moves in (`move_in`) once it knows its job, before anything of the
+script runs.
 """
 
 from __future__ import annotations
@@ -132,13 +133,17 @@ def make_root(shelter: Shelter) -> None:
     _introduce(user, group)
     for place in ("/proc", JOB):
         os.mkdir(_ROOT + place)
+    # Every job covers it with what is its own.
+    kernel.mount(shelter.rooms, _ROOT + JOB, None, kernel.MS_BIND)
     kernel.restrict_mounts(_ROOT, kernel.ATTR_RDONLY | kernel.ATTR_NOSUID)
 
 
-def show_processes() -> int:
-    """Let scripts see the processes of this namespace, and read what /proc/sys sets.
+def enter_root() -> int:
+    """Live below that root, where this namespace's processes are seen, and no other.
 
-    Returns a descriptor of the directory where that can be set.
+    Here it is done once: the kernel takes half a millisecond to let go of the old one.
+    Scripts can read what /proc/sys sets. Returns a descriptor of the directory where
+    that can be set.
 
     Raises:
         OSError: if the kernel does not let us.
@@ -149,11 +154,15 @@ def show_processes() -> int:
     knobs = os.open(settings, os.O_PATH | os.O_DIRECTORY)
     kernel.mount(settings, settings, None, kernel.MS_BIND)
     kernel.restrict_mounts(settings, kernel.ATTR_RDONLY)
+    kernel.change_root(_ROOT)
     return knobs
 
 
-def settle(shelter: Shelter) -> None:
+def settle(shelter: Shelter) -> int:
     """Have what every job has, in namespaces of this process alone.
+
+    Returns a descriptor of the directory that jobs have theirs in: nothing else leads
+    there any more.
 
     Args:
         shelter: What the root was made of.
@@ -163,34 +172,35 @@ def settle(shelter: Shelter) -> None:
     """
     user, group = _who(shelter)
     kernel.unshare(kernel.CLONE_NEWNS | kernel.CLONE_NEWIPC)
+    rooms = os.open(JOB, os.O_PATH | os.O_DIRECTORY)
     options = f"size=1m,nr_inodes={_FILES},mode=755,uid={user},gid={group}"
-    kernel.mount("job", _ROOT + JOB, "tmpfs", _OWN, options)
+    kernel.mount("job", JOB, "tmpfs", _OWN, options)
     for folder in (WORK, OUT, TEMPORARY, MEMORY, GIVEN, NO_INPUTS):
-        place = _ROOT + folder
-        os.mkdir(place, 0o500 if folder == NO_INPUTS else 0o700)
-        os.chown(place, user, group)
+        os.mkdir(folder, 0o500 if folder == NO_INPUTS else 0o700)
+        os.chown(folder, user, group)
     for overlaid in _overlaid(shelter.shown):
         _put_over(*overlaid)
+    return rooms
 
 
-def move_in(shelter: Shelter, knobs: int, *, room: str, space: int) -> None:
-    """Live below that root from here on, as the job's user, without privileges.
+def move_in(shelter: Shelter, *, knobs: int, rooms: int, room: str, space: int) -> None:
+    """Have what is this job's alone, as its user, without privileges from here on.
 
     Args:
         shelter: What the root was made of.
         knobs: The directory of what /proc/sys sets.
-        room: The directory of the job on the node.
+        rooms: The directory that jobs have theirs in.
+        room: The job's directory there.
         space: Bytes that the job's files may take.
 
     Raises:
         OSError: if any of it cannot be had.
     """
     user, group = _who(shelter)
-    kernel.mount("job", _ROOT + JOB, None, kernel.MS_REMOUNT | _OWN, f"size={space}")
-    kernel.mount(room, _ROOT + GIVEN, None, kernel.MS_BIND)
+    kernel.mount("job", JOB, None, kernel.MS_REMOUNT | _OWN, f"size={space}")
+    kernel.mount(f"/proc/self/fd/{rooms}/{room}", GIVEN, None, kernel.MS_BIND)
     locked = kernel.ATTR_RDONLY | kernel.ATTR_NOSUID | kernel.ATTR_NODEV
-    kernel.restrict_mounts(_ROOT + GIVEN, locked)
-    kernel.change_root(_ROOT)
+    kernel.restrict_mounts(GIVEN, locked)
     if _become(user, group):
         # With a namespace of users of its own a script would have privileges again.
         _set(_NO_MORE_USERS, "0", within=knobs)
@@ -208,14 +218,13 @@ def _who(shelter: Shelter) -> tuple[int, int]:
 def _put_over(place: str, own: str, below: tuple[str, ...]) -> None:
     """Put a directory of the job's own over one that has something below it."""
     for path in below:
-        target = _ROOT + own + path.removeprefix(place)
+        target = own + path.removeprefix(place)
         os.makedirs(os.path.dirname(target), 0o755, exist_ok=True)
-        source = _ROOT + path
-        if os.path.islink(source):
-            os.symlink(os.readlink(source), target)
+        if os.path.islink(path):
+            os.symlink(os.readlink(path), target)
         else:
-            _mount_at(source, target)
-    kernel.mount(_ROOT + own, _ROOT + place, None, kernel.MS_BIND | kernel.MS_REC)
+            _mount_at(path, target)
+    kernel.mount(own, place, None, kernel.MS_BIND | kernel.MS_REC)
 
 
 def _become(user: int, group: int) -> bool:

@@ -141,10 +141,11 @@ def fault_of(level: Containment, state_dir: Path) -> str | None:
         level: How far it is kept apart.
         state_dir: The node's state directory, which may be missing or unusable.
     """
-    nursery = Nursery(level)
     try:
         with ExitStack() as kept:
-            room = _enter_room(kept, state_dir, owner=nursery.owner)
+            room = _enter_room(kept, state_dir, owner=level.user)
+            nursery = Nursery(level, rooms=room.path.parent)
+            kept.callback(nursery.close)
             command = Command(
                 interpreter=None,
                 places=nursery.places(room),
@@ -166,8 +167,6 @@ def fault_of(level: Containment, state_dir: Path) -> str | None:
     except OSError as error:
         where = f" ({error.filename})" if error.filename else ""
         return f"{error.strerror}{where}"
-    finally:
-        nursery.close()
     return None
 
 

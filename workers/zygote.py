@@ -40,6 +40,9 @@ from workers.order import Ceilings, Order, Shelter
 #: Descriptors that come with an order: standard output, standard error, the report,
 #: and perhaps the way into a cgroup.
 DESCRIPTORS: Final = 4
+#: Descriptors that the script's process gives its keeper: the report, and perhaps what
+#: its mounts are kept by.
+_MENTIONED: Final = 2
 #: What the script's own process says to who waits for it: that the script's own words
 #: begin, and that it had no more memory. Before them stands the number of an error.
 _READY: Final = b"r"
@@ -152,7 +155,8 @@ class _Keeper:
         self._host = host
         self._shelter = shelter
         self._grounds = grounds
-        self._knobs = -1
+        #: Directories: of what /proc/sys sets, and that jobs have theirs in.
+        self._knobs = self._rooms = -1
         #: What a script may use, while it has no room yet.
         self._rules = -1
 
@@ -160,7 +164,7 @@ class _Keeper:
         """Take orders until there are none more."""
         try:
             if self._shelter is not None:
-                self._knobs = sandbox.show_processes()
+                self._knobs = sandbox.enter_root()
         except OSError as error:
             _say(self._channel, _broken(error))
             return
@@ -199,16 +203,19 @@ class _Keeper:
             os.close(tell)
             theirs.close()
         with ours, open(told, "rb", 0) as said:
-            _, passed, *_ = socket.recv_fds(ours, 1, 1)
+            _, passed, *_ = socket.recv_fds(ours, 1, _MENTIONED)
             if not passed:
                 # Killed while it waited; else there are no orders any more.
                 return _end_of(script) != 0
-            with socket.socket(fileno=passed[0]) as reports:
+            report, *mounts = passed
+            with socket.socket(fileno=report) as reports:
                 try:
                     end = _ended(script, said.fileno(), before)
                 except OSError as error:
                     end = _broken(error)
                 self._tell(end, reports)
+            for held in mounts:
+                os.close(held)
         return True
 
     def _refuse(self, error: OSError) -> bool:
@@ -237,7 +244,13 @@ class _Keeper:
 
     def _move_in(self, shelter: Shelter, order: Order, reports: socket.socket) -> None:
         try:
-            sandbox.move_in(shelter, self._knobs, room=order.room, space=order.space)
+            sandbox.move_in(
+                shelter,
+                knobs=self._knobs,
+                rooms=self._rooms,
+                room=os.path.basename(order.room),
+                space=order.space,
+            )
             out = os.open(sandbox.OUT, os.O_RDONLY | os.O_DIRECTORY)
         except OSError as error:
             _say(reports, _broken(error))
@@ -264,7 +277,7 @@ class _Keeper:
             if received is None:
                 os._exit(0)
             order, (stdout, stderr, report, *door) = received
-            socket.send_fds(keeper, [b"o"], [report])
+            socket.send_fds(keeper, [b"o"], [report, *self._mounts()])
             kernel.set_name(_BORN)
             signal.signal(orders.KILL, signal.SIG_DFL)
             signal.signal(signal.SIGINT, signal.default_int_handler)
@@ -290,11 +303,20 @@ class _Keeper:
         finally:
             os._exit(code)
 
+    def _mounts(self) -> list[int]:
+        """Return what keeps the mounts of this process until the keeper lets go of it.
+
+        Else the kernel does so when the script ends, which then takes twice as long.
+        """
+        if self._shelter is None:
+            return []
+        return [os.open("/proc/self/ns/mnt", os.O_RDONLY)]
+
     def _settle(self) -> OSError | None:
         """Have what keeps the script apart needs, or why that cannot be."""
         try:
             if self._shelter is not None:
-                sandbox.settle(self._shelter)
+                self._rooms = sandbox.settle(self._shelter)
             if self._grounds is not None:
                 self._rules = landlock.settled(self._grounds)
         except OSError as error:

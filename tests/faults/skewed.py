@@ -9,6 +9,7 @@ from __future__ import annotations
 import sys
 import time
 from datetime import UTC, datetime, timedelta
+from pathlib import Path
 
 from horus_celery import wiring
 from horus_celery.execution import execute
@@ -36,7 +37,7 @@ def main() -> None:
     name, by, after, job_id = sys.argv[1:]
     tree.become_subreaper()
     settings = load_settings()
-    nursery = Nursery(containment.plain())
+    nursery = Nursery(containment.plain(), rooms=Path("/"))
     clock = SetClock(
         by=timedelta(seconds=float(by)), after=timedelta(seconds=float(after))
     )

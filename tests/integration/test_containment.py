@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import shlex
+import shutil
 import signal
 import socket
 import subprocess
@@ -25,7 +26,7 @@ from horus_celery.lifecycle import Status
 from horus_celery.statements import canonical, dsse
 from horus_celery.statements.job import Limits
 from horus_celery.statements.receipt import Receipt
-from workers import seccomp
+from workers import sandbox, seccomp
 from workers.containment import BWRAP, LANDLOCK, NAMESPACES, PLAIN
 
 LEVELS = ("namespaces", "namespaces of a plain user", "bwrap", "landlock", "plain")
@@ -74,6 +75,11 @@ def receipt_of(record):
 def limits(**chosen):
     usual = {"memory_mb": 256, "cpu_s": 30, "procs": 32, "output_kb": 1024}
     return Limits.from_wire({**usual, **chosen})
+
+
+def _owner_of(path):
+    found = path.stat()
+    return found.st_uid, found.st_gid
 
 
 def told(deployment, code, **facts):
@@ -865,6 +871,56 @@ def test_with_the_network_of_the_host_it_can_be_reached(runner, listener):
     runner.grant(nets=["none", "herodb", "host"])
     said = told(runner, CONNECT % listener, net="host")
     assert said[0] == "True"
+
+
+def test_nothing_leads_to_where_other_jobs_have_their_directories(apart):
+    said = told(
+        apart,
+        f"{TRY}\n"
+        """
+import ctypes
+libc = ctypes.CDLL(None, use_errno=True)
+def uncovered():
+    if libc.umount2(b"/job", 2) != 0:
+        raise OSError(ctypes.get_errno(), "umount2")
+print(json.dumps({
+    "job": sorted(os.listdir("/job")),
+    "above": sorted(os.listdir("/job/given/..")),
+    "uncovered": tried(uncovered),
+    "descriptors": [one for one in os.listdir("/proc/self/fd") if os.path.isdir(one)],
+}))
+        """,
+    )
+    assert said.pop("job") == said.pop("above")
+    assert said == {"uncovered": "PermissionError", "descriptors": []}
+
+
+def test_a_directory_of_rooms_that_was_made_anew_is_seen(apart):
+    apart.run("pass")
+    apart.until(lambda: not apart.rooms())
+    rooms = apart.state.rooms
+    rooms.rename(rooms.with_name("former"))
+    rooms.mkdir(mode=0o700)
+    shutil.chown(rooms, *_owner_of(rooms.with_name("former")))
+    record = apart.run("print(open(__file__).read())")
+    assert record.result == "print(open(__file__).read())\n"
+
+
+def test_a_job_has_one_root_and_the_machines_is_nowhere_below(apart):
+    shown = told(
+        apart,
+        "import json\n"
+        "print(json.dumps([line.split()[4] for line in open('/proc/self/mountinfo')]))",
+    )
+    assert shown.count("/") == 1
+    seen = (*sandbox.shown_paths(), *sandbox.introduction(0, 0), *sandbox.LINKS)
+    seen = (*seen, *sandbox.DEVICES, sandbox.JOB, "/proc", "/dev")
+    below = tuple(f"{place}/" for place in seen)
+    assert not [
+        one
+        for one in shown
+        if one != "/" and f"{one}/" not in below and not one.startswith(below)
+    ]
 
 
 # --- privileges --------------------------------------------------------------------

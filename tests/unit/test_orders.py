@@ -13,7 +13,9 @@ from workers.order import Box, Ceilings, Fence, Order, Shelter, Start
 
 BOX = Box(program="/b", options=("--a", "é"), files={"/etc/x": "y\n"}, filter="AA==")
 FENCE = Fence(shown=("/usr", "/é"), hidden=("/x",), has_network=False)
-SHELTER = Shelter(shown=("/usr", "/é"), hidden=("/x",), has_network=False, user=7)
+SHELTER = Shelter(
+    shown=("/usr", "/é"), hidden=("/x",), has_network=False, user=7, rooms="/ö"
+)
 
 
 @pytest.fixture
