@@ -119,6 +119,23 @@ def test_a_block_ends_only_if_its_steps_can_be_run():
     assert refusal.value.reason == "workflow.unknown_step"
 
 
+@pytest.mark.parametrize(
+    ("name", "given", "said"),
+    [
+        ("a", {"when": "never"}, "the step a: when: "),
+        ("a", {"on_failure": "stop"}, "the step a: on_failure: "),
+        ("a b", {}, "the step a b: name: must be a name"),
+    ],
+)
+def test_what_the_manifest_cannot_say_is_told_with_its_step(name, given, said):
+    flow = Workflow("x")
+    flow.step("first", run="")
+    flow.step(name, run="", **given)
+    with pytest.raises(MalformedError) as refusal:
+        flow.plan()
+    assert refusal.value.detail.startswith(said)
+
+
 def test_a_block_without_a_step_is_no_workflow():
     with (
         pytest.raises(MalformedError, match="the workflow x has no step"),
