@@ -30,6 +30,7 @@ from horus_celery import redis_server
 from horus_celery.claiming import claim
 from horus_celery.node import Outcome
 from horus_celery.settings import Settings, load_settings
+from horus_celery.statedir import StateDirectory
 from horus_celery.wiring import make_dispatcher, make_node, make_store
 
 RUNNER: Final = "python_runner_1"
@@ -203,7 +204,7 @@ def output_bare(*, size: int) -> float:
 
 def settings_of(running: Deployment) -> Settings:
     """Return the settings of whoever works beside a deployment."""
-    server = f"unix://{running.directory / 'run' / 'redis.sock'}"
+    server = redis_server.url(StateDirectory(running.directory))
     env = {"HORUS_STATE_DIR": str(running.directory), "HORUS_REDIS_URL": server}
     return load_settings(env=env)
 

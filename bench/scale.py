@@ -31,6 +31,7 @@ import redis
 from run import BIN, HERE, UNSERVED, Deployment, deployment, peer_worker, seconds, until
 from table import Table
 
+from horus_celery import redis_server
 from horus_celery.admission import Gate, admit, summary
 from horus_celery.instants import to_ms
 from horus_celery.lifecycle import Event
@@ -64,7 +65,7 @@ class Filler:
 
     def __init__(self, running: Deployment, namespace: str = "hero") -> None:
         self._state = StateDirectory(running.directory)
-        self.redis = connect(f"unix://{self._state.redis_socket}")
+        self.redis = connect(redis_server.url(self._state))
         self.store = RedisStore(self.redis, namespace)
         self._logs = RedisLogs(self.redis, namespace)
         # Its receipts are about executors that nobody serves here.

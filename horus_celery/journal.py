@@ -147,6 +147,10 @@ class Journal:
 
     def close(self) -> None:
         """Close the file; the next use opens it again."""
+        if self._delivered:
+            # What cannot be noted now is delivered again.
+            with contextlib.suppress(HorusError):
+                self._write_deliveries()
         with self._lock:
             if self._connection is not None:
                 self._connection.close()

@@ -110,6 +110,9 @@ def configuration(state: StateDirectory) -> str:
         "stream-node-max-bytes": "1024",
         # Messages are measured after they were read: this bounds what one may be.
         "proto-max-bulk-len": "16mb",
+        # An answer is whole in memory before any of it goes, and what a script may ask
+        # of HeroDB has answers of any size: SRANDMEMBER of one member a billion times.
+        "client-output-buffer-limit": "normal 256mb 0 0",
         "enable-debug-command": "no",
         "enable-module-command": "no",
         "enable-protected-configs": "no",

@@ -9,7 +9,7 @@ from typing import Final
 from horus_celery.admission import CLOCK_SKEW
 from horus_celery.journal import Journal
 from horus_celery.record import Record
-from horus_celery.statements.job import MAX_LIFETIME
+from horus_celery.statements.fields import MAX_LIFETIME
 from horus_celery.store.base import RecordStore
 
 #: Stops that are taken over at once, and how often at a time: the next time goes on.

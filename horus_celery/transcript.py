@@ -56,6 +56,11 @@ class Transcript:
         """Note that a line was shown."""
         self._shown[line.stream].add(line.data)
 
+    @property
+    def is_empty(self) -> bool:
+        """Whether nothing was shown."""
+        return all(shown.is_empty for shown in self._shown.values())
+
     def agreement(self, outcome: Outcome) -> Agreement:
         """Return how the shown output, to the end, agrees with an outcome's receipt."""
         return self.agreement_with(outcome.receipt)
@@ -84,6 +89,10 @@ class _Shown:
         self._may_repeat = may_repeat
         self._end: deque[bytes] = deque()
         self._end_size = 0
+
+    @property
+    def is_empty(self) -> bool:
+        return self._size == 0
 
     def add(self, data: bytes) -> None:
         self._hash.update(data)

@@ -55,6 +55,7 @@ _ABOUT: Final = MappingProxyType(
     {
         "ioprio_set": 1,
         "setpriority": 1,
+        "sched_setaffinity": 0,
         "sched_setattr": 0,
         "sched_setparam": 0,
         "sched_setscheduler": 0,
@@ -62,6 +63,8 @@ _ABOUT: Final = MappingProxyType(
 )
 #: What the word before that says where it is about all of a user.
 _ABOUT_ALL: Final = MappingProxyType({"ioprio_set": 3, "setpriority": 2})
+#: The first process of a script's namespaces, which keeps those after it as well.
+_KEEPER: Final = 1
 _AF_UNIX: Final = 1
 #: The call of 32-bit programs that does what its first word says; its others are where
 #: no filter can see them.
@@ -151,6 +154,11 @@ def compiled(
     for request in DENIED_REQUESTS:
         same = pyseccomp.Arg(1, pyseccomp.MASKED_EQ, _WORD, request)
         _deny(made, "ioctl", same)
+    if mounts:
+        # Where the runner is no root, it is of the script's own user, and what limits
+        # it limits every script that it bears.
+        keeper = pyseccomp.Arg(0, pyseccomp.MASKED_EQ, _WORD, _KEEPER)
+        _deny_limits(made, keeper)
     if sockets is not None:
         _stand_in_for_namespaces(made, sockets)
     made.set_attr(pyseccomp.Attr.CTL_OPTIMIZE, _AS_TREE)
@@ -166,9 +174,8 @@ def _stand_in_for_namespaces(made: SyscallFilter, sockets: Sockets) -> None:
         _deny(made, name, pyseccomp.Arg(word, pyseccomp.NE, 0))
     for name, everybody in _ABOUT_ALL.items():
         _deny(made, name, pyseccomp.Arg(0, pyseccomp.MASKED_EQ, _WORD, everybody))
-    # It tells limits as well; a runner whose limits somebody sets to 0 is gone.
-    new = pyseccomp.Arg(2, pyseccomp.NE, 0)
-    _deny(made, "prlimit64", pyseccomp.Arg(0, pyseccomp.NE, 0), new)
+    # A runner whose limits somebody sets to 0 is gone.
+    _deny_limits(made, pyseccomp.Arg(0, pyseccomp.NE, 0))
     if sockets is Sockets.ANY:
         return
     far = pyseccomp.Arg(0, pyseccomp.NE, _AF_UNIX)
@@ -176,6 +183,13 @@ def _stand_in_for_namespaces(made: SyscallFilter, sockets: Sockets) -> None:
     _deny(made, "socketpair", far)
     for what in (_ITS_SOCKET, _ITS_SOCKETPAIR):
         _deny(made, _MULTIPLEXER, pyseccomp.Arg(0, pyseccomp.EQ, what))
+
+
+def _deny_limits(made: SyscallFilter, whose: object) -> None:
+    import pyseccomp  # noqa: PLC0415 - as above
+
+    # The call tells limits as well, where it is given no new ones.
+    _deny(made, "prlimit64", whose, pyseccomp.Arg(2, pyseccomp.NE, 0))
 
 
 def _deny(made: SyscallFilter, call: str, *words: object) -> None:

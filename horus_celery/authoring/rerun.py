@@ -205,7 +205,8 @@ def _behind(
         if name not in again and name not in completed:
             raise ConfigurationError(
                 f"the step {step.name} now depends on {name}, which has not completed"
-                " and does not run again: take it out of depends_on and inputs"
+                " and does not run again: take it out of depends_on and inputs, or run"
+                " again the earlier workflow in which it completed"
             )
     kept = [completed[name] for name in step.parents if name in completed]
     return replace(

@@ -17,6 +17,7 @@ from horus_celery.authoring.drafts import (
 )
 from horus_celery.statements.canonical import MAX_INTEGER
 from horus_celery.statements.fields import (
+    MAX_LIFETIME,
     Count,
     EnvName,
     FrozenList,
@@ -33,7 +34,7 @@ from horus_celery.statements.job import (
     Processes,
     require_free,
 )
-from horus_celery.statements.manifest import MAX_LIFETIME, MAX_TITLE, OnFailure, When
+from horus_celery.statements.manifest import MAX_TITLE, OnFailure, When
 
 _A_WEEK: Final = int(MAX_LIFETIME.total_seconds())
 

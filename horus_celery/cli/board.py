@@ -122,7 +122,7 @@ class Board:
         if step.reason:
             parts.append(output.printable(step.reason))
         if step.supervisor:
-            parts.append(f"at {step.supervisor}")
+            parts.append(f"at {output.printable(step.supervisor)}")
         return "  ".join(parts).rstrip()
 
 

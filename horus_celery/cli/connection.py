@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import TypeVar
 
@@ -31,18 +32,28 @@ def state_option(function: _F) -> _F:
     )(function)
 
 
-def url_option(function: _F) -> _F:
-    """Add --url to a command."""
-    return click.option(
-        "--url", help="The supervisor; by default the one that is up here."
-    )(function)
-
-
 def json_option(function: _F) -> _F:
     """Add --json to a command."""
     return click.option(
         "--json", "as_json", is_flag=True, help="Print JSON, for programs."
     )(function)
+
+
+def call_options(function: _F) -> _F:
+    """Add --url, --state-dir and --json to a command that calls a supervisor."""
+    url = click.option(
+        "--url", help="The supervisor; by default the one that is up here."
+    )
+    return url(state_option(json_option(function)))
+
+
+def signer_options(function: _F) -> _F:
+    """Add --context, --caller and --key to a command that signs."""
+    option = partial(click.option, default="default", show_default=True)
+    context = option("--context", help="Whose data.")
+    caller = option("--caller", help="Who asks.")
+    key = option("--key", help="Key to sign with: NAME or FILE.")
+    return context(caller(key(function)))
 
 
 def read_settings(state_dir: Path | None) -> Settings:

@@ -8,21 +8,9 @@ from typing import Any, Final
 import click
 
 from horus_celery.cli import output
-from horus_celery.cli.connection import (
-    json_option,
-    reach,
-    state_option,
-    url_option,
-)
+from horus_celery.cli.connection import call_options, reach
 
 _UNKNOWN: Final = "-"
-_kind_option = click.option(
-    "--kind",
-    type=click.Choice(["secret", "age", "sign"]),
-    default="secret",
-    show_default=True,
-    help="What it is for: values, messages, signatures.",
-)
 
 
 @click.group()
@@ -31,9 +19,7 @@ def command() -> None:
 
 
 @command.command()
-@url_option
-@state_option
-@json_option
+@call_options
 def contexts(*, url: str | None, state_dir: Path | None, as_json: bool) -> None:
     """List the contexts: what each holds, and what it may."""
     with reach("admin", url=url, state_dir=state_dir) as client:
@@ -53,9 +39,7 @@ def contexts(*, url: str | None, state_dir: Path | None, as_json: bool) -> None:
 @click.argument("context")
 @click.option("--max-bytes", type=click.IntRange(min=0), help="Without it, no limit.")
 @click.option("--max-keys", type=click.IntRange(min=0), help="Without it, no limit.")
-@url_option
-@state_option
-@json_option
+@call_options
 def quota(
     *,
     context: str,
@@ -77,9 +61,7 @@ def quota(
 
 @command.command()
 @click.argument("context")
-@url_option
-@state_option
-@json_option
+@call_options
 def users(
     *, context: str, url: str | None, state_dir: Path | None, as_json: bool
 ) -> None:
@@ -102,9 +84,7 @@ def users(
     required=True,
     help="What he may do to the data; admin also declares object models.",
 )
-@url_option
-@state_option
-@json_option
+@call_options
 def let_in(
     *,
     context: str,
@@ -131,9 +111,7 @@ def let_in(
 @command.command(name="let-out")
 @click.argument("context")
 @click.argument("name")
-@url_option
-@state_option
-@json_option
+@call_options
 def let_out(
     *, context: str, name: str, url: str | None, state_dir: Path | None, as_json: bool
 ) -> None:
@@ -148,9 +126,7 @@ def let_out(
 
 @command.command()
 @click.argument("context")
-@url_option
-@state_option
-@json_option
+@call_options
 def keys(
     *, context: str, url: str | None, state_dir: Path | None, as_json: bool
 ) -> None:
@@ -164,58 +140,42 @@ def keys(
     output.table(["kind", "name", "id", "public half"], rows)
 
 
-@command.command(name="make-key")
-@click.argument("context")
-@click.argument("name")
-@_kind_option
-@url_option
-@state_option
-@json_option
-def make_key(
-    *,
-    context: str,
-    name: str,
-    kind: str,
-    url: str | None,
-    state_dir: Path | None,
-    as_json: bool,
-) -> None:
-    """Make a key of encryption; it never leaves the supervisor's node."""
-    asked = {"context": context, "name": name, "kind": kind}
-    with reach("admin", url=url, state_dir=state_dir) as client:
-        made = client.call("herodb.create_key", **asked)
-    _show_key(made, as_json=as_json)
+def _add_key_command(name: str, method: str, does: str) -> None:
+    """Add a command whose method of the API gives a key a form."""
+
+    @command.command(name=name, help=does)
+    @click.argument("context")
+    @click.argument("name")
+    @click.option(
+        "--kind",
+        type=click.Choice(["secret", "age", "sign"]),
+        default="secret",
+        show_default=True,
+        help="What it is for: values, messages, signatures.",
+    )
+    @call_options
+    def run(
+        *, url: str | None, state_dir: Path | None, as_json: bool, **asked: str
+    ) -> None:
+        with reach("admin", url=url, state_dir=state_dir) as client:
+            key = client.call(method, **asked)
+        if as_json:
+            output.data(key)
+        else:
+            output.line(*_newest(key))
+            output.note(f"its id is {output.printable(key['ids'][0])}")
 
 
-@command.command(name="rotate-key")
-@click.argument("context")
-@click.argument("name")
-@_kind_option
-@url_option
-@state_option
-@json_option
-def rotate_key(
-    *,
-    context: str,
-    name: str,
-    kind: str,
-    url: str | None,
-    state_dir: Path | None,
-    as_json: bool,
-) -> None:
-    """Give a key a new form; what its old ones did can still be read."""
-    asked = {"context": context, "name": name, "kind": kind}
-    with reach("admin", url=url, state_dir=state_dir) as client:
-        made = client.call("herodb.rotate_key", **asked)
-    _show_key(made, as_json=as_json)
-
-
-def _show_key(key: dict[str, Any], *, as_json: bool) -> None:
-    if as_json:
-        output.data(key)
-    else:
-        output.line(*_newest(key))
-        output.note(f"its id is {output.printable(key['ids'][0])}")
+_add_key_command(
+    "make-key",
+    "herodb.create_key",
+    "Make a key of encryption; it never leaves the supervisor's node.",
+)
+_add_key_command(
+    "rotate-key",
+    "herodb.rotate_key",
+    "Give a key a new form; what its old ones did can still be read.",
+)
 
 
 def _newest(key: dict[str, Any]) -> list[str]:

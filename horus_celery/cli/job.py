@@ -11,7 +11,7 @@ import click
 
 from horus_celery.check import ACCEPT, builds_on, check_job, read_trust_text
 from horus_celery.cli import FAILED, REFUSED, output
-from horus_celery.cli.connection import connect, json_option, state_option, url_option
+from horus_celery.cli.connection import call_options, connect
 from horus_celery.cli.run import (
     exit_code,
     is_as_signed,
@@ -46,9 +46,7 @@ def command() -> None:
 
 @command.command()
 @click.argument("job")
-@url_option
-@state_option
-@json_option
+@call_options
 def show(*, job: str, url: str | None, state_dir: Path | None, as_json: bool) -> None:
     """Show a job and what became of it."""
     with connect(url=url, state_dir=state_dir) as client:
@@ -67,9 +65,7 @@ def show(*, job: str, url: str | None, state_dir: Path | None, as_json: bool) ->
 @click.option("--caller", "caller_id", help="Only those of this caller.")
 @click.option("--limit", type=click.IntRange(1, 1000), default=100, show_default=True)
 @click.option("--after", help="Go on behind this job.")
-@url_option
-@state_option
-@json_option
+@call_options
 def list_jobs(
     *,
     url: str | None,
@@ -91,9 +87,7 @@ def list_jobs(
 @command.command()
 @click.argument("job")
 @click.option("-f", "--follow", is_flag=True, help="Until the job is over.")
-@url_option
-@state_option
-@json_option
+@call_options
 def logs(
     *, job: str, follow: bool, url: str | None, state_dir: Path | None, as_json: bool
 ) -> int:
@@ -117,9 +111,7 @@ def logs(
 
 @command.command()
 @click.argument("job")
-@url_option
-@state_option
-@json_option
+@call_options
 def result(*, job: str, url: str | None, state_dir: Path | None, as_json: bool) -> int:
     """Wait for a job's end, verify it, and print its result alone.
 
@@ -137,9 +129,7 @@ def result(*, job: str, url: str | None, state_dir: Path | None, as_json: bool) 
 
 @command.command()
 @click.argument("job")
-@url_option
-@state_option
-@json_option
+@call_options
 def receipt(
     *, job: str, url: str | None, state_dir: Path | None, as_json: bool
 ) -> None:
@@ -158,9 +148,7 @@ def receipt(
 
 @command.command()
 @click.argument("job")
-@url_option
-@state_option
-@json_option
+@call_options
 def why(*, job: str, url: str | None, state_dir: Path | None, as_json: bool) -> None:
     """Say the one thing that holds a job now, or what ended it."""
     with connect(url=url, state_dir=state_dir) as client:
@@ -173,9 +161,7 @@ def why(*, job: str, url: str | None, state_dir: Path | None, as_json: bool) -> 
 
 @command.command()
 @click.argument("job")
-@url_option
-@state_option
-@json_option
+@call_options
 def stop(*, job: str, url: str | None, state_dir: Path | None, as_json: bool) -> None:
     """Stop a job; stopping it again changes nothing."""
     with connect(url=url, state_dir=state_dir) as client:
@@ -188,9 +174,7 @@ def stop(*, job: str, url: str | None, state_dir: Path | None, as_json: bool) ->
 
 @command.command()
 @click.argument("job")
-@url_option
-@state_option
-@json_option
+@call_options
 def delete(*, job: str, url: str | None, state_dir: Path | None, as_json: bool) -> None:
     """Forget a job; one that is not over is stopped first."""
     with connect(url=url, state_dir=state_dir) as client:

@@ -18,7 +18,7 @@ from horus_celery.authoring.scripts import (
     usual_executor,
 )
 from horus_celery.cli import FAILED, INTERRUPTED, REFUSED, output
-from horus_celery.cli.connection import connect, json_option, state_option, url_option
+from horus_celery.cli.connection import call_options, connect, signer_options
 from horus_celery.client import (
     Agreement,
     Horus,
@@ -43,20 +43,17 @@ _DOUBTS: Final = {
     " be compared with what the runner signed",
     Agreement.DIFFERENT: "the output above is not what the runner signed",
 }
+_NOTHING: Final = (
+    "of the output that the runner signed there is nothing here: that of a step lies at"
+    " the supervisor where it ran"
+)
 
 
 @click.command(context_settings={"allow_interspersed_args": False})
 @click.argument("words", metavar="[FILE] [ARGS]...", nargs=-1)
 @click.option("-c", "code", help="The script itself, instead of a file.")
 @click.option("--executor", help="The kind of work; by default by the file's name.")
-@click.option("--context", default="default", show_default=True, help="Whose data.")
-@click.option("--caller", default="default", show_default=True, help="Who asks.")
-@click.option(
-    "--key",
-    default="default",
-    show_default=True,
-    help="Key to sign with: NAME or FILE.",
-)
+@signer_options
 @click.option(
     "--timeout",
     type=click.IntRange(1, 86400),
@@ -93,9 +90,7 @@ _DOUBTS: Final = {
 @click.option("--runner", help="One runner by its name.")
 @click.option("--attempts", type=click.IntRange(1, 10), default=1, show_default=True)
 @click.option("--priority", type=click.IntRange(0, 9), default=4, show_default=True)
-@url_option
-@state_option
-@json_option
+@call_options
 def command(
     *,
     words: tuple[str, ...],
@@ -168,7 +163,9 @@ def show_all(lines: Iterable[LogLine], transcript: Transcript) -> None:
 def is_as_signed(transcript: Transcript, outcome: Outcome) -> bool:
     """Say whether the shown output may be the signed one, and tell of any doubt."""
     agreement = transcript.agreement(outcome)
-    if agreement in _DOUBTS:
+    if agreement is Agreement.DIFFERENT and transcript.is_empty:
+        output.error(f"{_NOTHING} (job {outcome.job_id})")
+    elif agreement in _DOUBTS:
         output.error(f"{_DOUBTS[agreement]} (job {outcome.job_id})")
     return agreement is not Agreement.DIFFERENT
 

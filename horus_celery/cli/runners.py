@@ -9,12 +9,7 @@ from typing import Any
 import click
 
 from horus_celery.cli import output
-from horus_celery.cli.connection import (
-    json_option,
-    reach,
-    state_option,
-    url_option,
-)
+from horus_celery.cli.connection import call_options, reach
 from horus_celery.instants import from_ms
 
 
@@ -24,9 +19,7 @@ def command() -> None:
 
 
 @command.command(name="list")
-@url_option
-@state_option
-@json_option
+@call_options
 def list_runners(*, url: str | None, state_dir: Path | None, as_json: bool) -> None:
     """List the runners and how they do."""
     with reach("user", url=url, state_dir=state_dir) as client:
@@ -50,9 +43,7 @@ def list_runners(*, url: str | None, state_dir: Path | None, as_json: bool) -> N
 
 @command.command()
 @click.argument("name")
-@url_option
-@state_option
-@json_option
+@call_options
 def status(
     *, name: str, url: str | None, state_dir: Path | None, as_json: bool
 ) -> None:
@@ -64,9 +55,7 @@ def status(
 
 @command.command()
 @click.argument("name")
-@url_option
-@state_option
-@json_option
+@call_options
 def start(*, name: str, url: str | None, state_dir: Path | None, as_json: bool) -> None:
     """Start the runner NAME, which the supervisor manages."""
     with reach("admin", url=url, state_dir=state_dir) as client:
@@ -76,9 +65,7 @@ def start(*, name: str, url: str | None, state_dir: Path | None, as_json: bool) 
 
 @command.command()
 @click.argument("name")
-@url_option
-@state_option
-@json_option
+@call_options
 def stop(*, name: str, url: str | None, state_dir: Path | None, as_json: bool) -> None:
     """Stop the runner NAME once it has finished what it runs."""
     with reach("admin", url=url, state_dir=state_dir) as client:
@@ -89,9 +76,7 @@ def stop(*, name: str, url: str | None, state_dir: Path | None, as_json: bool) -
 @command.command()
 @click.argument("name")
 @click.option("--lines", type=click.IntRange(1, 10_000), default=200, show_default=True)
-@url_option
-@state_option
-@json_option
+@call_options
 def logs(
     *, name: str, lines: int, url: str | None, state_dir: Path | None, as_json: bool
 ) -> None:
@@ -107,9 +92,7 @@ def logs(
 
 @command.command()
 @click.argument("name")
-@url_option
-@state_option
-@json_option
+@call_options
 def remove(
     *, name: str, url: str | None, state_dir: Path | None, as_json: bool
 ) -> None:

@@ -7,12 +7,7 @@ from pathlib import Path
 import click
 
 from horus_celery.cli import output
-from horus_celery.cli.connection import (
-    json_option,
-    reach,
-    state_option,
-    url_option,
-)
+from horus_celery.cli.connection import call_options, reach
 
 
 @click.group()
@@ -34,9 +29,7 @@ def command() -> None:
     multiple=True,
     help="Bind a user secret to this context; may be given again. Without it, to none.",
 )
-@url_option
-@state_option
-@json_option
+@call_options
 def add(
     *,
     scope: str,
@@ -60,9 +53,7 @@ def add(
 
 @command.command()
 @click.argument("secret_id", metavar="ID")
-@url_option
-@state_option
-@json_option
+@call_options
 def remove(
     *, secret_id: str, url: str | None, state_dir: Path | None, as_json: bool
 ) -> None:
@@ -76,9 +67,7 @@ def remove(
 
 
 @command.command(name="list")
-@url_option
-@state_option
-@json_option
+@call_options
 def list_secrets(*, url: str | None, state_dir: Path | None, as_json: bool) -> None:
     """List the secrets: their ids, scopes and contexts, never themselves."""
     with reach("admin", url=url, state_dir=state_dir) as client:

@@ -13,12 +13,12 @@ import click
 from horus_celery.bundle import with_grant, with_keys
 from horus_celery.cli import output
 from horus_celery.cli.connection import (
+    call_options,
     existing_state,
     json_option,
     reach,
     read_key,
     state_option,
-    url_option,
 )
 from horus_celery.errors import ConfigurationError
 from horus_celery.statedir import StateDirectory
@@ -140,9 +140,7 @@ def renew(*, state_dir: Path | None, as_json: bool) -> None:
 
 @command.command()
 @click.argument("file", type=click.Path(path_type=Path, dir_okay=False))
-@url_option
-@state_option
-@json_option
+@call_options
 def install(
     *, file: Path, url: str | None, state_dir: Path | None, as_json: bool
 ) -> None:

@@ -14,7 +14,7 @@ from horus_celery.authoring.rerun import Rerun, rerun
 from horus_celery.authoring.signing import Submission, sign
 from horus_celery.cli import FAILED, INTERRUPTED, output
 from horus_celery.cli.board import Board
-from horus_celery.cli.connection import connect, json_option, state_option, url_option
+from horus_celery.cli.connection import call_options, connect, signer_options
 from horus_celery.cli.job import shown_value
 from horus_celery.client import Horus
 from horus_celery.dag import pictures
@@ -61,14 +61,7 @@ def command() -> None:
 
 @command.command()
 @click.argument("file", type=click.Path(path_type=Path))
-@click.option("--context", default="default", show_default=True, help="Whose data.")
-@click.option("--caller", default="default", show_default=True, help="Who asks.")
-@click.option(
-    "--key",
-    default="default",
-    show_default=True,
-    help="Key to sign with: NAME or FILE.",
-)
+@signer_options
 @click.option(
     "--strategy",
     type=click.Choice([one.value for one in Strategy]),
@@ -76,9 +69,7 @@ def command() -> None:
     " configured.",
 )
 @click.option("--detach", is_flag=True, help="Print the id, and do not wait.")
-@url_option
-@state_option
-@json_option
+@call_options
 def run(
     *,
     file: Path,
@@ -123,9 +114,7 @@ def run(
     show_default=True,
     help="A picture instead: for Graphviz, or for Mermaid.",
 )
-@url_option
-@state_option
-@json_option
+@call_options
 def explain(
     *, workflow: str, form: str, url: str | None, state_dir: Path | None, as_json: bool
 ) -> None:
@@ -154,9 +143,7 @@ def explain(
 
 @command.command()
 @click.argument("workflow")
-@url_option
-@state_option
-@json_option
+@call_options
 def status(
     *, workflow: str, url: str | None, state_dir: Path | None, as_json: bool
 ) -> None:
@@ -190,9 +177,7 @@ def status(
 @click.option("--caller", "caller_id", help="Only those of this caller.")
 @click.option("--limit", type=click.IntRange(1, 1000), default=100, show_default=True)
 @click.option("--after", help="Go on behind this workflow.")
-@url_option
-@state_option
-@json_option
+@call_options
 def list_workflows(
     *,
     url: str | None,
@@ -213,9 +198,7 @@ def list_workflows(
 
 @command.command()
 @click.argument("workflow")
-@url_option
-@state_option
-@json_option
+@call_options
 def result(
     *, workflow: str, url: str | None, state_dir: Path | None, as_json: bool
 ) -> int:
@@ -231,9 +214,7 @@ def result(
 
 @command.command()
 @click.argument("workflow")
-@url_option
-@state_option
-@json_option
+@call_options
 def stop(
     *, workflow: str, url: str | None, state_dir: Path | None, as_json: bool
 ) -> None:
@@ -248,9 +229,7 @@ def stop(
 
 @command.command()
 @click.argument("workflow")
-@url_option
-@state_option
-@json_option
+@call_options
 def delete(
     *, workflow: str, url: str | None, state_dir: Path | None, as_json: bool
 ) -> None:
@@ -278,9 +257,7 @@ def delete(
 )
 @click.option("--dry-run", is_flag=True, help="Show the difference, and no more.")
 @click.option("--detach", is_flag=True, help="Print the id, and do not wait.")
-@url_option
-@state_option
-@json_option
+@call_options
 def rerun_workflow(
     *,
     workflow: str,
@@ -472,7 +449,9 @@ def _show_end(outcome: RunOutcome, board: Board) -> None:
             output.line(f"{name}: {told}")
     for name, step in view.steps.items():
         if step.job_id is not None and ENDS[step.status] is End.FAILED:
-            output.note(f"see: horus job logs {step.job_id}  # {name}")
+            where = "" if step.supervisor is None else f" at {step.supervisor}"
+            told = f"see: horus job logs {step.job_id}  # {name}{where}"
+            output.note(output.printable(told))
     proven = sum(one.is_verified for one in outcome.steps.values())
     output.note(
         f"{view.status.value}: {board.totals}; {proven:,} verified; took {board.took}"

@@ -24,7 +24,7 @@ from horus_celery.processes.base import (
 )
 from horus_celery.processes.simple import KIND as SIMPLE
 from horus_celery.processes.simple import SupervisordManager
-from horus_celery.processes.supervisord import Supervisord
+from horus_celery.processes.supervisord import control_of
 from horus_celery.processes.tmux import PREFIX as TMUX
 from horus_celery.processes.tmux import TmuxManager
 from horus_celery.settings import Settings
@@ -111,8 +111,7 @@ def _manager(
     kind: str, state: StateDirectory, processes: Mapping[str, ManagedProcess]
 ) -> ProcessManager:
     if kind == SIMPLE:
-        control = Supervisord(state.run / "sup.sock")
-        return SupervisordManager(control, state.logs, processes)
+        return SupervisordManager(control_of(state), state.logs, processes)
     return TmuxManager(kind.removeprefix(TMUX), state.windows, processes)
 
 

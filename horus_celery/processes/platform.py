@@ -37,10 +37,11 @@ from horus_celery.processes.presence import Presence
 from horus_celery.processes.programs import environment, label, tied
 from horus_celery.processes.supervisord import (
     REDIS,
+    SUPERVISORD,
     Program,
     ProgramStatus,
-    Supervisord,
     configuration,
+    control_of,
 )
 from horus_celery.processes.tmux import TmuxManager
 from horus_celery.settings import Settings
@@ -87,7 +88,7 @@ class Platform:
         self._base = base
         self._lock: TextIO | None = None
         self._supervisord: subprocess.Popen[bytes] | None = None
-        self._control = Supervisord(self.state.run / "sup.sock")
+        self._control = control_of(self.state)
         self._tmux = tuple(
             manager
             for manager in managers_of(self.state, self.lineup.runners).values()
@@ -304,7 +305,12 @@ class Platform:
                 environment={"LC_ALL": "C"},
             )
         path = self.state.run / "supervisord.conf"
-        path.write_text(configuration(self.lineup.programs, redis=redis), "utf-8")
+        text = configuration(
+            self.lineup.programs,
+            redis=redis,
+            password=self.state.password_of(SUPERVISORD),
+        )
+        path.write_text(text, "utf-8")
         (self.state.run / "sup.sock").unlink(missing_ok=True)
         return path
 

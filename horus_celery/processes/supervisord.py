@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+import hashlib
 import http.client
 import re
 import shlex
 import socket
 import time
 import xmlrpc.client
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import timedelta
+from functools import partial
 from pathlib import Path
 from typing import Any, Final
 
@@ -19,10 +21,14 @@ from supervisor.xmlrpc import Faults
 from horus_celery.errors import ConfigurationError, UnavailableError
 from horus_celery.processes.base import GRACE
 from horus_celery.processes.watched import RETRIES
+from horus_celery.statedir import StateDirectory
 
 #: The group of all programs but Redis: they are started, and ended, at once.
 GROUP: Final = "horus"
 REDIS: Final = "redis"
+#: What has the password by which we are known to supervisord, and as whom.
+SUPERVISORD: Final = "supervisord"
+_USER: Final = "horus"
 #: How long an answer takes at most that waits for nothing.
 _PATIENCE: Final = timedelta(seconds=10)
 _WAIT: Final = True
@@ -57,10 +63,17 @@ class ProgramStatus:
     exit_status: int
 
 
-def configuration(programs: Sequence[Program], *, redis: Program | None) -> str:
+def configuration(
+    programs: Sequence[Program], *, redis: Program | None, password: str
+) -> str:
     """Return the text of supervisord's configuration file.
 
     All paths are relative: supervisord is started in the state directory.
+
+    Args:
+        programs: What it runs.
+        redis: Our own Redis, if there is to be one.
+        password: By which it knows whom it obeys.
 
     Raises:
         ConfigurationError: if a command, or a value of its environment, has something
@@ -77,7 +90,13 @@ def configuration(programs: Sequence[Program], *, redis: Program | None) -> str:
             "logfile_backups": 1,
             "umask": "077",
         },
-        "unix_http_server": {"file": "run/sup.sock", "chmod": "0700"},
+        "unix_http_server": {
+            "file": "run/sup.sock",
+            "chmod": "0700",
+            "username": _USER,
+            # What stands in the file opens nothing.
+            "password": f"{{SHA}}{_hashed(password)}",
+        },
         "rpcinterface:supervisor": {
             "supervisor.rpcinterface_factory": (
                 "supervisor.rpcinterface:make_main_rpcinterface"
@@ -101,6 +120,11 @@ def configuration(programs: Sequence[Program], *, redis: Program | None) -> str:
         "priority": 100,
     }
     return "\n".join(_section(name, values) for name, values in sections.items())
+
+
+def _hashed(password: str) -> str:
+    # Of 256 bits, by the one hash that supervisord knows.
+    return hashlib.sha1(password.encode(), usedforsecurity=False).hexdigest()
 
 
 def _program(program: Program) -> Mapping[str, object]:
@@ -159,8 +183,9 @@ class Supervisord:
     Every method raises `UnavailableError` when it does not answer.
     """
 
-    def __init__(self, socket_path: Path) -> None:
+    def __init__(self, socket_path: Path, password: Callable[[], str]) -> None:
         self._path = socket_path
+        self._password = password
 
     def start_all(self) -> None:
         """Start all programs of the group, without waiting for them."""
@@ -231,8 +256,14 @@ class Supervisord:
 
     def _request(self, method: str, *arguments: object, within: timedelta) -> Any:  # noqa: ANN401 - XML-RPC has no types
         transport = _UnixTransport(self._path, within)
-        with xmlrpc.client.ServerProxy("http://127.0.0.1", transport) as proxy:
+        url = f"http://{_USER}:{self._password()}@127.0.0.1"
+        with xmlrpc.client.ServerProxy(url, transport) as proxy:
             return getattr(proxy.supervisor, method)(*arguments)
+
+
+def control_of(state: StateDirectory) -> Supervisord:
+    """Return the connection to the supervisord of a state directory."""
+    return Supervisord(state.run / "sup.sock", partial(state.password_of, SUPERVISORD))
 
 
 #: Why a start or a stop changed nothing: it was so already, or is told by the status.
@@ -279,8 +310,11 @@ class _UnixTransport(xmlrpc.client.Transport):
         self._path = path
         self._within = within
 
-    def make_connection(self, host: object) -> http.client.HTTPConnection:
+    def make_connection(
+        self, host: tuple[str, dict[str, str]] | str
+    ) -> http.client.HTTPConnection:
         # One for each call: it is on this machine, and may have been restarted.
         made = _UnixConnection(self._path, self._within)
+        _, self._extra_headers, _ = self.get_host_info(host)  # the login
         self._connection = ("localhost", made)  # closed with the transport
         return made

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hmac
 import re
 from contextlib import closing
 from dataclasses import dataclass
@@ -146,6 +147,15 @@ class Layout:
             ConfigurationError: if it cannot be read, or by others, too.
         """
         return _read_seal(self.herodb_master_file, _HERODB_REMEDY)
+
+    def password_of(self, program: str) -> str:
+        """Return by which a program of this node knows the others.
+
+        Raises:
+            ConfigurationError: as `herodb_master`, of which it is made.
+        """
+        covered = f"horus-own-{program}".encode()
+        return hmac.digest(self.herodb_master(), covered, "sha256").hex()
 
     def secret(self, scope: str) -> str:
         """Return the secret of a scope.

@@ -18,8 +18,9 @@ from pydantic import (
     Field,
     GetPydanticSchema,
     ValidationError,
+    ValidationInfo,
 )
-from pydantic_core import CoreSchema, ErrorDetails, core_schema
+from pydantic_core import CoreSchema, ErrorDetails, PydanticCustomError, core_schema
 
 from horus_celery.errors import MalformedError
 from horus_celery.instants import from_ms
@@ -27,6 +28,8 @@ from horus_celery.statements.canonical import MAX_INTEGER
 
 #: The last millisecond before the year 10000, in ms since the epoch.
 MAX_MS: Final = 253_402_300_799_999
+#: A job lives no longer than this, nor does a workflow.
+MAX_LIFETIME: Final = timedelta(days=7)
 SECOND: Final = timedelta(seconds=1)
 
 _T = TypeVar("_T")
@@ -101,6 +104,17 @@ LowerUuid: TypeAlias = Annotated[
 Count: TypeAlias = Annotated[int, Field(ge=0, le=MAX_INTEGER)]
 #: A point in time; on the wire ms since the epoch.
 Instant: TypeAlias = Annotated[datetime, _integer(from_ms, ge=0, le=MAX_MS)]
+
+
+def _require_short_life(value: datetime, info: ValidationInfo) -> datetime:
+    created_at = info.data.get("created_at")
+    if created_at is not None and value - created_at > MAX_LIFETIME:
+        raise PydanticCustomError("lifetime", "must be at most 7 days after created_at")
+    return value
+
+
+#: When nothing starts any more of what was created at `created_at`, a field before it.
+Expiry: TypeAlias = Annotated[Instant, AfterValidator(_require_short_life)]
 Net: TypeAlias = Literal["none", "herodb", "host"]
 
 

@@ -8,17 +8,19 @@ from datetime import datetime, timedelta
 from types import MappingProxyType
 from typing import Annotated, Any, Final, TypeAlias
 
-from pydantic import AfterValidator, Field, ValidationInfo, field_validator
+from pydantic import AfterValidator, Field
 from pydantic_core import PydanticCustomError
 
 from horus_celery.errors import MalformedError
 from horus_celery.instants import to_ms
 from horus_celery.statements import canonical
 from horus_celery.statements.fields import (
+    MAX_LIFETIME,
     SECOND,
     ClosedModel,
     Count,
     EnvName,
+    Expiry,
     FrozenList,
     FrozenMap,
     Hex64,
@@ -31,8 +33,6 @@ from horus_celery.statements.fields import (
     seconds,
 )
 
-#: A job lives no longer than this.
-MAX_LIFETIME: Final = timedelta(days=7)
 MAX_TIMEOUT: Final = timedelta(days=1)
 #: How many jobs a job may name as those that must have completed.
 MAX_NEEDS: Final = 1024
@@ -91,6 +91,10 @@ class InputRef(ClosedModel):
     source: Annotated[Hex64, Field(alias="from")]
     max_bytes: Count
 
+    def to_wire(self) -> dict[str, Any]:
+        """Write the reference as a JSON object."""
+        return {"from": self.source, "max_bytes": self.max_bytes}
+
 
 class WorkflowRef(ClosedModel):
     """The run that a job is a step of."""
@@ -133,20 +137,8 @@ class Job(ClosedModel):
     #: How many times it may ever be started.
     attempts: Annotated[int, Field(ge=1, le=10)]
     created_at: Instant
-    expires_at: Instant
+    expires_at: Expiry
     workflow: WorkflowRef | None
-
-    @field_validator("expires_at")
-    @classmethod
-    def _lives_at_most_seven_days(
-        cls, value: datetime, info: ValidationInfo
-    ) -> datetime:
-        created_at = info.data.get("created_at")
-        if created_at is not None and value - created_at > MAX_LIFETIME:
-            raise PydanticCustomError(
-                "lifetime", "a job expires at most 7 days after its creation"
-            )
-        return value
 
     def to_wire(self) -> dict[str, Any]:
         """Write the job as a JSON object."""
@@ -163,10 +155,7 @@ class Job(ClosedModel):
             "args": list(self.args),
             "env_vars": dict(self.env_vars),
             "secrets": list(self.secrets),
-            "inputs": {
-                name: {"from": one.source, "max_bytes": one.max_bytes}
-                for name, one in self.inputs.items()
-            },
+            "inputs": {name: one.to_wire() for name, one in self.inputs.items()},
             "needs": list(self.needs),
             "timeout": self.timeout // SECOND,
             "limits": dict(self.limits),
@@ -243,10 +232,7 @@ def make_job(
             "args": _listed("args", args),
             "env_vars": dict(env_vars),
             "secrets": _listed("secrets", secrets),
-            "inputs": {
-                name: {"from": one.source, "max_bytes": one.max_bytes}
-                for name, one in (inputs or {}).items()
-            },
+            "inputs": {name: one.to_wire() for name, one in (inputs or {}).items()},
             "needs": _listed("needs", needs),
             "timeout": timeout_s,
             "limits": usual_limits(timeout) if limits is None else dict(limits),

@@ -11,7 +11,7 @@ from collections.abc import Iterable
 from datetime import datetime, timedelta
 from typing import Annotated, Any, Final, Literal, TypeAlias
 
-from pydantic import AfterValidator, FailFast, Field, ValidationInfo, field_validator
+from pydantic import AfterValidator, FailFast, Field
 from pydantic_core import PydanticCustomError
 
 from horus_celery.instants import to_ms
@@ -19,6 +19,7 @@ from horus_celery.statements import canonical
 from horus_celery.statements.canonical import MAX_INTEGER
 from horus_celery.statements.fields import (
     ClosedModel,
+    Expiry,
     FrozenList,
     Instant,
     LowerUuid,
@@ -29,8 +30,6 @@ from horus_celery.statements.fields import (
 
 #: Bytes of a manifest's body: the largest workflow that may be run, with long names.
 MAX_BODY: Final = 32 * 1024 * 1024
-#: A workflow lives no longer than its jobs may.
-MAX_LIFETIME: Final = timedelta(days=7)
 #: Characters of the name that a workflow has for people.
 MAX_TITLE: Final = 1024
 
@@ -92,19 +91,7 @@ class Manifest(ClosedModel):
     #: How many steps may run at a time; None: as many as can.
     max_parallel: Annotated[int, Field(ge=1, le=MAX_INTEGER)] | None
     created_at: Instant
-    expires_at: Instant
-
-    @field_validator("expires_at")
-    @classmethod
-    def _lives_at_most_seven_days(
-        cls, value: datetime, info: ValidationInfo
-    ) -> datetime:
-        created_at = info.data.get("created_at")
-        if created_at is not None and value - created_at > MAX_LIFETIME:
-            raise PydanticCustomError(
-                "lifetime", "a workflow expires at most 7 days after its creation"
-            )
-        return value
+    expires_at: Expiry
 
     def to_wire(self) -> dict[str, Any]:
         """Write the manifest as a JSON object."""

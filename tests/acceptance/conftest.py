@@ -86,9 +86,20 @@ class Up:
 
     def close(self):
         if self.process.poll() is None:
-            self.process.terminate()
+            # An end in order waits; but what is in windows of tmux is not below it.
+            if (self.state_dir / "run" / "windows").exists():
+                self.process.terminate()
+            else:
+                self._kill()
             self.process.wait(DEADLINE)
         self.output.close()
+
+    def _kill(self):
+        everything = Processes(self.process.pid)
+        below = tree.descendants(self.process.pid)
+        self.process.kill()
+        tree.signal_all(below, signal.SIGKILL)
+        assert everything.left(within=DEADLINE) == []
 
 
 class Processes:

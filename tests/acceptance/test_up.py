@@ -13,6 +13,7 @@ from contextlib import suppress
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
+import httpx
 import pytest
 
 from horus_celery import wiring
@@ -34,6 +35,8 @@ print("hidden", flush=True)
 time.sleep(600)
 """
 EXECUTORS = {"python_runner_1", "system_runner_1"}
+#: No more runners than what a test is about.
+PYTHON = ("--port", "0", "--executors", "python")
 
 
 def client_of(deployment):
@@ -105,19 +108,19 @@ def test_it_is_up_soon_and_ends_at_once_with_all_that_it_started(
 def test_a_killed_one_takes_everything_with_it_and_the_next_one_starts(
     up, processes_of
 ):
-    deployment = up()
+    deployment = up(*PYTHON)
     with client_of(deployment) as client:
         start_hiding(client)
     everything = processes_of(deployment.process.pid)
     deployment.process.kill()
     deployment.process.wait()
-    again = up()
+    again = up(*PYTHON)
     assert everything.left(within=1) == []
     assert again.process.poll() is None
 
 
 def test_without_its_supervisord_it_ends_and_says_so(up, processes_of):
-    deployment = up()
+    deployment = up(*PYTHON)
     with client_of(deployment) as client:
         start_hiding(client)
     everything = processes_of(deployment.process.pid)
@@ -128,7 +131,7 @@ def test_without_its_supervisord_it_ends_and_says_so(up, processes_of):
 
 
 def test_a_program_that_dies_is_started_again_and_told(up, processes_of):
-    deployment = up()
+    deployment = up("--port", "0", "--executors", "system")
     with client_of(deployment) as client:
         os.kill(pid_of(deployment, "system_runner_1"), signal.SIGKILL)
         line = deployment.hear("system ended")
@@ -165,18 +168,18 @@ def test_what_killed_programs_leave_behind_goes_with_the_next_start(
 
 
 def test_what_was_recorded_is_there_after_a_restart(up):
-    deployment = up()
+    deployment = up(*PYTHON)
     with client_of(deployment) as client:
         before = client.run("print(1)")
     deployment.end()
-    with client_of(up()) as client:
+    with client_of(up(*PYTHON)) as client:
         after = client.outcome(before.job_id)
     assert after == before
     assert after.is_verified
 
 
 def test_with_a_redis_that_is_given_none_is_started(up, redis_url, state_dir):
-    deployment = up("--port", "0", "--redis-url", redis_url, "--executors", "python")
+    deployment = up(*PYTHON, "--redis-url", redis_url)
     assert not (state_dir / "run" / "redis.sock").exists()
     with client_of(deployment) as client:
         assert client.run("print(1)").result == "1\n"
@@ -225,13 +228,21 @@ def test_the_procfile_works_with_honcho(
         env=environment,
     )
     try:
-        run = ("run", "-c", "print(1)", "--url", f"http://127.0.0.1:{port}")
-        eventually(lambda: horus(state_dir, *run).stdout == "1\n")
+        url = f"http://127.0.0.1:{port}"
+        eventually(lambda: is_up(url))
+        told = horus(state_dir, "run", "-c", "print(1)", "--url", url)
+        assert told.stdout == "1\n"
         everything = processes_of(process.pid)
     finally:
         process.terminate()
         process.wait(30)
     assert everything.left(within=5) == []
+
+
+def is_up(url):
+    with suppress(httpx.TransportError):
+        return httpx.get(f"{url}/healthz").is_success
+    return False
 
 
 # --- what is said at the start -----------------------------------------------------
@@ -272,7 +283,7 @@ def test_an_expired_bundle_without_a_root_key_is_said(horus, state_dir):
 
 def test_an_expired_bundle_with_a_root_key_is_signed_again(up, state_dir):
     make(state_dir, age=timedelta(days=91))
-    deployment = up()
+    deployment = up(*PYTHON)
     assert any("signed the trust bundle again" in line for line in deployment.said)
     with client_of(deployment) as client:
         assert client.run("print(1)").succeeded

@@ -26,6 +26,7 @@ from horus_celery.processes.tmux import TmuxManager
 
 ROOT = Path(__file__).parents[2]
 DEADLINE = 20.0  # seconds
+WORD = "by which it knows us"
 PATIENT = timedelta(seconds=30)
 IMPATIENT = timedelta(seconds=1)
 
@@ -37,10 +38,15 @@ print("ready", os.getpid(), flush=True)
 signal.sigwait([signal.SIGTERM])
 print("finished", flush=True)
 """
-#: Takes a moment for its end.
+#: Does not come to its end before somebody says so.
 SLOW = ORDERLY.replace(
     'print("finished"',
-    'print("asked", flush=True); import time; time.sleep(2); print("finished"',
+    """\
+import time
+print("asked", flush=True)
+while not os.path.exists(os.path.dirname(__file__) + "/go"):
+    time.sleep(0.01)
+print("finished\"""",
 )
 #: Has a child, and neither of them comes to an end.
 STUBBORN = """\
@@ -106,21 +112,22 @@ def by_supervisord(folder):
         )
         for name, (_, patience) in PROGRAMS.items()
     ]
-    text = configuration(told, redis=None)
+    text = configuration(told, redis=None, password=WORD)
     (folder / "run" / "supervisord.conf").write_text(text)
     daemon = subprocess.Popen(  # noqa: S603 - our own command
         [sys.executable, "-c", DAEMON, "run/supervisord.conf"],
         cwd=folder,
         env={**os.environ, "PYTHONPATH": str(ROOT)},
     )
-    control = Supervisord(folder / "run" / "sup.sock")
+    control = Supervisord(folder / "run" / "sup.sock", lambda: WORD)
     manager = SupervisordManager(control, folder / "logs", processes)
     try:
         until(lambda: answers(manager))
         yield manager
     finally:
         daemon.terminate()
-        daemon.wait(DEADLINE)
+        # Each question wakes it; else it sees the signal up to a second later.
+        until(lambda: answers(manager) is None and daemon.poll() is not None)
 
 
 def answers(manager):
@@ -265,19 +272,25 @@ def test_one_that_was_stopped_can_be_started_again(manager):
     assert manager.status("orderly") == "running"
 
 
-def test_who_stops_what_is_being_stopped_waits_for_its_end_as_well(manager):
+def test_who_stops_what_is_being_stopped_waits_for_its_end_as_well(manager, folder):
     manager.start("slow")
     pid = pid_of(said(manager, "slow", "ready"))
-    first = threading.Thread(target=manager.stop, args=["slow"])
+    first, second = (
+        threading.Thread(target=manager.stop, args=["slow"]) for _ in range(2)
+    )
     first.start()
     said(manager, "slow", "asked")
-    manager.stop("slow")
+    second.start()
+    second.join(0.2)
+    assert second.is_alive()
+    (folder / "go").touch()
+    second.join()
     assert not is_there(pid)
     assert manager.status("slow") == "stopped"
     first.join()
 
 
-def test_what_is_being_stopped_is_not_said_to_be_started(manager):
+def test_what_is_being_stopped_is_not_said_to_be_started(manager, folder):
     manager.start("slow")
     said(manager, "slow", "ready")
     stopping = threading.Thread(target=manager.stop, args=["slow"])
@@ -285,6 +298,7 @@ def test_what_is_being_stopped_is_not_said_to_be_started(manager):
     said(manager, "slow", "asked")
     with pytest.raises(ConflictError, match="is being stopped"):
         manager.start("slow")
+    (folder / "go").touch()
     stopping.join()
     manager.start("slow")
     said(manager, "slow", "ready")
@@ -346,12 +360,22 @@ def test_a_name_that_it_was_not_told_of_is_none(manager, method):
 
 
 def test_without_its_supervisord_nothing_is_claimed(folder):
-    control = Supervisord(folder / "sup.sock")
+    control = Supervisord(folder / "sup.sock", lambda: WORD)
     processes = {"a": ManagedProcess(program="a", stop_timeout=PATIENT)}
     manager = SupervisordManager(control, folder, processes)
     for method in (manager.start, manager.stop, manager.status):
         with pytest.raises(UnavailableError):
             method("a")
+
+
+def test_supervisord_obeys_nobody_without_the_password(folder):
+    with by_supervisord(folder) as manager:
+        manager.start("orderly")
+        until(lambda: manager.status("orderly") == "running")
+        stranger = Supervisord(folder / "run" / "sup.sock", lambda: "another")
+        with pytest.raises(UnavailableError):
+            stranger.shut_down()
+        assert manager.status("orderly") == "running"
 
 
 def test_one_that_waits_for_its_next_start_starts_when_it_is_told(folder):

@@ -42,8 +42,10 @@ def main() -> None:
         by=timedelta(seconds=float(by)), after=timedelta(seconds=float(after))
     )
     executors = make_executors({"python": Kind()}, nursery, None, settings)
-    execute(job_id, wiring.make_node(settings, name, executors, clock=clock))
+    node = wiring.make_node(settings, name, executors, clock=clock)
+    execute(job_id, node)
     nursery.close()
+    node.journal.close()
 
 
 if __name__ == "__main__":

@@ -12,8 +12,7 @@ import pytest
 
 from horus_celery.lifecycle import Status
 from horus_celery.record import LEASE
-from tests.faults.invariants import Callers, require
-from tests.faults.witness import Witness
+from tests.faults.invariants import require
 
 pytestmark = pytest.mark.integration
 
@@ -36,12 +35,22 @@ def worker(town):
     return town.start_worker("-Q", "python", "-c", "1")
 
 
-@pytest.fixture
-def callers(town, tmp_path):
-    return Callers(town, Witness(tmp_path))
+def within(seconds, holds):
+    began = time.monotonic()
+    ticks = threading.Event()
+    while not holds():
+        assert time.monotonic() - began < seconds
+        ticks.wait(0.02)
 
 
-@pytest.fixture
+def at_rest(callers):
+    town = callers.deployment
+    within(BACK, callers.are_over)
+    within(BACK, lambda: not town.rooms() and not callers.undelivered())
+    require(callers.look())
+
+
+@pytest.fixture(scope="module")
 def run(town):
     """Have a job run by a process whose clock is set by so many seconds."""
     started = []
@@ -62,48 +71,43 @@ def run(town):
         process.wait()
 
 
-def within(seconds, holds):
-    began = time.monotonic()
-    ticks = threading.Event()
-    while not holds():
-        assert time.monotonic() - began < seconds
-        ticks.wait(0.02)
+@pytest.fixture(scope="module")
+def over(callers, run):
+    """Jobs of clocks that are behind, and one of a clock that was ahead, at their end.
 
-
-def at_rest(callers):
-    town = callers.deployment
-    within(BACK, callers.are_over)
-    within(BACK, lambda: not town.rooms() and not callers.undelivered())
-    require(callers.look())
-
-
-def test_a_live_job_of_a_clock_that_is_behind_is_not_given_up(callers, run):
+    Their leases are waited for at a time.
+    """
     # One is behind from the first, the other is set back while the job runs.
-    jobs = {
+    behind = {
         after: callers.submit(seconds=STEADY, attempts=3, runner=NAME)
         for after in (0.0, 4.0)
     }
-    running = [run(job, by=-WRONG, after=after) for after, job in jobs.items()]
-    for process in running:
-        process.wait(STARTED + STEADY + BACK)
-    for job in jobs.values():
-        shown = callers.deployment.supervisor.get(job.summary.digest).record
-        assert (shown.status, shown.attempt) == (Status.COMPLETED, 1)
-    at_rest(callers)
-    assert {len(callers.runs_of(job)) for job in jobs.values()} == {1}
-
-
-def test_a_job_of_a_clock_that_was_ahead_starts_again_in_time(callers, run):
-    record = callers.submit(attempts=2, seconds=BACK, runner=NAME)
-    process = run(record, by=WRONG)
-    within(STARTED, lambda: callers.runs_of(record))
+    ahead = callers.submit(attempts=2, seconds=BACK, runner=NAME)
+    running = [run(job, by=-WRONG, after=after) for after, job in behind.items()]
+    process = run(ahead, by=WRONG)
+    within(STARTED, lambda: callers.runs_of(ahead))
     process.kill()
     process.wait()
     status = callers.deployment.status
-    assert status(record) is Status.RUNNING
-    within(REDRIVEN, lambda: status(record) is Status.QUEUED)
-    run(record, by=WRONG).wait(STARTED + BACK)
+    assert status(ahead) is Status.RUNNING
+    within(REDRIVEN, lambda: status(ahead) is Status.QUEUED)
+    run(ahead, by=WRONG).wait(STARTED + BACK)
+    for process in running:
+        process.wait(STARTED + STEADY + BACK)
     at_rest(callers)
-    shown = callers.deployment.supervisor.get(record.summary.digest).record
+    return [*behind.values()], ahead
+
+
+def test_a_live_job_of_a_clock_that_is_behind_is_not_given_up(callers, over):
+    behind, _ = over
+    for job in behind:
+        shown = callers.deployment.supervisor.get(job.summary.digest).record
+        assert (shown.status, shown.attempt) == (Status.COMPLETED, 1)
+        assert len(callers.runs_of(job)) == 1
+
+
+def test_a_job_of_a_clock_that_was_ahead_starts_again_in_time(callers, over):
+    _, ahead = over
+    shown = callers.deployment.supervisor.get(ahead.summary.digest).record
     assert (shown.status, shown.attempt) == (Status.COMPLETED, 2)
-    assert len(callers.runs_of(record)) == 2
+    assert len(callers.runs_of(ahead)) == 2

@@ -490,12 +490,8 @@ class Web:
 
     def close(self):
         self.http.close()
-        self._process.terminate()
-        try:
-            self._process.wait(10)
-        except subprocess.TimeoutExpired:
-            self._process.kill()
-            self._process.wait()
+        if self._process.poll() is None:
+            self.kill()
 
     def kill(self):
         """End all its processes at once, without a word to anybody."""
@@ -552,7 +548,13 @@ class Flower(Web):
 @pytest.fixture
 def api_of():
     """Start the API of a deployment as gunicorn serves it."""
-    yield from _starting(Web, [sys.executable, "-m", "gunicorn", *_API], "HORUS_PORT")
+    yield from _starting_apis()
+
+
+@pytest.fixture(scope="module")
+def lasting_api_of():
+    """Start it for all tests of a module."""
+    yield from _starting_apis()
 
 
 @pytest.fixture
@@ -560,6 +562,10 @@ def flower_of():
     """Start Flower beside a deployment."""
     command = [str(CELERY), "-A", "horus_celery", "flower"]
     yield from _starting(Flower, command, "HORUS_FLOWER_PORT")
+
+
+def _starting_apis():
+    yield from _starting(Web, [sys.executable, "-m", "gunicorn", *_API], "HORUS_PORT")
 
 
 def _starting(kind, command, port_variable):

@@ -56,6 +56,16 @@ def runner(request, runners):
     return runners(request.param)
 
 
+@pytest.fixture
+def everywhere(runners):
+    """The runners of all levels that there are here, for what only waits."""
+    found = []
+    for level in LEVELS:
+        with suppress(pytest.skip.Exception):
+            found.append(runners(level))
+    return found
+
+
 @pytest.fixture(params=APART)
 def apart(request, runners):
     deployment = runners(request.param)
@@ -347,14 +357,17 @@ TREES = {
 
 
 @pytest.mark.parametrize("tree", TREES)
-def test_a_timeout_ends_the_whole_tree_in_time(runner, tree):
-    record = runner.run(TREES[tree], executor="system", timeout=timedelta(seconds=1))
-    assert (record.status, record.reason) == (Status.FAILED, "timeout")
-    receipt = receipt_of(record)
-    assert receipt.started_at is not None
-    late = receipt.ended_at - receipt.started_at - timedelta(seconds=1)
-    assert timedelta(0) <= late < timedelta(seconds=0.5)
-    assert_nothing_is_left(runner)
+def test_a_timeout_ends_the_whole_tree_in_time(everywhere, tree):
+    facts = {"executor": "system", "timeout": timedelta(seconds=1)}
+    records = [runner.submit(TREES[tree], **facts) for runner in everywhere]
+    for runner, record in zip(everywhere, records, strict=True):
+        over = runner.over(record)
+        assert (over.status, over.reason) == (Status.FAILED, "timeout")
+        receipt = receipt_of(over)
+        assert receipt.started_at is not None
+        late = receipt.ended_at - receipt.started_at - timedelta(seconds=1)
+        assert timedelta(0) <= late < timedelta(seconds=0.5), receipt.sandbox
+        assert_nothing_is_left(runner)
 
 
 def test_without_inputs_their_directory_is_empty_and_not_for_writing(runner):
@@ -383,18 +396,39 @@ def test_a_script_that_kills_its_zygote_ends_alone_and_the_next_one_runs(runners
     assert_nothing_is_left(plain)
 
 
-def test_a_job_whose_zygote_is_killed_starts_again_within_its_attempts(runner):
+def test_a_job_whose_zygote_is_killed_starts_again_within_its_attempts(everywhere):
     payload = "print('here', flush=True)\nimport time; time.sleep(300)"
-    record = runner.submit(payload, attempts=2)
-    runner.until_it_says(record, "here")
+    records = [runner.submit(payload, attempts=2) for runner in everywhere]
+    for start in (1, 2):
+        for runner, record in zip(everywhere, records, strict=True):
+            kill_zygote_of(runner, record, start)
+    for runner, record in zip(everywhere, records, strict=True):
+        over = runner.over(record)
+        assert (over.status, over.reason) == (Status.FAILED, "worker_lost")
+        assert_nothing_is_left(runner)
+
+
+def kill_zygote_of(runner, record, start):
+    """Kill the zygote below which a job runs, as soon as it has begun that often."""
+    said = ["here"] * start
+    runner.until(lambda: [line.text for line in runner.lines(record)] == said)
     (zygote,) = runner.busy_zygotes()
     os.kill(zygote, signal.SIGKILL)
-    runner.until(lambda: [line.text for line in runner.lines(record)] == ["here"] * 2)
-    (zygote,) = runner.busy_zygotes()
-    os.kill(zygote, signal.SIGKILL)
-    over = runner.over(record)
-    assert (over.status, over.reason) == (Status.FAILED, "worker_lost")
-    assert_nothing_is_left(runner)
+
+
+def test_no_script_limits_those_after_it(apart):
+    code = TRY + (
+        "import resource\n"
+        "names = ('RLIMIT_NOFILE', 'RLIMIT_FSIZE', 'RLIMIT_NPROC')\n"
+        "each = [getattr(resource, name) for name in names]\n"
+        "print(json.dumps([tried(lambda: resource.prlimit(1, one, (9, 9)))"
+        " for one in each]))"
+    )
+    slots = 2
+    for _ in range(slots):
+        told(apart, code)  # with bubblewrap the first process is this job's alone
+    for _ in range(slots + 1):
+        assert apart.run("open('file', 'w').write('x' * 99)").reason is None
 
 
 def test_a_process_that_waits_for_its_script_is_replaced_when_it_is_killed(runner):
@@ -1068,9 +1102,11 @@ def test_a_gigabyte_of_output_is_cut_and_costs_the_runner_no_memory(runner):
 
     watching = threading.Thread(target=watch)
     watching.start()
-    record = runner.run("head -c 1000000000 /dev/zero", executor="system")
-    over.set()
-    watching.join()
+    try:
+        record = runner.run("head -c 1000000000 /dev/zero", executor="system")
+    finally:
+        over.set()
+        watching.join()
     assert record.status is Status.COMPLETED
     assert receipt_of(record).stdout.truncated
     assert max(peak[pid] - before[pid] for pid in before) < 32 << 20

@@ -43,9 +43,12 @@ class World:
         self.logs = RedisLogs(client, namespace)
         self.dispatcher = RedisDispatcher(client, clock)
         self.registry = RedisRegistry(client, namespace)
-        self.sweep = Sweep(self.store, self.dispatcher, clock, keep=timedelta(days=7))
+        self.sweep = self.make_sweep()
         self.namespace = namespace
         self._make_summary = make_summary
+
+    def make_sweep(self):
+        return Sweep(self.store, self.dispatcher, self.clock, keep=timedelta(days=7))
 
     def add(self, *, queue=True, not_before=None, rings=False, **facts):
         summary = self._make_summary(**facts)
@@ -117,11 +120,20 @@ class Peopled(World):
         self.registry.keep("r", b"{}")
         self.registry.spend("n", at=self.clock.at, name="r", text=None)
 
-    def calls(self):
-        """Yield every call of every adapter."""
+    def about(self, key):
+        """Return the records that calls may be about where a key is damaged.
+
+        Of a job whose record it is: another one stands for all that are not.
+        """
+        own = [one for one in self.others if key.endswith(f":job:{_digest(one)}")]
+        return [*own, self.others[1]] if ":job:" in key else self.others
+
+    def calls(self, key):
+        """Yield every call of every adapter, where a key is damaged."""
         at, store = self.clock.at, self.store
         chunk = Chunk(at=at, stream=Stream.STDERR, data=b"more\n")
-        for record in self.others:
+        records = self.about(key)
+        for record in records:
             summary = record.summary
             digest = summary.digest
             yield lambda d=digest: store.get(d)
@@ -140,9 +152,6 @@ class Peopled(World):
                 yield lambda r=record, e=event: self.apply(r, e, attempt=2)
             yield lambda d=digest: store.ahead(d, limit=10)
             yield lambda d=digest: store.ahead(d, limit=10, contexts=THEIRS)
-            yield lambda d=digest: self.stop(d)
-            yield lambda d=digest: store.delete(d)
-            yield lambda d=digest: store.retire(d)
         yield lambda: store.stops(after=None, limit=10)
         yield lambda: store.stops(after="7", limit=10)
         yield self.add
@@ -178,6 +187,14 @@ class Peopled(World):
         for nonce in ("n", "other"):
             yield lambda n=nonce: self.registry.spend(n, at=at, name="r", text=b"{}")
         yield lambda: self.registry.leave("r")
+        for digest in map(_digest, records):
+            yield lambda d=digest: self.stop(d)
+            yield lambda d=digest: store.delete(d)
+            yield lambda d=digest: store.retire(d)
+
+
+def _digest(record):
+    return record.summary.digest
 
 
 @pytest.fixture
@@ -241,35 +258,30 @@ def wrong_contents(world, key):
 
 
 @pytest.fixture
-def same_ids(make_summary):
-    """Give the jobs of each world the same ids, so that their keys are the same."""
-    count = [0]
+def damaged_worlds(client, namespace, clock, make_summary):
+    """Make the same world again and again, each time with another damage."""
+    world = Peopled(client, namespace, clock, make_summary)
+    start = clock.at
+    kept = {
+        key: (max(client.pttl(key), 0), client.dump(key)) for key in client.scan_iter()
+    }
 
-    def make(**facts):
-        count[0] += 1
-        number = f"{count[0]:064x}"
-        job_id = f"00000000-0000-0000-0000-{count[0]:012x}"
-        return make_summary(**{"id": job_id, "digest": number, **facts})
-
-    return count, make
-
-
-@pytest.fixture
-def damaged_worlds(client, namespace, clock, same_ids):
-    count, make_summary = same_ids
-
-    def make():
-        client.flushdb()
-        count[0] = 0
-        return Peopled(client, namespace, clock, make_summary)
+    def renew():
+        clock.at = start
+        world.sweep = world.make_sweep()
+        with client.pipeline(transaction=False) as pipeline:
+            pipeline.flushdb()
+            for key, (ttl, dump) in kept.items():
+                pipeline.restore(key, ttl, dump)
+            pipeline.execute()
 
     def every(kinds):
-        start = clock.at
-        for key in make().every_key():
-            for name, _ in list(kinds(make(), key)):
-                clock.at = start
-                world = make()
-                dict(kinds(world, key))[name](client)
+        renew()
+        for key in world.every_key():
+            renew()
+            for name, damage in list(kinds(world, key)):
+                renew()
+                damage(client)
                 yield world, key.decode(), name
 
     return every
@@ -297,8 +309,8 @@ def said(call):
 
 @pytest.mark.parametrize("kinds", [wrong_types, wrong_contents])
 def test_whatever_stands_in_redis_only_errors_of_ours_are_raised(damaged_worlds, kinds):
-    for world, _, _ in damaged_worlds(kinds):
-        for call in world.calls():
+    for world, key, _ in damaged_worlds(kinds):
+        for call in world.calls(key):
             assert "junk" not in said(call)
 
 

@@ -306,6 +306,12 @@ def test_a_delivery_that_could_not_be_written_is_written_later(journal, path):
     assert Journal(path).undelivered("r") == []
 
 
+def test_what_was_delivered_is_written_at_the_end(journal, path):
+    journal.delivered("r", settle(journal).seq)
+    journal.close()
+    assert Journal(path).undelivered("r") == []
+
+
 def test_many_deliveries_are_written_without_anything_else(journal, path):
     for entry in [settle(journal) for _ in range(100)]:
         journal.delivered("r", entry.seq)

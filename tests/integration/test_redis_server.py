@@ -109,6 +109,15 @@ def test_it_is_locked_as_the_protocol_of_the_broker_asks(state, start):
         client.config_set("dir", "/")
 
 
+def test_no_answer_takes_all_of_its_memory(state, start):
+    start()
+    client = connect(redis_server.url(state))
+    client.sadd("set", b"x" * 1000)
+    with pytest.raises(redis.ConnectionError):
+        client.srandmember("set", -10_000_000)
+    assert client.info("memory")["used_memory_peak"] < 300 * 1024 * 1024
+
+
 def test_a_stale_socket_is_no_server(state, start):
     process = start()
     process.kill()

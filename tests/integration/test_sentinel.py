@@ -104,7 +104,11 @@ class Watched:
         where = f"replicaof 127.0.0.1 {self.master.port}\n"
         self.replica = self._start(configuration=f"{DATA}{where}")
         until(lambda: self.replica.says("ROLE")[3] == "connected")
-        self.sentinels = [self.start_sentinel(self.master) for _ in range(3)]
+        # They are told of each other, which they else hear after some seconds.
+        ports = {free_port(): f"{number:040x}" for number in range(1, 4)}
+        self.sentinels = [
+            self.start_sentinel(self.master, port=port, known=ports) for port in ports
+        ]
         until(self._is_settled)
         places = ",".join(sentinel.place for sentinel in self.sentinels)
         self.url = f"sentinel://{places}/{SERVICE}"
@@ -115,14 +119,19 @@ class Watched:
         sentinel = self.start_sentinel(self.master)
         self.url = f"sentinel://{sentinel.place}/{SERVICE}"
 
-    def start_sentinel(self, watched, quorum=2):
+    def start_sentinel(self, watched, quorum=2, *, port=None, known=None):
+        """Start one; `known` are the ids of all of them by their ports."""
         name = f"sentinel monitor {SERVICE} 127.0.0.1 {watched.port} {quorum}\n"
         after = int(DOWN_AFTER.total_seconds() * 1000)
         times = (
             f"sentinel down-after-milliseconds {SERVICE} {after}\n"
             f"sentinel failover-timeout {SERVICE} 3000\n"
         )
-        return self._start("--sentinel", configuration=name + times)
+        others = ""
+        for each, own in (known or {}).items():
+            place = f"known-sentinel {SERVICE} 127.0.0.1 {each} {own}"
+            others += f"sentinel {f'myid {own}' if each == port else place}\n"
+        return self._start("--sentinel", configuration=name + times + others, port=port)
 
     def fail_over(self, *, by=Node.kill):
         """Have the master end, and wait until the sentinels name the next."""

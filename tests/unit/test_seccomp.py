@@ -193,6 +193,8 @@ def test_what_outlives_a_script_is_denied_where_there_are_no_namespaces(
         ("sched_setscheduler", (77, 5, 0xABC), DENIED),
         ("sched_setparam", (77, 0xABC), DENIED),
         ("sched_setattr", (77, 0xABC, 0), DENIED),
+        ("sched_setaffinity", (0, 8, 0xABC), ALLOWED),
+        ("sched_setaffinity", (77, 8, 0xABC), DENIED),
     ],
 )
 def test_nobody_changes_what_others_have(machine, arch, call, words, expected):
@@ -200,6 +202,24 @@ def test_nobody_changes_what_others_have(machine, arch, call, words, expected):
     if arch in _32_BITS:
         words = [word & 0xFFFF_FFFF for word in words]
     assert answer(program, arch, number_of(arch, call), *words) == expected
+
+
+@pytest.mark.parametrize(("machine", "arch"), MACHINES)
+@pytest.mark.parametrize(
+    ("words", "expected"),
+    [
+        ((1, 7, 0xABC), DENIED),
+        ((1 | 1 << 32, 7, 0xABC), DENIED),  # of which the kernel takes the lower half
+        ((1, 7, 0, 0xABC), ALLOWED),  # which only looks
+        ((0, 7, 0xABC), ALLOWED),
+        ((77, 7, 0xABC), ALLOWED),
+    ],
+)
+def test_nobody_limits_the_first_process_of_its_namespaces(
+    machine, arch, words, expected
+):
+    program = seccomp.compiled(machine, mounts=True)
+    assert answer(program, arch, number_of(arch, "prlimit64"), *words) == expected
 
 
 def test_another_kind_of_machine_has_none():

@@ -19,6 +19,8 @@ from horus_celery.processes.policy import Policy
 from horus_celery.processes.supervisord import Program, configuration
 from horus_celery.processes.watched import RETRIES, WatchedProgram
 
+WORD = "by which it knows us"
+
 
 @pytest.fixture
 def original():
@@ -36,7 +38,9 @@ def options(tmp_path, monkeypatch):
     program = Program(
         name="p", command=["/nowhere/program"], stop_timeout=timedelta(seconds=90)
     )
-    Path("run/supervisord.conf").write_text(configuration([program], redis=None))
+    Path("run/supervisord.conf").write_text(
+        configuration([program], redis=None, password=WORD)
+    )
     made = ServerOptions()
     made.realize(["-c", "run/supervisord.conf"])
     made.logger = logging.getLogger("supervisor-of-a-test")

@@ -22,7 +22,15 @@ from horus_celery.herodb.commands import (
     shown,
 )
 from horus_celery.herodb.keyring import DEFAULT, Keyring, Kind
-from horus_celery.herodb.requests import array, bulk, error, number, simple
+from horus_celery.herodb.requests import (
+    MAX_REQUEST,
+    MAX_WORDS,
+    array,
+    bulk,
+    error,
+    number,
+    simple,
+)
 from horus_celery.herodb.scripts import Script
 from workers.herodb.backend import Answer, Backend, CutOff
 
@@ -32,6 +40,8 @@ _LISTING: Final = timedelta(seconds=10)
 #: Names that Redis looks at for one step of a listing.
 _PAGE: Final = 1000
 _MOST_COUNTED: Final = 10_000
+#: What a transaction ends with.
+_ENDS: Final = frozenset({"EXEC", "DISCARD"})
 _OVER: Final = (
     "OOM over quota: this context holds more than it may; delete some of it, and within"
     " seconds it can be written again"
@@ -71,6 +81,8 @@ class Conversation:
         self._is_spoilt = False
         #: Whether keys are watched: then a connection is not like any other.
         self._is_watching = False
+        #: Words, and bytes of them, that Redis keeps for that.
+        self._kept = (0, 0)
         #: Whether the script has said that it was the last one.
         self.is_over = False
 
@@ -99,11 +111,14 @@ class Conversation:
             self._leave_transaction()
             return error("EXECABORT Transaction discarded because of previous errors.")
         asked = prefixed(command, words, self._desk.data)
+        is_end = command.name in _ENDS
+        if command.name == "WATCH" or (self._is_gathering and not is_end):
+            self._keep(asked)
         is_free = not (self._is_gathering or self._is_watching)
         answer = self._ask(asked, again=is_free and not command.writes)
         if answer.error is None:
             self._follow(command.name)
-        elif command.name in {"EXEC", "DISCARD"}:
+        elif is_end:
             self._leave_transaction()
         return _raw(answer)
 
@@ -115,13 +130,29 @@ class Conversation:
                 self._is_watching = True
             case "EXEC" | "DISCARD":
                 self._leave_transaction()
-            case "UNWATCH":
-                self._is_watching = self._is_watching and self._is_gathering
+            case "UNWATCH" if not self._is_gathering:
+                self._leave_transaction()
             case _:
                 pass
 
     def _leave_transaction(self) -> None:
         self._is_gathering = self._is_spoilt = self._is_watching = False
+        self._kept = (0, 0)
+
+    def _keep(self, words: Sequence[bytes]) -> None:
+        """Count what Redis keeps in its own memory until the transaction is over.
+
+        Raises:
+            BadRequest: if that is more than one request may be.
+        """
+        count, size = self._kept
+        count, size = count + len(words), size + sum(map(len, words))
+        if count > MAX_WORDS or size > MAX_REQUEST:
+            raise BadRequest(
+                "ERR a transaction, with the keys that it watches, may be no larger"
+                " than one request"
+            )
+        self._kept = (count, size)
 
     def _ask(self, words: Sequence[bytes | str | int], *, again: bool) -> Answer:
         if (self._is_gathering or self._is_watching) and not self._backend.is_connected:

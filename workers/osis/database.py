@@ -24,15 +24,24 @@ class Db(Handle):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class _Answer:
+    """What a command gives a script."""
+
+    #: As the documents say it.
+    kind: str
+    #: Makes it of what the database replied.
+    read: Callable[[object], object]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class _Command:
     """A command of the database, as scripts have it."""
 
     #: How a script writes it; what stands behind `?` may be missing.
     usage: str
-    #: The words of the database's own command.
-    words: tuple[str, ...]
-    result: str
-    reply: Callable[[object], object]
+    #: The words of the database's own command, where it is called something else.
+    words: tuple[str, ...] = ()
+    answer: _Answer
     doc: str
     #: How what is given becomes words; each value one of them, unless said otherwise.
     given: Callable[[str, Sequence[object]], Iterator[_Word]] | None = None
@@ -153,289 +162,222 @@ def _set_words(what: str, values: Sequence[object]) -> Iterator[_Word]:
         yield _word(seconds[0], what)
 
 
-_TEXT: Final = "string, blob or ()"
+_NOTHING: Final = _Answer(kind="()", read=_nothing)
+_FLAG: Final = _Answer(kind="bool", read=_flag)
+_COUNT: Final = _Answer(kind="int", read=_as_is)
+_VALUE: Final = _Answer(kind="string, blob or ()", read=_text)
+_TEXT: Final = _Answer(kind="string", read=_text)
+_MESSAGE: Final = _Answer(kind="string or blob", read=_text)
+_LIST: Final = _Answer(kind="array", read=_texts)
+_SORTED: Final = _Answer(kind="array", read=_sorted)
+_MAP: Final = _Answer(kind="map", read=_pairs)
+
 _COMMANDS: Final = (
     _Command(
         usage="set key value ? seconds",
-        words=("SET",),
         given=_set_words,
-        result="()",
-        reply=_nothing,
+        answer=_NOTHING,
         doc="Keep a value, for so many seconds if that is said.",
     ),
     _Command(
-        usage="get key",
-        words=("GET",),
-        result=_TEXT,
-        reply=_text,
-        doc="Return a value; () if there is none.",
+        usage="get key", answer=_VALUE, doc="Return a value; () if there is none."
     ),
     _Command(
         usage="del key",
-        words=("DEL",),
         given=_values_last,
-        result="int",
-        reply=_as_is,
+        answer=_COUNT,
         doc="Delete a key, or an array of them; return how many there were.",
     ),
-    _Command(
-        usage="exists key",
-        words=("EXISTS",),
-        result="bool",
-        reply=_flag,
-        doc="Return whether there is a key.",
-    ),
+    _Command(usage="exists key", answer=_FLAG, doc="Return whether there is a key."),
     _Command(
         usage="expire key seconds",
-        words=("EXPIRE",),
-        result="bool",
-        reply=_flag,
+        answer=_FLAG,
         doc="Have a key end after so many seconds; return whether there is one.",
     ),
     _Command(
         usage="ttl key",
-        words=("TTL",),
-        result="int",
-        reply=_as_is,
+        answer=_COUNT,
         doc="Return after how many seconds a key ends: -1 for never, -2 for no key.",
     ),
     _Command(
         usage="incr key ? by",
         words=("INCRBY",),
         usual=(1,),
-        result="int",
-        reply=_as_is,
+        answer=_COUNT,
         doc="Add 1, or so much, to a whole number; return what it is then.",
     ),
     _Command(
         usage="keys ? pattern",
-        words=("KEYS",),
         usual=("*",),
-        result="array",
-        reply=_sorted,
+        answer=_SORTED,
         doc="Return the keys that a pattern fits, in their order; all without one.",
     ),
     _Command(
         usage="hset key field ? value",
-        words=("HSET",),
         given=_hash_words,
-        result="int",
-        reply=_as_is,
+        answer=_COUNT,
         doc="Set a field of a hash, or those of a map; return how many are new.",
     ),
     _Command(
         usage="hget key field",
-        words=("HGET",),
-        result=_TEXT,
-        reply=_text,
+        answer=_VALUE,
         doc="Return a field of a hash; () if there is none.",
     ),
-    _Command(
-        usage="hgetall key",
-        words=("HGETALL",),
-        result="map",
-        reply=_pairs,
-        doc="Return a hash.",
-    ),
+    _Command(usage="hgetall key", answer=_MAP, doc="Return a hash."),
     _Command(
         usage="hdel key field",
-        words=("HDEL",),
         given=_values_last,
-        result="int",
-        reply=_as_is,
+        answer=_COUNT,
         doc="Delete fields of a hash, one or an array; return how many were there.",
     ),
     _Command(
         usage="hkeys key",
-        words=("HKEYS",),
-        result="array",
-        reply=_sorted,
+        answer=_SORTED,
         doc="Return the names of a hash's fields, in their order.",
     ),
     _Command(
         usage="lpush key value",
-        words=("LPUSH",),
         given=_values_last,
-        result="int",
-        reply=_as_is,
+        answer=_COUNT,
         doc="Put a value, or an array of them, before a list; return its length.",
     ),
     _Command(
         usage="rpush key value",
-        words=("RPUSH",),
         given=_values_last,
-        result="int",
-        reply=_as_is,
+        answer=_COUNT,
         doc="Put a value, or an array of them, behind a list; return its length.",
     ),
     _Command(
         usage="lpop key",
-        words=("LPOP",),
-        result=_TEXT,
-        reply=_text,
+        answer=_VALUE,
         doc="Take the first value of a list; () if there is none.",
     ),
     _Command(
         usage="rpop key",
-        words=("RPOP",),
-        result=_TEXT,
-        reply=_text,
+        answer=_VALUE,
         doc="Take the last value of a list; () if there is none.",
     ),
-    _Command(
-        usage="llen key",
-        words=("LLEN",),
-        result="int",
-        reply=_as_is,
-        doc="Return the length of a list.",
-    ),
+    _Command(usage="llen key", answer=_COUNT, doc="Return the length of a list."),
     _Command(
         usage="lrange key start stop",
-        words=("LRANGE",),
-        result="array",
-        reply=_texts,
+        answer=_LIST,
         doc="Return values of a list, both ends included; -1 is the last one.",
     ),
     _Command(
         usage="sadd key member",
-        words=("SADD",),
         given=_values_last,
-        result="int",
-        reply=_as_is,
+        answer=_COUNT,
         doc="Put a member, or an array of them, into a set; return how many are new.",
     ),
     _Command(
         usage="srem key member",
-        words=("SREM",),
         given=_values_last,
-        result="int",
-        reply=_as_is,
+        answer=_COUNT,
         doc="Take a member, or an array of them, out of a set; return how many.",
     ),
     _Command(
         usage="smembers key",
-        words=("SMEMBERS",),
-        result="array",
-        reply=_sorted,
+        answer=_SORTED,
         doc="Return the members of a set, in their order.",
     ),
     _Command(
         usage="zadd key score member",
-        words=("ZADD",),
-        result="int",
-        reply=_as_is,
+        answer=_COUNT,
         doc="Put a member with its score into a sorted set; return how many are new.",
     ),
     _Command(
         usage="zrange key start stop",
-        words=("ZRANGE",),
-        result="array",
-        reply=_texts,
+        answer=_LIST,
         doc="Return members of a sorted set, lowest first, both ends included.",
     ),
     _Command(
         usage="set_encrypted key value ? secret_name",
         words=("SETENC",),
-        result="()",
-        reply=_nothing,
+        answer=_NOTHING,
         doc="Keep a value that lies encrypted, with the key of a name if one is said.",
     ),
     _Command(
         usage="get_encrypted key",
         words=("GETENC",),
-        result=_TEXT,
-        reply=_text,
+        answer=_VALUE,
         doc="Return a value that lies encrypted; () if there is none.",
     ),
     _Command(
         usage="age_genenc",
         words=("AGE", "GENENC"),
-        result="array",
-        reply=_texts,
+        answer=_LIST,
         doc="Return a new recipient and its identity.",
     ),
     _Command(
         usage="age_encrypt recipient message",
         words=("AGE", "ENCRYPT"),
-        result="string",
-        reply=_text,
+        answer=_TEXT,
         doc="Return a message encrypted for a recipient, in base64.",
     ),
     _Command(
         usage="age_decrypt identity encrypted",
         words=("AGE", "DECRYPT"),
-        result="string or blob",
-        reply=_text,
+        answer=_MESSAGE,
         doc="Return the message that was encrypted for an identity's recipient.",
     ),
     _Command(
         usage="age_gensign",
         words=("AGE", "GENSIGN"),
-        result="array",
-        reply=_texts,
+        answer=_LIST,
         doc="Return a new verification key and its signing key, in base64.",
     ),
     _Command(
         usage="age_sign signing_key message",
         words=("AGE", "SIGN"),
-        result="string",
-        reply=_text,
+        answer=_TEXT,
         doc="Return the signature of a message, in base64.",
     ),
     _Command(
         usage="age_verify verification_key message signature",
         words=("AGE", "VERIFY"),
-        result="bool",
-        reply=_flag,
+        answer=_FLAG,
         doc="Return whether a signature is that of a message.",
     ),
     _Command(
         usage="age_keygen name",
         words=("AGE", "KEYGEN"),
-        result="array",
-        reply=_texts,
+        answer=_LIST,
         doc='Have the node keep a new identity; return its recipient and "".',
     ),
     _Command(
         usage="age_encrypt_name name message",
         words=("AGE", "ENCRYPTNAME"),
-        result="string",
-        reply=_text,
+        answer=_TEXT,
         doc="Encrypt for a recipient that the database keeps.",
     ),
     _Command(
         usage="age_decrypt_name name encrypted",
         words=("AGE", "DECRYPTNAME"),
-        result="string or blob",
-        reply=_text,
+        answer=_MESSAGE,
         doc="Decrypt by an identity that the database keeps.",
     ),
     _Command(
         usage="age_signkeygen name",
         words=("AGE", "SIGNKEYGEN"),
-        result="array",
-        reply=_texts,
+        answer=_LIST,
         doc='Have the node keep a signing key; return its verification key and "".',
     ),
     _Command(
         usage="age_sign_name name message",
         words=("AGE", "SIGNNAME"),
-        result="string",
-        reply=_text,
+        answer=_TEXT,
         doc="Sign by a key that the database keeps.",
     ),
     _Command(
         usage="age_verify_name name message signature",
         words=("AGE", "VERIFYNAME"),
-        result="bool",
-        reply=_flag,
+        answer=_FLAG,
         doc="Verify by a key that the database keeps.",
     ),
     _Command(
         usage="age_list",
         words=("AGE", "LIST"),
-        result="array",
-        reply=_texts,
+        answer=_LIST,
         doc="Return the names under which the database keeps keys.",
     ),
 )
@@ -445,6 +387,7 @@ def _operation(command: _Command) -> Operation:
     needed, _, optional = command.usage.partition("?")
     name, *required = needed.split()
     parameters = (*required, *optional.split())
+    own = command.words or (name.upper(),)
 
     def run(db: Db, *values: object) -> object:
         what = f"db.{name}"
@@ -454,13 +397,13 @@ def _operation(command: _Command) -> Operation:
             pairs = zip(parameters, values, strict=False)
             words = tuple(_word(value, f"{what}: the {each}") for each, value in pairs)
             words += command.usual[len(words) - len(required) :]
-        return command.reply(db.call(*command.words, *words))
+        return command.answer.read(db.call(*own, *words))
 
     return Operation(
         name=name,
         parameters=parameters,
         required=len(required),
-        result=command.result,
+        result=command.answer.kind,
         doc=command.doc,
         run=run,
     )

@@ -47,14 +47,17 @@ class Authority:
         self.file = folder / "ca.pem"
         self._ca.cert_pem.write_to_path(str(self.file))
 
+    def context(self) -> ssl.SSLContext:
+        """Return a new context that believes it."""
+        return ssl.create_default_context(cafile=str(self.file))
+
     def issue(self, folder: Path) -> Issued:
         """Write a new certificate and its key into a folder."""
         leaf = self._ca.issue_cert("localhost", "127.0.0.1")
         cert, key = folder / "cert.pem", folder / "key.pem"
         cert.write_bytes(b"".join(blob.bytes() for blob in leaf.cert_chain_pems))
         leaf.private_key_pem.write_to_path(str(key))
-        context = ssl.create_default_context(cafile=str(self.file))
-        return Issued(cert=cert, key=key, context=context)
+        return Issued(cert=cert, key=key, context=self.context())
 
 
 class Server:
@@ -79,7 +82,7 @@ class Server:
         self.address = ("127.0.0.1", port)
         self.context = None if issued is None else issued.context
         self.url = f"{'http' if issued is None else 'https'}://127.0.0.1:{port}/"
-        self.log = folder / "log"
+        self.log = folder / f"log{port}"
         options = {
             "HORUS_STATE_DIR": str(self.state.path),
             "HORUS_PORT": str(port),

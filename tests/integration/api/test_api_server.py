@@ -13,6 +13,8 @@ import httpx
 import psutil
 import pytest
 
+from tests.integration.api.conftest import Server
+
 pytestmark = pytest.mark.integration
 
 DEADLINE = 15.0  # seconds
@@ -24,10 +26,40 @@ HEALTHZ = b"GET /healthz HTTP/1.1\r\nHost: localhost\r\n\r\n"
 PATIENCE = 20.0
 
 
-@pytest.fixture(params=["in the clear", "TLS"])
+#: Every promise holds through TLS, too.
+TRANSPORTS = ["in the clear", "TLS"]
+
+
+@pytest.fixture(params=TRANSPORTS)
 def issued(request, authority, tmp_path):
-    """Every promise holds through TLS, too."""
+    """The certificate of a server of the test's own."""
     return authority.issue(tmp_path) if request.param == "TLS" else None
+
+
+@pytest.fixture(scope="module")
+def lasting(authority, redis_server, tmp_path_factory):
+    """Make servers for tests that leave them as they are, one for each transport."""
+    servers = {}
+
+    def find(transport):
+        if transport not in servers:
+            folder = tmp_path_factory.mktemp("server")
+            certificate = authority.issue(folder) if transport == "TLS" else None
+            redis_url = f"{redis_server.url}?db=62"
+            made = Server(folder, redis_url, f"lasting-{os.getpid()}", certificate)
+            servers[transport] = made
+            made.wait_until_ready()
+        return servers[transport]
+
+    yield find
+    for server in servers.values():
+        server.close()
+
+
+@pytest.fixture(params=TRANSPORTS)
+def server(request, lasting):
+    """A server that others have used, and will use."""
+    return lasting(request.param)
 
 
 def waiters(server, pool, count):
@@ -40,8 +72,7 @@ def waiters(server, pool, count):
     return job_id, waiting
 
 
-def test_a_stop_wakes_everybody_who_waits(serve, redis_url):
-    server = serve(redis_url)
+def test_a_stop_wakes_everybody_who_waits(server):
     with ThreadPoolExecutor(50) as pool:
         job_id, waiting = waiters(server, pool, 50)
         assert server.post("job.status", job_id=job_id)["result"]["status"] == "queued"
@@ -88,10 +119,7 @@ def test_redis_away_is_told_within_two_seconds_and_mends_itself(serve, private_r
 
 
 @pytest.mark.parametrize("is_chunked", [True, False])
-def test_a_request_over_the_limit_is_refused_by_the_real_server(
-    serve, redis_url, is_chunked
-):
-    server = serve(redis_url)
+def test_a_request_over_the_limit_is_refused_by_the_real_server(server, is_chunked):
     size = 5 * 1024 * 1024
     blocks = (b" " * 65536 for _ in range(size // 65536))
     # On a connection of its own: what the server leaves unread ends the connection.
@@ -105,8 +133,17 @@ def test_a_request_over_the_limit_is_refused_by_the_real_server(
     assert "result" in server.post("get_supervisor_info")
 
 
-def test_half_requests_keep_nobody_waiting_and_are_cut_off(serve, redis_url, is_open):
-    server = serve(redis_url)
+def test_a_thousand_silent_connections_keep_nobody_out(server):
+    files, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
+    with ExitStack() as stack:
+        for _ in range(min(1100, files - 100)):
+            stack.enter_context(server.say())
+        assert server.http.get(f"{server.url}healthz").is_success
+        server.submit()
+
+
+def leave_half_requests(server, is_open):
+    """Leave requests half said: they keep nobody waiting, and are cut off."""
     pause = threading.Event()
     begun = time.monotonic()
     with ExitStack() as stack:
@@ -128,6 +165,7 @@ def test_half_requests_keep_nobody_waiting_and_are_cut_off(serve, redis_url, is_
             assert server.http.get(f"{server.url}healthz").is_success
             server.submit()
             assert time.monotonic() - asked < 2
+        yield
         while any(map(is_open, trickling)):
             assert time.monotonic() - begun < PATIENCE
             for connection in filter(is_open, trickling):
@@ -142,18 +180,8 @@ def test_half_requests_keep_nobody_waiting_and_are_cut_off(serve, redis_url, is_
     assert "Traceback" not in server.log.read_text()
 
 
-def test_a_thousand_silent_connections_keep_nobody_out(serve, redis_url):
-    server = serve(redis_url)
-    files, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
-    with ExitStack() as stack:
-        for _ in range(min(1100, files - 100)):
-            stack.enter_context(server.say())
-        assert server.http.get(f"{server.url}healthz").is_success
-        server.submit()
-
-
-def test_who_does_not_read_his_answer_keeps_no_thread_and_is_cut_off(serve, redis_url):
-    server = serve(redis_url, "--threads", "8")
+def do_not_read(server):
+    """Do not read an answer: that keeps no thread, and is cut off."""
     # The answer repeats the id; the kernel takes about 3 MB of it from the server.
     call = b'{"jsonrpc":"2.0","method":"nothing","id":"%b"}' % (b"x" * 3_500_000)
     authorization = f"Authorization: Bearer {server.state.secret('user')}\r\n".encode()
@@ -175,22 +203,35 @@ def test_who_does_not_read_his_answer_keeps_no_thread_and_is_cut_off(serve, redi
         for connection in deaf:
             ends.register(connection, 0)  # for nothing but its end
         pause = threading.Event()
+        yield
         while len(ends.poll(0)) < len(deaf):
             assert time.monotonic() - begun < PATIENCE
             pause.wait(0.1)
     assert "Traceback" not in server.log.read_text()
 
 
-def test_all_threads_of_the_worker_keep_to_one_processor(serve, redis_url):
-    server = serve(redis_url)
+def test_who_stops_in_the_middle_keeps_nobody_waiting_and_is_cut_off(
+    serve, redis_url, is_open
+):
+    both = [
+        leave_half_requests(serve(redis_url), is_open),
+        do_not_read(serve(redis_url, "--threads", "8")),
+    ]
+    # What is left is to wait, which they do beside each other.
+    for one in both:
+        next(one)
+    for one in both:
+        assert next(one, None) is None
+
+
+def test_all_threads_of_the_worker_keep_to_one_processor(server):
     (worker,) = psutil.Process(server.process.pid).children()
     threads = [thread.id for thread in worker.threads()]
     assert len({frozenset(os.sched_getaffinity(thread)) for thread in threads}) == 1
     assert len(os.sched_getaffinity(threads[0])) == 1
 
 
-def test_who_does_not_close_after_the_last_answer_holds_nobody_up(serve, redis_url):
-    server = serve(redis_url)
+def test_who_does_not_close_after_the_last_answer_holds_nobody_up(server):
     last = HEALTHZ[:-2] + b"Connection: close\r\n\r\n"
     with ExitStack() as stack:
         for _ in range(30):
@@ -201,8 +242,7 @@ def test_who_does_not_close_after_the_last_answer_holds_nobody_up(serve, redis_u
 
 
 @pytest.mark.parametrize("chunks", [b"zz\r\nx", b"5\r\nhello, world\r\n0\r\n\r\n"])
-def test_a_bad_chunk_is_a_parse_error_and_one_line(serve, redis_url, chunks):
-    server = serve(redis_url)
+def test_a_bad_chunk_is_a_parse_error_and_one_line(server, chunks):
     before = server.log.read_text()
     answer = server.ask(HEAD + b"Transfer-Encoding: chunked\r\n\r\n" + chunks)
     assert answer.startswith(b"HTTP/1.1 200 ")
@@ -221,24 +261,19 @@ def test_a_bad_chunk_is_a_parse_error_and_one_line(serve, redis_url, chunks):
         HEAD + b"Content-Length: 5\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n",
     ],
 )
-def test_what_is_no_http_is_refused_in_one_line_without_its_words(
-    serve, redis_url, data
-):
-    server = serve(redis_url)
+def test_what_is_no_http_is_refused_in_one_line_without_its_words(server, data):
     before = server.log.read_text()
     assert server.ask(data + HEALTHZ).startswith(b"HTTP/1.1 400 ")
     (line,) = server.log.read_text().removeprefix(before).splitlines()
     assert "mine" not in line
 
 
-def test_two_requests_in_one_piece_are_answered_in_turn(serve, redis_url):
-    server = serve(redis_url)
+def test_two_requests_in_one_piece_are_answered_in_turn(server):
     last = HEALTHZ[:-2] + b"Connection: close\r\n\r\n"
     assert server.ask(HEALTHZ * 3 + last).count(b"HTTP/1.1 200 OK") == 4
 
 
-def test_a_body_that_waits_to_be_asked_for_is_asked_for_once(serve, redis_url):
-    server = serve(redis_url)
+def test_a_body_that_waits_to_be_asked_for_is_asked_for_once(server):
     body = b'{"jsonrpc":"2.0","method":"rpc.discover","id":1}'
     head = HEAD + b"Expect: 100-continue\r\nConnection: close\r\n"
     with server.say(head + b"Content-Length: %d\r\n\r\n" % len(body)) as connection:

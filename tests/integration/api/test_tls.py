@@ -1,11 +1,13 @@
 """The API through TLS: what is agreed on, what is refused, who is not waited for."""
 
+import itertools
+import os
 import shutil
 import socket
 import ssl
 import threading
 import time
-from contextlib import ExitStack
+from contextlib import ExitStack, closing
 from http.client import HTTPSConnection
 
 import httpx
@@ -13,6 +15,7 @@ import pytest
 import trustme
 
 from horus_celery.client import Horus
+from tests.integration.api.conftest import Server
 
 pytestmark = pytest.mark.integration
 
@@ -22,14 +25,18 @@ LAST = HEALTHZ[:-2] + b"Connection: close\r\n\r\n"
 PATIENCE = 20.0
 
 
-@pytest.fixture
-def issued(authority, tmp_path):
-    return authority.issue(tmp_path)
+@pytest.fixture(scope="module")
+def issued(authority, tmp_path_factory):
+    return authority.issue(tmp_path_factory.mktemp("issued"))
 
 
-@pytest.fixture
-def server(serve, redis_url):
-    return serve(redis_url)
+@pytest.fixture(scope="module")
+def server(redis_server, issued, tmp_path_factory):
+    """A server that others have used, and will use."""
+    folder, redis_url = tmp_path_factory.mktemp("server"), f"{redis_server.url}?db=61"
+    with closing(Server(folder, redis_url, f"tls-{os.getpid()}", issued)) as made:
+        made.wait_until_ready()
+        yield made
 
 
 def shake(server, context):
@@ -38,16 +45,18 @@ def shake(server, context):
     return context.wrap_socket(server.connect(), server_hostname=host)
 
 
-def test_the_newest_version_is_agreed_on(server):
-    server.context.set_alpn_protocols(["h2", "http/1.1"])
-    with shake(server, server.context) as connection:
+def test_the_newest_version_is_agreed_on(server, authority):
+    context = authority.context()
+    context.set_alpn_protocols(["h2", "http/1.1"])
+    with shake(server, context) as connection:
         assert connection.version() == "TLSv1.3"
         assert connection.selected_alpn_protocol() == "http/1.1"
 
 
-def test_the_second_newest_will_do(server):
-    server.context.maximum_version = ssl.TLSVersion.TLSv1_2
-    with shake(server, server.context) as connection:
+def test_the_second_newest_will_do(server, authority):
+    context = authority.context()
+    context.maximum_version = ssl.TLSVersion.TLSv1_2
+    with shake(server, context) as connection:
         connection.sendall(LAST)
         assert connection.recv(100).startswith(b"HTTP/1.1 200 ")
 
@@ -81,13 +90,13 @@ def test_plain_http_is_told_to_speak_https(server):
     assert b"https://" in answer
 
 
-@pytest.mark.parametrize("said", [b"", b"\x16\x03", b"\0" * 100, b"SSH-2.0-x\r\n"])
-def test_who_stalls_or_speaks_another_language_keeps_nobody_out(server, is_open, said):
+def test_who_stalls_or_speaks_another_language_keeps_nobody_out(server, is_open):
     begun = time.monotonic()
     with ExitStack() as stack:
-        # More of them than threads.
-        stalled = [stack.enter_context(server.connect()) for _ in range(300)]
-        for connection in stalled:
+        # More of each kind than threads.
+        stalled = [stack.enter_context(server.connect()) for _ in range(4 * 150)]
+        kinds = itertools.cycle([b"", b"\x16\x03", b"\0" * 100, b"SSH-2.0-x\r\n"])
+        for connection, said in zip(stalled, kinds, strict=False):
             connection.sendall(said)
         for _ in range(10):
             asked = time.monotonic()
@@ -138,9 +147,18 @@ def test_a_request_in_many_records_and_many_in_one_are_read(server):
     assert answers.count(b"HTTP/1.1 200 ") == 52
 
 
-def test_a_replaced_certificate_is_shown_without_a_restart(
-    server, issued, authority, tmp_path
-):
+@pytest.fixture
+def own(redis_url, namespace, authority, tmp_path):
+    """A server of the test's own, and its certificate."""
+    issued = authority.issue(tmp_path)
+    with closing(Server(tmp_path, redis_url, namespace, issued)) as made:
+        made.wait_until_ready()
+        yield made, issued
+
+
+def test_a_replaced_certificate_is_shown_without_a_restart(own, authority, tmp_path):
+    server, issued = own
+
     def shown(connection):
         return connection.getpeercert(binary_form=True)
 
@@ -174,8 +192,9 @@ def test_a_replaced_certificate_is_shown_without_a_restart(
 def test_the_client_believes_the_authority_that_it_is_given(server, authority):
     root = server.state.root_public()
     secret = server.state.secret("user")
+    job_id = server.submit()
     with Horus(server.url, secret, root=root, ca=authority.file) as horus:
-        assert horus.call("jobs.list") == []
+        assert job_id in {one["id"] for one in horus.call("jobs.list")}
 
 
 class TestWhatKeepsItFromStarting:

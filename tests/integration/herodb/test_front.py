@@ -15,7 +15,7 @@ import pytest
 
 from horus_celery.errors import ConfigurationError
 from horus_celery.herodb.keyring import Kind
-from horus_celery.herodb.requests import MAX_REQUEST
+from horus_celery.herodb.requests import MAX_REQUEST, MAX_WORDS
 from workers.herodb.client import Database, DatabaseError
 from workers.herodb.front import MAX_CONNECTIONS
 from workers.osis.model import parse_model
@@ -102,6 +102,28 @@ def test_a_transaction_is_done_as_a_whole_or_not_at_all(estate, database):
     assert database.call("GET", "k") == b"2"
     with pytest.raises(DatabaseError, match="EXEC without MULTI"):
         database.call("EXEC")
+
+
+def test_a_transaction_has_redis_keep_no_more_than_a_request(estate, database):
+    large = b"x" * (MAX_REQUEST // 4)
+    database.call("MULTI")
+    for _ in range(3):
+        assert database.call("SET", "k", large) == b"QUEUED"
+    with pytest.raises(DatabaseError, match="no larger than one request"):
+        database.call("SET", "k", large)
+    with pytest.raises(DatabaseError, match="EXECABORT"):
+        database.call("EXEC")
+    assert database.call("GET", "k") is None
+    names = [f"name{number}" for number in range(MAX_WORDS // 2)]
+    assert database.call("WATCH", *names) == b"OK"
+    with pytest.raises(DatabaseError, match="no larger than one request"):
+        database.call("WATCH", *names)
+    assert database.call("UNWATCH") == b"OK"
+    assert database.call("WATCH", *names) == b"OK"
+    # What ends it is no part of it.
+    database.call("MULTI")
+    assert database.call("MGET", *names[: MAX_WORDS - len(names) - 3]) == b"QUEUED"
+    assert len(database.call("EXEC")) == 1
 
 
 def test_a_value_is_encrypted_where_it_lies(estate, database):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+from contextlib import suppress
 from typing import Any
 
 import pytest
@@ -49,6 +50,32 @@ def test_a_large_object_comes_through(database):
     for _ in range(12):
         objects.add("note", {"text": "x" * 1_000_000})
     assert 1 < len(objects.listed("note")) < 12
+
+
+LONG = "a " * 2**20
+ENDLESS: list[tuple[str, list[str], list[list[str]]]] = [
+    ("declare", ["1", "body", "0", "note", "1000000000000"], []),
+    ("declare", ["1", "body", "0", "note", "0", "1e300"], []),
+    ("reindex", ["1", "", "1", "1", "-1.5"], []),
+    # A field that nearly stands in a text, wherever that is looked at.
+    (
+        "count",
+        ["1", f"{LONG}b", "-", "+"],
+        [["MULTI"], ["HSET", "i", "building", LONG * 2], ["EXEC"]],
+    ),
+]
+
+
+@pytest.mark.parametrize(("script", "words", "before"), ENDLESS)
+def test_no_words_keep_redis_busy(database, script, words, before):
+    caller = database("a")
+    Objects(caller.call).declare(parse_model("note", NOTE))
+    for command in before:
+        caller.call(*command)
+    keys = ["m:note", "o:note", "d:i", "m:"]
+    with suppress(DatabaseError):
+        caller.call("OSIS", script, len(keys), *keys, *words)
+    assert database("b").call("PING") == b"PONG"
 
 
 CALLS: list[tuple[str, list[Any], object]] = [

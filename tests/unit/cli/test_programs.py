@@ -108,6 +108,7 @@ def test_redis_starts_first_and_ends_last_and_all_others_at_once():
     text = configuration(
         [Program(name="api", command=["a"]), Program(name="python", command=["p"])],
         redis=Program(name=REDIS, command=["r"]),
+        password=SECRET,
     )
     told = parsed(text)
     assert told[f"program:{REDIS}"]["autostart"] == "true"
@@ -118,7 +119,9 @@ def test_redis_starts_first_and_ends_last_and_all_others_at_once():
 
 
 def test_without_a_redis_of_our_own_none_is_run():
-    text = configuration([Program(name="api", command=["a"])], redis=None)
+    text = configuration(
+        [Program(name="api", command=["a"])], redis=None, password=SECRET
+    )
     assert REDIS not in text
 
 
@@ -135,7 +138,9 @@ def read_back(program, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     for folder in ("run", "logs"):
         Path(folder).mkdir(exist_ok=True)
-    Path("run/supervisord.conf").write_text(configuration([program], redis=None))
+    Path("run/supervisord.conf").write_text(
+        configuration([program], redis=None, password=SECRET)
+    )
     options = ServerOptions()
     options.realize(["-c", "run/supervisord.conf"])
     (group,) = options.process_group_configs
@@ -153,13 +158,13 @@ def test_supervisord_reads_an_environment_as_it_was_meant(tmp_path, monkeypatch,
 @pytest.mark.parametrize("path", ["/a ;b", "/a #b", "/a\nb"])
 def test_what_supervisord_would_take_for_a_comment_is_refused(path):
     with pytest.raises(ConfigurationError, match="choose another"):
-        configuration([Program(name="a", command=[path])], redis=None)
+        configuration([Program(name="a", command=[path])], redis=None, password=SECRET)
 
 
 def test_an_environment_with_both_kinds_of_quotes_is_refused():
     program = Program(name="a", command=["b"], environment={"X": "'\""})
     with pytest.raises(ConfigurationError, match="quotes"):
-        configuration([program], redis=None)
+        configuration([program], redis=None, password=SECRET)
 
 
 # --- actors ----------------------------------------------------------------------

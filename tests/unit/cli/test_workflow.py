@@ -133,6 +133,20 @@ def test_a_failure_is_told_with_the_way_to_its_log(horus, coordinator, etl):
     assert "failed: 2 completed, 1 failed, 1 skipped; 3 verified" in told.err
 
 
+def test_what_a_supervisor_says_of_a_step_commands_no_terminal(horus, coordinator, etl):
+    def say(told):
+        evil = {"supervisor": "\x1b[31mnorth", "job_id": "\x1b[2J"}
+        steps = {name: {**step, **evil} for name, step in told["steps"].items()}
+        return {**told, "steps": steps}
+
+    coordinator.ends = {"count": Status.FAILED}
+    coordinator.lies["workflow.status"] = say
+    told = horus("workflow", "run", etl)
+    assert "count    failed     0 ms  exit_code  at [31mnorth\n" in told.out
+    assert "see: horus job logs [2J  # count at [31mnorth\n" in told.err
+    assert "\x1b" not in told.out + told.err
+
+
 def test_a_step_that_may_fail_does_not_change_the_exit_code(
     horus, coordinator, tmp_path
 ):

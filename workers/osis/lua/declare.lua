@@ -10,7 +10,7 @@ if only_empty == '1' and has_objects then return { 'occupied' } end
 local at = 5
 local function following()
   local words = {}
-  for _ = 1, tonumber(ARGV[at]) do
+  for _ = 1, counted(at, 1) do
     at = at + 1
     words[#words + 1] = ARGV[at]
   end

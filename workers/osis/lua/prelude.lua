@@ -28,8 +28,21 @@ local function is_stale(version)
 end
 
 local function is_building(field)
-  local building = redis.call('HGET', INDEXES, 'building')
-  return building and string.find(building, ' ' .. field .. ' ', 1, true)
+  -- Word by word: to look for one long text in another may take hours.
+  for word in string.gmatch(redis.call('HGET', INDEXES, 'building') or '', '%S+') do
+    if word == field then return true end
+  end
+  return false
+end
+
+-- How many there are of what follows, each of so many words, as it stands at a place. A
+-- caller may say any number, and nobody ends a script that counts for ever.
+local function counted(at, size)
+  local count = tonumber(ARGV[at])
+  if not (count and count >= 0 and at + count * size <= #ARGV) then
+    error('fewer words than they say')
+  end
+  return count
 end
 
 local function revision_of(record)

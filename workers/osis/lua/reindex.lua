@@ -6,11 +6,11 @@ local version, upto = ARGV[1], ARGV[2]
 if is_stale(version) then return { 'stale' } end
 local at = 3
 while at < #ARGV do
-  local id, revision, count = unpack(ARGV, at, at + 2)
+  local id, revision, count = ARGV[at], ARGV[at + 1], counted(at + 2, 2)
   local record = redis.call('HGET', OBJECTS, id)
   if record and revision_of(record) == tonumber(revision) then
     local entries, place = {}, '\0' .. id_text(id)
-    for i = at + 3, at + 2 + 2 * tonumber(count), 2 do
+    for i = at + 3, at + 2 + 2 * count, 2 do
       entries[#entries + 1] = ARGV[i]
       entries[#entries + 1] = ARGV[i + 1] .. place
     end
@@ -18,7 +18,7 @@ while at < #ARGV do
     unlist(entries_of(id))
     enlist(id, entries)
   end
-  at = at + 3 + 2 * tonumber(count)
+  at = at + 3 + 2 * count
 end
 if upto == '' then
   redis.call('UNLINK', INDEXES)
