@@ -1,6 +1,6 @@
 """Count words in parts of a text beside each other, then add up: a workflow in Python.
 
-    python examples/map_reduce.py
+    python examples/map_reduce.py     # or: horus workflow run examples/map_reduce.py
 
 Needs a running `horus up` of this user; HORUS_URL and HORUS_STATE_DIR name another.
 """
@@ -18,8 +18,7 @@ from horus_celery.statements.keys import read_key_file, read_public_key_file
 LINES = ["to be or not", "to be", "that is the question"]
 READ = "import os, sys; folder = os.environ['HORUS_INPUTS']\n"
 COUNT = (
-    READ
-    + "print(len(open(folder + '/TEXT').read().split('\\n')[int(sys.argv[1])].split()))"
+    READ + "print(len(open(folder + '/TEXT').readlines()[int(sys.argv[1])].split()))"
 )
 ADD = READ + "print(sum(int(open(f'{folder}/{n}').read()) for n in os.listdir(folder)))"
 
@@ -33,12 +32,13 @@ with Workflow("map-reduce", max_parallel=2) as flow:
     }
     flow.step("add", run=ADD, inputs=counts)
 
-state = Path(os.environ.get("HORUS_STATE_DIR", "~/.horus")).expanduser()
-with Horus(
-    os.environ.get("HORUS_URL", "http://127.0.0.1:3030"),
-    (state / "secrets" / "user").read_text().strip(),
-    key=read_key_file(state / "keys" / "default.key"),
-    root=read_public_key_file(state / "root.pub"),
-) as horus:
-    outcome = run_workflow(horus, flow.draft())
-    print(outcome.view.status, "with", outcome.results["add"].strip(), "words")
+if __name__ == "__main__":
+    state = Path(os.environ.get("HORUS_STATE_DIR", "~/.horus")).expanduser()
+    with Horus(
+        os.environ.get("HORUS_URL", "http://127.0.0.1:3030"),
+        (state / "secrets" / "user").read_text().strip(),
+        key=read_key_file(state / "keys" / "default.key"),
+        root=read_public_key_file(state / "root.pub"),
+    ) as horus:
+        outcome = run_workflow(horus, flow.draft())
+        print(outcome.view.status, "with", outcome.results["add"].strip(), "words")

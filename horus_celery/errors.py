@@ -162,7 +162,8 @@ class UnauthenticatedError(HorusError):
 
     def __init__(self) -> None:
         super().__init__(
-            "this method needs a secret: send Authorization: Bearer SECRET",
+            "this method needs a secret that is known here: send Authorization:"
+            " Bearer SECRET",
             reason="unauthenticated",
         )
 

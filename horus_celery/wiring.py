@@ -412,17 +412,24 @@ def make_node(
         clock: Tells the time; the machine's clock by default.
 
     Raises:
-        ConfigurationError: if its key cannot be read.
+        ConfigurationError: if there is no key for it, or that cannot be read.
     """
     state = StateDirectory(settings.state_dir)
     journal = Journal(state.journal)
+    key_file = state.runner_key_file(name)
+    if not key_file.exists():
+        raise ConfigurationError(
+            f"there is no key for the runner {name} at {key_file}: where the root key"
+            f" lies, `horus runner {','.join(executors)} --name {name}` makes it; bring"
+            " it here, and the trust.json of there"
+        )
     url = redis_url(settings)
     client = connect(url)
     return Node(
         name=name,
         aud=settings.namespace,
         executors=executors,
-        key=read_key_file(state.runner_key_file(name)),
+        key=read_key_file(key_file),
         trust=make_trust(settings, journal),
         journal=journal,
         store=RedisStore(client, settings.namespace),

@@ -66,8 +66,15 @@ def bound_to(contexts: Iterable[str]) -> frozenset[str] | None:
     return None if ALL in names else names
 
 
-def fault_of(secret: str) -> str | None:
-    """Say what is wrong with the text of a secret, without a word of it."""
+def fault_of(
+    secret: str, *, otherwise: str = "leave it out to have one made"
+) -> str | None:
+    """Say what is wrong with the text of a secret, without a word of it.
+
+    Args:
+        secret: The text.
+        otherwise: How to have a secret made instead.
+    """
     if not (secret.isascii() and secret.isprintable() and " " not in secret):
         return "must be printable ASCII letters without spaces"
     if len(secret) > MAX_CHARS:
@@ -75,7 +82,7 @@ def fault_of(secret: str) -> str | None:
     if len(set(secret)) < MIN_LETTERS or most_bits(secret) < MIN_BITS:
         return (
             f"is too easy to guess: at least {MIN_BITS} random bits, such as those of"
-            " `openssl rand -base64 32`, or leave it out to have one made"
+            f" `openssl rand -base64 32`, or {otherwise}"
         )
     return None
 

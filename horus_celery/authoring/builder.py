@@ -18,7 +18,7 @@ from horus_celery.authoring.drafts import (
     StepResult,
     WorkflowDraft,
 )
-from horus_celery.authoring.scripts import executor_for, read_script
+from horus_celery.authoring.scripts import executor_for, read_script, usual_executor
 from horus_celery.authoring.signing import Signer, Submission, sign
 from horus_celery.dag.compiler import Plan, compile_plan
 from horus_celery.errors import ConfigurationError
@@ -78,7 +78,14 @@ class Workflow:
             env: Environment variables of every step; a step's own come on top.
             attempts: How often steps that do not say it may be started.
             supervisor: Where steps that do not say it go.
+
+        Raises:
+            ConfigurationError: if a duration is no timedelta, or `env` no dictionary.
         """
+        here = f"the workflow {name}"
+        _require_duration(f"{here}: lifetime", lifetime)
+        _require_duration(f"{here}: timeout", timeout)
+        _require_dictionary(f"{here}: env", env)
         self._draft = WorkflowDraft(
             name=name, steps=(), max_parallel=max_parallel, lifetime=lifetime
         )
@@ -149,19 +156,29 @@ class Workflow:
 
         Raises:
             ConfigurationError: if there is no script, or there are two, or a step of
-                this name is there already.
+                this name is there already; or if a list, dictionary or duration is
+                none.
         """
-        script = _script(name, run, None if file is None else Path(file))
+        here = f"the step {name}"
+        lists = {"after": after, "needs": needs, "args": args, "secrets": secrets}
+        for what, given in lists.items():
+            _require_list(f"{here}: {what}", given)
+        for what, named in {"inputs": inputs, "env": env, "limits": limits}.items():
+            _require_dictionary(f"{here}: {what}", named)
+        if timeout is not None:
+            _require_duration(f"{here}: timeout", timeout)
+        path = None if file is None else Path(file)
+        script = _script(name, run, path)
         if name in self._steps:
             raise ConfigurationError(
                 f"the workflow has a step {name} already; choose another name"
             )
-        by_file = None if file is None else executor_for(Path(file))
+        by_file = None if path is None else executor_for(path)
         self._steps[name] = StepDraft(
             name=name,
             payload=script,
-            executor=executor or by_file or self._executor or "python",
-            depends_on=tuple(_name(one) for one in after),
+            executor=executor or by_file or self._executor or usual_executor(path),
+            depends_on=tuple(_name(f"{here}: after", one) for one in after),
             when=when,
             on_failure=on_failure,
             supervisor=supervisor or self._supervisor,
@@ -169,7 +186,10 @@ class Workflow:
             args=tuple(args),
             env_vars={**self._env, **env},
             secrets=tuple(secrets),
-            inputs={key: _source(one) for key, one in inputs.items()},
+            inputs={
+                key: _source(f"{here}: inputs.{key}", one)
+                for key, one in inputs.items()
+            },
             needs=tuple(needs),
             timeout=self._timeout if timeout is None else timeout,
             limits=limits,
@@ -201,6 +221,27 @@ class Workflow:
         return sign(self.draft(), signer, now=now, on_signed=on_signed)
 
 
+# A program is written by hand: these look at what its types only promise.
+
+
+def _require_list(what: str, value: object) -> None:
+    # A text would be taken apart: `after="extract"` would name the step "e".
+    if isinstance(value, str | bytes) or not isinstance(value, Iterable):
+        raise ConfigurationError(f'{what} must be a list, such as ["…"]')
+
+
+def _require_dictionary(what: str, value: object) -> None:
+    if not isinstance(value, Mapping):
+        raise ConfigurationError(f'{what} must be a dictionary, such as {{"NAME": …}}')
+
+
+def _require_duration(what: str, value: object) -> None:
+    if not isinstance(value, timedelta):
+        raise ConfigurationError(
+            f"{what} must be a timedelta, such as timedelta(seconds=30)"
+        )
+
+
 def _script(name: str, run: str | None, file: Path | None) -> str:
     if run is not None and file is None:
         return run
@@ -209,11 +250,19 @@ def _script(name: str, run: str | None, file: Path | None) -> str:
     raise ConfigurationError(f"the step {name} needs one script: pass run=… or file=…")
 
 
-def _name(step: StepHandle | str) -> str:
-    return step if isinstance(step, str) else step.name
+def _name(what: str, step: object) -> str:
+    match step:
+        case str():
+            return step
+        case StepHandle():
+            return step.name
+        case _:
+            raise ConfigurationError(
+                f"{what} must name a step: by its name, or by what step() returned"
+            )
 
 
-def _source(one: Source) -> InputFrom:
+def _source(what: str, one: Source) -> InputFrom:
     if isinstance(one, StepResult | EarlierJob):
         return one
-    return StepResult(step=_name(one))
+    return StepResult(step=_name(what, one))

@@ -87,18 +87,10 @@ class WorkflowDraft:
         """Return its steps as the manifest has them.
 
         Raises:
-            MalformedError: `schema.*`, if a name or a rule is not as it must be.
+            MalformedError: `schema.*`, if a name or a rule is not as it must be; its
+                text names the step.
         """
-        return tuple(
-            make_step(
-                step.name,
-                depends_on=step.parents,
-                when=step.when,
-                supervisor=step.supervisor,
-                on_failure=step.on_failure,
-            )
-            for step in self.steps
-        )
+        return tuple(map(_in_manifest, self.steps))
 
     def graph(self) -> Graph:
         """Return the graph of its steps.
@@ -112,3 +104,18 @@ class WorkflowDraft:
                 "schema.steps", f"the workflow {self.name} has no step: add one"
             )
         return Graph.of_steps(self.manifest_steps(), max_parallel=self.max_parallel)
+
+
+def _in_manifest(step: StepDraft) -> Step:
+    try:
+        return make_step(
+            step.name,
+            depends_on=step.parents,
+            when=step.when,
+            supervisor=step.supervisor,
+            on_failure=step.on_failure,
+        )
+    except MalformedError as refusal:
+        raise MalformedError(
+            refusal.reason, f"the step {step.name}: {refusal.detail}"
+        ) from None

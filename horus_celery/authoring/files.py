@@ -7,14 +7,16 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 from pydantic import ValidationError
+from pydantic_core import ErrorDetails
 
 from horus_celery.authoring.drafts import (
     LIFETIME,
     TIMEOUT,
     StepDraft,
+    StepResult,
     WorkflowDraft,
 )
 from horus_celery.authoring.schema import (
@@ -24,7 +26,7 @@ from horus_celery.authoring.schema import (
     StepEntry,
     model_at,
 )
-from horus_celery.authoring.scripts import executor_for, read_script
+from horus_celery.authoring.scripts import executor_for, read_script, usual_executor
 from horus_celery.authoring.texts import Written, read_values
 from horus_celery.errors import ConfigurationError, WorkflowError
 from horus_celery.settings.lines import Place
@@ -58,10 +60,17 @@ def read_file(path: Path) -> WorkflowDraft:
     try:
         draft.graph()
     except WorkflowError as error:
-        raise _placed(written, places, error) from None
+        raise _placed(written, places, steps, error) from None
     return draft
 
 
+#: What must stand where pydantic finds a value of another kind.
+_KINDS: Final[Mapping[str, str]] = {
+    "tuple_type": 'a list, such as ["…"]',
+    "dict_type": "a table",
+    "int_type": "a whole number",
+    "too_short": "a table with one entry at least",
+}
 #: Where each step really stands: by its name, or by its place in a list.
 _Places = Mapping[str, Place]
 
@@ -103,11 +112,11 @@ def _by_name(written: Written) -> tuple[dict[str, Any], _Places]:
 def _draft(
     name: str, step: StepEntry, defaults: Defaults, written: Written, places: _Places
 ) -> StepDraft:
-    payload, by_file = _script(name, step, written, places)
+    payload, executor = _script(name, step, defaults, written, places)
     return StepDraft(
         name=name,
         payload=payload,
-        executor=step.executor or by_file or defaults.executor or "python",
+        executor=executor,
         depends_on=step.depends_on,
         when=step.when,
         on_failure=step.on_failure or defaults.on_failure or "fail",
@@ -130,16 +139,17 @@ def _first(*given: tuple[str, ...] | None) -> tuple[str, ...]:
 
 
 def _script(
-    name: str, step: StepEntry, written: Written, places: _Places
-) -> tuple[str, str | None]:
-    """Return the script of a step, and the executor that its file stands for."""
+    name: str, step: StepEntry, defaults: Defaults, written: Written, places: _Places
+) -> tuple[str, str]:
+    """Return the script of a step, and the executor that runs it."""
     here = f"{written.where(places[name])}: the step {name}"
     if step.run is not None and step.file is None:
-        return step.run, None
+        return step.run, step.executor or defaults.executor or usual_executor(None)
     if step.file is not None and step.run is None:
         file = written.path.parent / step.file
+        by_file = step.executor or executor_for(file) or defaults.executor
         try:
-            return read_script(file), executor_for(file)
+            return read_script(file), by_file or usual_executor(file)
         except ConfigurationError as error:
             at = written.where((*places[name], "file"))
             raise ConfigurationError(f"{at}: the step {name}: {error.detail}") from None
@@ -151,6 +161,7 @@ def _complaint(
 ) -> ConfigurationError:
     """Say what is wrong with the first thing that is, and never show its value."""
     first = error.errors(include_url=False, include_input=False)[0]
+    is_key = "[key]" in first["loc"]
     place = tuple(part for part in first["loc"] if part != "[key]")
     here = f"{written.where(_real(place, places))}: {_spoken(place)}"
     if first["type"] == "extra_forbidden":
@@ -159,15 +170,31 @@ def _complaint(
         return ConfigurationError(
             f"{here} is no key{hint}; the keys are {', '.join(keys)}"
         )
-    quoted = "; put it in quotes" if _is_unquoted(values, place, first["type"]) else ""
-    return ConfigurationError(f"{here}: {first['msg']}{quoted}")
+    is_unquoted = (
+        not isinstance(place[-1], str)
+        if is_key
+        else _is_unquoted(values, place, first["type"])
+    )
+    quoted = "; put it in quotes" if is_unquoted else ""
+    return ConfigurationError(f"{here}: {_said(first, place)}{quoted}")
+
+
+def _said(wrong: ErrorDetails, place: Place) -> str:
+    """Say what a value must be in the words of a file, not in those of Python."""
+    match wrong["type"]:
+        case "model_type":
+            return f"must be a table with the keys {', '.join(KEYS[model_at(place)])}"
+        case kind if kind in _KINDS:
+            return f"must be {_KINDS[kind]}"
+        case _:
+            return wrong["msg"].replace("Input should be", "must be")
 
 
 def _real(place: Place, places: _Places) -> Place:
     """Return where a place stands in the file."""
     match place:
-        case ("steps", str(name), *rest) if name in places:
-            return (*places[name], *rest)
+        case ("steps", name, *rest) if str(name) in places:
+            return (*places[str(name)], *rest)
         case _:
             return place
 
@@ -197,14 +224,33 @@ def _is_unquoted(values: object, place: Place, kind: str) -> bool:
     return wants_text and not isinstance(value, str | dict | list | None)
 
 
-def _placed(written: Written, places: _Places, error: WorkflowError) -> WorkflowError:
+def _placed(
+    written: Written,
+    places: _Places,
+    steps: tuple[StepDraft, ...],
+    error: WorkflowError,
+) -> WorkflowError:
     place = places[error.names[0]] if error.names else ("steps",)
     hint = ""
     if error.reason == "workflow.unknown_step":
-        place = (*place, "depends_on")
-        hint = nearest(error.names[-1], places)
+        waiting, missing = error.names[0], error.names[-1]
+        step = next(one for one in steps if one.name == waiting)
+        place = (*place, *_names(step, missing))
+        hint = nearest(missing, places)
     return WorkflowError(
         error.reason,
         f"{written.where(place)}: {error.detail}{hint}",
         names=error.names,
     )
+
+
+def _names(step: StepDraft, other: str) -> Place:
+    """Return where a step names another one."""
+    if other in step.depends_on:
+        return ("depends_on",)
+    sources = (
+        key
+        for key, one in step.inputs.items()
+        if isinstance(one, StepResult) and one.step == other
+    )
+    return ("inputs", next(sources))

@@ -51,6 +51,11 @@ def _run(path: Path) -> list[object]:
         return list(runpy.run_path(str(path), run_name=_NAME).values())
     except HorusError:
         raise
+    except SystemExit as error:
+        raise ConfigurationError(
+            f"{path}{_line_of(error, path)} exits before its workflow is taken: let it"
+            ' do so under `if __name__ == "__main__":`'
+        ) from None
     except Exception as error:  # noqa: BLE001 - a program may fail in any way
         line = _line_of(error, path)
         raise ConfigurationError(

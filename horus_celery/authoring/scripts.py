@@ -22,11 +22,26 @@ EXECUTORS: Final[Mapping[str, str]] = MappingProxyType(
         ".hs": "hero",
     }
 )
+#: Names of files that several executors could run.
+_SEVERAL: Final[Mapping[str, str]] = MappingProxyType({".rhai": "osis or sal"})
 
 
 def executor_for(file: Path) -> str | None:
     """Return the executor that a file's name stands for, or None."""
     return EXECUTORS.get(file.suffix)
+
+
+def usual_executor(file: Path | None) -> str:
+    """Return the executor of a script for which neither anybody nor its file says one.
+
+    Raises:
+        ConfigurationError: if its file is for one of several others.
+    """
+    if file is not None and file.suffix in _SEVERAL:
+        raise ConfigurationError(
+            f"the script {file} may be for {_SEVERAL[file.suffix]}: name the executor"
+        )
+    return "python"
 
 
 def read_script(file: Path) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import tomllib
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
@@ -20,6 +21,8 @@ MAX_FILE_BYTES: Final = 64 * 1024 * 1024
 MAX_VALUES: Final = 2_000_000
 #: How many lists and mappings may stand inside each other.
 MAX_DEPTH: Final = 32
+_INTEGER: Final = "tag:yaml.org,2002:int"
+_DECIMAL: Final = re.compile(r"[-+]?(0|[1-9][0-9_]*)")
 _FORMATS: Final = "the name of a workflow's file ends in .toml, .yaml or .yml"
 
 
@@ -69,7 +72,7 @@ def _read(path: Path, max_bytes: int) -> str:
     if len(raw) > max_bytes:
         raise ConfigurationError(f"{path} is larger than {max_bytes} bytes")
     try:
-        return raw.decode("utf-8")
+        return raw.decode("utf-8-sig")
     except UnicodeDecodeError:
         raise ConfigurationError(f"{path} is not UTF-8 text") from None
 
@@ -109,13 +112,16 @@ def _places(root: yaml.Node, max_values: int) -> Iterator[tuple[Place, int]]:
     """Yield each place with its line, counted from 1.
 
     Raises:
-        yaml.MarkedYAMLError: if a mapping has a key twice, or there are too many.
+        yaml.MarkedYAMLError: if a mapping has a key twice, there are too many, or a
+            number is not decimal.
     """
     found: list[tuple[Place, Any]] = [((), root)]
     for place, node in found:  # which grows meanwhile
         if len(found) > max_values or len(place) > MAX_DEPTH:
             raise _problem("it has too many values, or too deep ones", node)
-        if isinstance(node, yaml.SequenceNode):
+        if isinstance(node, yaml.ScalarNode):
+            _require_decimal(node)
+        elif isinstance(node, yaml.SequenceNode):
             for number, one in enumerate(node.value):
                 found.append(((*place, number), one))
                 yield (*place, number), one.start_mark.line + 1
@@ -129,6 +135,16 @@ def _places(root: yaml.Node, max_values: int) -> Iterator[tuple[Place, int]]:
                 seen.add(key.value)
                 found.append(((*place, key.value), value))
                 yield (*place, key.value), key.start_mark.line + 1
+
+
+def _require_decimal(node: yaml.ScalarNode) -> None:
+    # 010 is 8 to some readers of YAML and 10 to others, and 1:30 is 90 or a text.
+    if node.tag == _INTEGER and not _DECIMAL.fullmatch(node.value):
+        raise _problem(
+            f"the number {node.value!r} is not decimal: write it so, or in quotes if it"
+            " is text",
+            node,
+        )
 
 
 def _problem(said: str, node: yaml.Node) -> yaml.MarkedYAMLError:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import io
 import os
 import sys
 import traceback
@@ -90,6 +91,9 @@ def horus() -> None:
 def main(arguments: Sequence[str] | None = None) -> None:
     """Run the command line and exit with its code; never shows a traceback of ours."""
     _fill_closed_streams()
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        # As standard error does: a letter that the locale lacks ends no command.
+        sys.stdout.reconfigure(errors="backslashreplace")
     sys.exit(invoke(arguments))
 
 

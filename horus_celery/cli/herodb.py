@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any, Final
 
 import click
@@ -11,6 +13,25 @@ from horus_celery.cli import output
 from horus_celery.cli.connection import call_options, reach
 
 _UNKNOWN: Final = "-"
+
+
+def _limit(_context: click.Context, _option: click.Parameter, given: str) -> int | None:
+    if given == "none":
+        return None
+    if given.isascii() and given.isdecimal():
+        return int(given)
+    raise click.BadParameter("it is a whole number, or none")
+
+
+#: Both have to be said: who looks with half a command must not take a limit away.
+_LIMIT: Final[Mapping[str, Any]] = MappingProxyType(
+    {
+        "required": True,
+        "callback": _limit,
+        "metavar": "N|none",
+        "help": "How many; none is no limit.",
+    }
+)
 
 
 @click.group()
@@ -37,8 +58,8 @@ def contexts(*, url: str | None, state_dir: Path | None, as_json: bool) -> None:
 
 @command.command()
 @click.argument("context")
-@click.option("--max-bytes", type=click.IntRange(min=0), help="Without it, no limit.")
-@click.option("--max-keys", type=click.IntRange(min=0), help="Without it, no limit.")
+@click.option("--max-bytes", **_LIMIT)
+@click.option("--max-keys", **_LIMIT)
 @call_options
 def quota(
     *,

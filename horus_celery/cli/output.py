@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import codecs
 import json
 import sys
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
-from typing import Any, TextIO
+from typing import Any, Final, TextIO
 
 from horus_celery import cli
 from horus_celery.store.base import LogLine, Stream
+
+#: More columns than any table has.
+_UNBOUNDED: Final = 1 << 20
 
 
 def line(text: str = "") -> None:
@@ -31,9 +35,10 @@ def error(text: str) -> None:
 
 
 def data(value: object) -> None:
-    """Print JSON for a program."""
+    """Print JSON for a program: ASCII, unless the locale has every letter."""
+    has_all = codecs.lookup(sys.stdout.encoding).name.startswith("utf")
     with _writing():
-        print(json.dumps(value, indent=2, ensure_ascii=False), flush=True)
+        print(json.dumps(value, indent=2, ensure_ascii=not has_all), flush=True)
 
 
 def text(value: str) -> None:
@@ -86,10 +91,16 @@ def _print_aligned(columns: Sequence[str], rows: Iterable[Sequence[str]]) -> Non
 
     shown = Table(box=None, pad_edge=False, header_style="bold")
     for column in columns:
-        shown.add_column(column, overflow="fold")
+        shown.add_column(column, no_wrap=True)
     for row in rows:
         shown.add_row(*(Text(printable(cell)) for cell in row))
-    Console(highlight=False).print(shown)
+    console = Console(highlight=False)
+    # A row is as long as it is, and the terminal wraps it: an id that is folded within
+    # its column can neither be read nor copied.
+    unbounded = console.options.update(max_width=_UNBOUNDED)
+    natural = console.measure(shown, options=unbounded).maximum
+    console.width = max(console.width, natural)
+    console.print(shown)
 
 
 def fields(values: Iterable[tuple[str, Any]]) -> None:
@@ -97,7 +108,9 @@ def fields(values: Iterable[tuple[str, Any]]) -> None:
     pairs = [(name, "" if value is None else str(value)) for name, value in values]
     width = max((len(name) for name, _ in pairs), default=0)
     for name, value in pairs:
-        line(f"{name:<{width}}  {printable(value)}".rstrip())
+        # Further lines of a value stand below its first, where no name can stand.
+        shown = printable(value, keep="\n\t").replace("\n", f"\n{'':<{width}}  ")
+        line(f"{name:<{width}}  {shown}".rstrip())
 
 
 class Window:

@@ -11,7 +11,12 @@ from typing import Final
 
 import click
 
-from horus_celery.authoring.scripts import executor_for, read_script, text_of
+from horus_celery.authoring.scripts import (
+    executor_for,
+    read_script,
+    text_of,
+    usual_executor,
+)
 from horus_celery.cli import FAILED, INTERRUPTED, REFUSED, output
 from horus_celery.cli.connection import call_options, connect, signer_options
 from horus_celery.client import (
@@ -114,7 +119,9 @@ def command(
     The exit code is the script's; 124 after a timeout, 3 for a refusal, 1 if the
     output that was shown is not what the runner signed.
     """
-    payload, arguments, by_file = _script(words, code)
+    payload, arguments, file = _script(words, code)
+    by_file = None if file is None else executor_for(file)
+    executor = executor or by_file or usual_executor(file)
     variables = dict(_named(given, "--env NAME=VALUE") for given in env)
     sources = dict(_named(given, "--input NAME=JOB") for given in inputs)
     with connect(
@@ -122,7 +129,7 @@ def command(
     ) as client:
         submitted = client.submit(
             payload,
-            executor=executor or by_file or "python",
+            executor=executor,
             args=arguments,
             env=variables,
             secrets=secrets,
@@ -296,8 +303,8 @@ def _ms(since: datetime | None, until: datetime | None) -> str:
 
 def _script(
     words: Sequence[str], code: str | None
-) -> tuple[str, Sequence[str], str | None]:
-    """Return the script, its arguments, and the executor that its file stands for."""
+) -> tuple[str, Sequence[str], Path | None]:
+    """Return the script, its arguments, and its file, if it has one."""
     if code is not None:
         return code, words, None
     if not words:
@@ -305,7 +312,7 @@ def _script(
     name, *arguments = words
     if name == "-":
         return text_of(sys.stdin.buffer.read(), name), arguments, None
-    return read_script(Path(name)), arguments, executor_for(Path(name))
+    return read_script(Path(name)), arguments, Path(name)
 
 
 def _named(given: str, usage: str) -> tuple[str, str]:

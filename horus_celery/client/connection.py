@@ -57,6 +57,11 @@ class Connection:
         ca: Path | None,
         transport: httpx.BaseTransport | None,
     ) -> None:
+        if not secret or secret != secret.strip() or not _goes_into_a_header(secret):
+            raise ConfigurationError(
+                "the secret for the API is empty, or has what no secret has: white"
+                " space around it, a line break, or a character that is not ASCII"
+            )
         self._url = url
         self._http = httpx.Client(
             headers={"Authorization": f"Bearer {secret}"},
@@ -73,7 +78,8 @@ class Connection:
 
         Raises:
             RpcError: if the answer is an error.
-            UnavailableError: if nobody answers at the URL.
+            ConfigurationError: if the URL is none.
+            UnavailableError: if nobody answers there.
         """
         wait = timedelta(seconds=params.get("wait") or 0)
         if method in _DRAINING:
@@ -92,6 +98,11 @@ class Connection:
             )
         except httpx.InvalidURL:
             raise ConfigurationError(f"{self._url} is not a URL") from None
+        except httpx.UnsupportedProtocol:
+            raise ConfigurationError(
+                f"{self._url} is not a URL of a supervisor: it begins with http:// or"
+                " https://"
+            ) from None
         except httpx.HTTPError as error:
             raise UnavailableError(
                 f"no supervisor answers at {self._url} ({type(error).__name__});"
@@ -123,6 +134,10 @@ def about_job(job_id: str) -> Iterator[None]:
             error.detail = f"job {job_id}: {error.detail}"
             error.args = (error.detail,)
         raise
+
+
+def _goes_into_a_header(text: str) -> bool:
+    return text.isascii() and text.isprintable()
 
 
 def _result(response: httpx.Response, *, url: str) -> Any:  # noqa: ANN401 - as in call

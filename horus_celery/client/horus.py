@@ -72,8 +72,8 @@ class Horus:
             transport: Carries the requests; the network by default.
 
         Raises:
-            ConfigurationError: if receipts are to be verified without a root key, or
-                `ca` holds no certificate.
+            ConfigurationError: if receipts are to be verified without a root key,
+                `ca` holds no certificate, or `secret` is not even like a secret.
         """
         if verify and root is None:
             raise ConfigurationError(

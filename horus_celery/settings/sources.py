@@ -225,6 +225,8 @@ def _read(path: Path) -> str:
 def _where(error: Exception) -> str:
     """Say where a file breaks off, without a word of what stands there."""
     if isinstance(error, tomllib.TOMLDecodeError):
-        _, found, place = str(error).rpartition("(at ")
-        return f"at {place.rstrip(')')}" if found else "it breaks off"
+        said, found, place = str(error).rpartition("(at ")
+        # As of executors = […] before [[executors]].
+        twice = "a name stands there twice, " if said.startswith("Cannot ") else ""
+        return f"{twice}at {place.rstrip(')')}" if found else "it breaks off"
     return "too deep"

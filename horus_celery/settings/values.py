@@ -345,7 +345,9 @@ class Settings(BaseModel):
         own = values.get(OWN_EXECUTORS)
         tables = [one for one in own if isinstance(one, dict)] if _is_list(own) else []
         names = [one["name"] for one in tables if isinstance(one.get("name"), str)]
-        return {**values, "executors": [*DEFAULT_EXECUTORS, *names]}
+        # A name that is taken is for the checks to tell, with its line.
+        all_names = dict.fromkeys([*DEFAULT_EXECUTORS, *names])
+        return {**values, "executors": [*all_names]}
 
     @property
     def api_url(self) -> str:

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
+from horus_celery.api_secrets.secret import fault_of
 from horus_celery.errors import ConfigurationError, RefusedError
 from horus_celery.journal import Journal
 from horus_celery.statedir.files import exists, is_named, read, require_private
@@ -160,7 +161,8 @@ class Layout:
         """Return the secret of a scope.
 
         Raises:
-            ConfigurationError: if it cannot be read, or by others, too.
+            ConfigurationError: if it cannot be read, or by others, too; or if it can
+                be guessed.
         """
         path = self.secret_file(scope)
         if not is_named(path):
@@ -170,6 +172,8 @@ class Layout:
         if not (text.isascii() and text.isprintable() and " " not in text and text):
             what = "holds no secret in printable ASCII" if text else "is empty"
             raise ConfigurationError(f"{path} {what}: {_REMEDY}")
+        if fault := fault_of(text, otherwise=_REMEDY):
+            raise ConfigurationError(f"{path} {fault}")
         return text
 
     def root_public(self) -> bytes:

@@ -11,6 +11,7 @@ from typing import Annotated, Any, Final, TypeAlias
 from pydantic import AfterValidator, Field
 from pydantic_core import PydanticCustomError
 
+from horus_celery.errors import MalformedError
 from horus_celery.instants import to_ms
 from horus_celery.statements import canonical
 from horus_celery.statements.fields import (
@@ -214,6 +215,7 @@ def make_job(
     Raises:
         MalformedError: `schema.*`, if a field is not as it must be.
     """
+    _require_duration("timeout", timeout)
     timeout_s = -(-timeout // SECOND)
     if expires_at is None:
         expires_at = now + min(_DEFAULT_PATIENCE + timeout, MAX_LIFETIME)
@@ -227,11 +229,11 @@ def make_job(
             "executor": executor,
             "runner": runner,
             "payload": payload,
-            "args": list(args),
+            "args": _listed("args", args),
             "env_vars": dict(env_vars),
-            "secrets": list(secrets),
+            "secrets": _listed("secrets", secrets),
             "inputs": {name: one.to_wire() for name, one in (inputs or {}).items()},
-            "needs": list(needs),
+            "needs": _listed("needs", needs),
             "timeout": timeout_s,
             "limits": usual_limits(timeout) if limits is None else dict(limits),
             "net": usual_net(executor) if net is None else net,
@@ -241,3 +243,18 @@ def make_job(
             "workflow": None if workflow is None else dict(workflow),
         }
     )
+
+
+def _listed(field: str, given: Iterable[str]) -> list[str]:
+    # A text is one of its letters as well, and nobody would sign those on purpose.
+    if isinstance(given, str):
+        raise MalformedError(f"schema.{field}", f'{field}: must be a list, as ["…"]')
+    return list(given)
+
+
+def _require_duration(field: str, given: object) -> None:
+    if not isinstance(given, timedelta):
+        raise MalformedError(
+            f"schema.{field}",
+            f"{field}: must be a timedelta, as timedelta(seconds=30)",
+        )

@@ -41,3 +41,18 @@ def test_an_empty_secret_opens_nothing(tmp_path, scope, text):
     state.secret_file(scope).write_text(text)
     with pytest.raises(ConfigurationError, match=scope):
         state.secret(scope)
+
+
+@pytest.mark.parametrize("text", ["xx\n", "password1234", "a" * 64])
+@pytest.mark.parametrize("scope", ["admin", "user", "register"])
+def test_a_secret_that_can_be_guessed_opens_nothing(tmp_path, scope, text):
+    state = make(tmp_path)
+    path = state.secret_file(scope)
+    path.write_text(text)
+    with pytest.raises(ConfigurationError) as refusal:
+        initialise(state)
+    assert refusal.value.detail == (
+        f"{path} is too easy to guess: at least 128 random bits, such as those of"
+        " `openssl rand -base64 32`, or remove it to have a new one made by `horus"
+        " init`"
+    )

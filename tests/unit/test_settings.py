@@ -97,6 +97,11 @@ WRONG_LINES = [
         2,
         "executor_commands[0].name 'flower' is taken",
     ),
+    (
+        "[[executors]]\nname = 'python'\ncommand = ['b', '{script}']",
+        2,
+        "executor_commands[0].name 'python' is taken: choose another name",
+    ),
     ("[actors]\nid = 'a'", 1, "actors must be tables under [[actors]]"),
     ("[[actors]]\nid = 'a'", 1, "actors[0].executor is missing: it must be 1 to"),
     ("[[actors]]\n\nid = 'a b'\nexecutor='x'", 3, "actors[0].id must be 1 to 128"),
@@ -229,6 +234,22 @@ def test_a_wrong_value_is_named_with_where_it_stands(name, value, said):
     assert name in caught.value.detail
     assert variable in caught.value.detail
     assert said in caught.value.detail
+
+
+def test_a_name_that_stands_twice_is_told_to_do_so():
+    text = "executors = ['python']\n[[executors]]\nname = 'a'\n"
+    with pytest.raises(ConfigurationError) as refusal:
+        load(text)
+    assert refusal.value.detail.endswith(
+        "horus.toml is no TOML: a name stands there twice, at line 2, column 12"
+    )
+
+
+def test_names_and_tables_of_executors_may_stand_in_one_list():
+    one = '{ name = "perl", command = ["perl", "{script}"] }'
+    settings = load(f'executors = ["osis", "perl", {one}]\n')
+    assert settings.executors == ("osis", "perl")
+    assert [own.name for own in settings.executor_commands] == ["perl"]
 
 
 @pytest.mark.parametrize(("text", "line", "said"), WRONG_LINES)

@@ -264,6 +264,21 @@ def test_nobody_at_the_address_is_said_with_the_remedy():
     horus.close()
 
 
+@pytest.mark.parametrize("url", ["localhost:3030", "nonsense", "ftp://localhost"])
+def test_what_is_no_address_of_a_supervisor_is_not_called_away(url):
+    horus = Horus(url, "s", verify=False)
+    with pytest.raises(ConfigurationError, match="begins with http:// or https://"):
+        horus.info()
+    horus.close()
+
+
+@pytest.mark.parametrize("secret", ["", " ", "s\n", "s\nt", "s\xe4"])
+def test_what_cannot_be_a_secret_is_told_before_anybody_is_called(secret):
+    with pytest.raises(ConfigurationError, match="the secret for the API") as refusal:
+        Horus("http://localhost", secret, verify=False)
+    assert "\xe4" not in refusal.value.detail
+
+
 def test_somebody_else_at_the_address_is_said():
     page = httpx.MockTransport(lambda _: httpx.Response(200, text="<html>"))
     horus = Horus("http://localhost", "s", verify=False, transport=page)

@@ -64,7 +64,13 @@ def test_what_a_step_does_not_say_its_workflow_says():
 
 @pytest.mark.parametrize(
     ("name", "executor"),
-    [("a.py", "python"), ("a.sh", "system"), ("a.bash", "system"), ("a.txt", "osis")],
+    [
+        ("a.py", "python"),
+        ("a.sh", "system"),
+        ("a.bash", "system"),
+        ("a.txt", "osis"),
+        ("a.rhai", "osis"),
+    ],
 )
 def test_a_file_says_what_runs_it(tmp_path, name, executor):
     (tmp_path / name).write_text("échø")
@@ -78,6 +84,12 @@ def test_a_script_is_python_if_nobody_says_otherwise():
     flow = Workflow("x")
     flow.step("a", run="")
     assert flow.draft().steps[0].executor == "python"
+
+
+def test_a_script_in_rhai_is_python_for_nobody(tmp_path):
+    (tmp_path / "a.rhai").write_text("1 + 1")
+    with pytest.raises(ConfigurationError, match="may be for osis or sal"):
+        Workflow("x").step("a", file=tmp_path / "a.rhai")
 
 
 @pytest.mark.parametrize("script", [{}, {"run": "", "file": "a.py"}])
@@ -107,6 +119,23 @@ def test_a_block_ends_only_if_its_steps_can_be_run():
     assert refusal.value.reason == "workflow.unknown_step"
 
 
+@pytest.mark.parametrize(
+    ("name", "given", "said"),
+    [
+        ("a", {"when": "never"}, "the step a: when: "),
+        ("a", {"on_failure": "stop"}, "the step a: on_failure: "),
+        ("a b", {}, "the step a b: name: must be a name"),
+    ],
+)
+def test_what_the_manifest_cannot_say_is_told_with_its_step(name, given, said):
+    flow = Workflow("x")
+    flow.step("first", run="")
+    flow.step(name, run="", **given)
+    with pytest.raises(MalformedError) as refusal:
+        flow.plan()
+    assert refusal.value.detail.startswith(said)
+
+
 def test_a_block_without_a_step_is_no_workflow():
     with (
         pytest.raises(MalformedError, match="the workflow x has no step"),
@@ -120,6 +149,42 @@ def test_an_error_in_a_block_is_not_hidden_by_what_it_left_undone():
     flow.step("a", run="", after=["b"])
     with pytest.raises(LookupError), flow:
         raise LookupError
+
+
+@pytest.mark.parametrize(
+    ("given", "said"),
+    [
+        ({"timeout": 30}, "timeout must be a timedelta, such as timedelta(seconds=30)"),
+        ({"after": "extract"}, 'after must be a list, such as ["…"]'),
+        ({"after": None}, "after must be a list"),
+        ({"after": [1]}, "after must name a step: by its name, or by what step()"),
+        ({"args": "--all"}, "args must be a list"),
+        ({"needs": "0" * 64}, "needs must be a list"),
+        ({"secrets": b"key"}, "secrets must be a list"),
+        ({"inputs": ["extract"]}, 'inputs must be a dictionary, such as {"NAME": …}'),
+        ({"inputs": {"ROWS": 1}}, "inputs.ROWS must name a step"),
+        ({"env": "A=1"}, "env must be a dictionary"),
+        ({"limits": 512}, "limits must be a dictionary"),
+    ],
+)
+def test_what_a_step_is_given_is_of_the_kind_that_it_must_be(given, said):
+    with pytest.raises(ConfigurationError) as refusal:
+        Workflow("x").step("a", run="", **given)
+    assert refusal.value.detail.startswith(f"the step a: {said}")
+
+
+@pytest.mark.parametrize(
+    ("given", "said"),
+    [
+        ({"lifetime": 3600}, "lifetime must be a timedelta"),
+        ({"timeout": "30"}, "timeout must be a timedelta"),
+        ({"env": ["A"]}, "env must be a dictionary"),
+    ],
+)
+def test_what_a_workflow_is_given_is_of_the_kind_that_it_must_be(given, said):
+    with pytest.raises(ConfigurationError) as refusal:
+        Workflow("x", **given)
+    assert refusal.value.detail.startswith(f"the workflow x: {said}")
 
 
 def test_a_workflow_shows_its_plan_and_is_signed(deployment):

@@ -261,22 +261,25 @@ def test_an_unknown_key_is_named_with_its_line_and_the_known_ones(
 @pytest.mark.parametrize(
     ("line", "said"),
     [
-        ("timeout = 0", "timeout: Input should be greater than or equal to 1"),
-        ("timeout = 86401", "timeout: Input should be less than or equal to 86400"),
-        ('timeout = "5"', "timeout: Input should be a valid integer"),
-        ("attempts = 11", "attempts: Input should be less than or equal to 10"),
+        ("timeout = 0", "timeout: must be greater than or equal to 1"),
+        ("timeout = 86401", "timeout: must be less than or equal to 86400"),
+        ('timeout = "5"', "timeout: must be a whole number"),
+        ("attempts = 11", "attempts: must be less than or equal to 10"),
         ("env = { N = 5 }", "env.N: must be a string without U+0000; put it in quotes"),
         ('env = { PATH = "/" }', "env: PATH is reserved"),
-        ('net = "all"', "net: Input should be 'none', 'herodb' or 'host'"),
-        ('when = "never"', "when: Input should be 'all_success', 'all_done',"),
-        ('on_failure = "x"', "on_failure: Input should be 'fail' or 'continue'"),
-        ('args = "x"', "args: Input should be a valid tuple"),
+        ('net = "all"', "net: must be 'none', 'herodb' or 'host'"),
+        ('when = "never"', "when: must be 'all_success', 'all_done',"),
+        ('on_failure = "x"', "on_failure: must be 'fail' or 'continue'"),
+        ('args = "x"', "args: must be a list, such as ["),
+        ('depends_on = "b"', 'depends_on: must be a list, such as ["…"]'),
+        ("env = 5", "env: must be a table"),
+        ("limits = 5", "limits: must be a table with the keys memory_mb, cpu_s,"),
         ("args = [1]", "args.0: must be a string without U+0000; put it in quotes"),
-        ("limits = { procs = 0 }", "limits.procs: Input should be greater than"),
+        ("limits = { procs = 0 }", "limits.procs: must be greater than"),
         ('needs = ["x"]', "needs.0: must be 64 hex digits in lower case"),
         ('executor = "a b"', "executor: must be a name: "),
         ('inputs = { X = "a b" }', "inputs.X.step: must be a name: "),
-        ("inputs = { X = 5 }", "inputs.X: Input should be a valid dictionary or"),
+        ("inputs = { X = 5 }", "inputs.X: must be a table with the keys step, job"),
         ("inputs = { X = {} }", "inputs.X: must name a step or a job, and one only"),
         ('inputs = { "a/b" = "a" }', "inputs.a/b: must be the name of a variable"),
     ],
@@ -292,7 +295,7 @@ def test_a_workflow_needs_steps(complaint, steps):
 
 
 def test_a_workflow_needs_one_step_at_least(complaint):
-    assert "should have at least 1 item" in complaint("[steps]\n")
+    assert "steps: must be a table with one entry at least" in complaint("[steps]\n")
 
 
 @pytest.mark.parametrize("text", ["", "- a\n", "5\n", "null\n"])
@@ -306,6 +309,44 @@ def test_a_step_of_a_list_needs_a_name_of_its_own(complaint):
     assert complaint(nameless).startswith("etl.toml line 4: step 2 has no name")
     twice = '[[steps]]\nname = "a"\nrun = ""\n[[steps]]\nname = "a"\nrun = ""\n'
     assert complaint(twice).startswith("etl.toml line 4: the step a stands there twice")
+
+
+def test_a_step_is_a_table(complaint):
+    said = complaint("steps:\n  a: print(1)\n", "etl.yaml")
+    assert said.startswith("etl.yaml line 2: steps.a: must be a table with the keys ")
+
+
+def test_the_name_of_a_step_is_text_and_no_number(complaint):
+    said = complaint("steps:\n  1: {run: print(1)}\n", "etl.yaml")
+    assert said.startswith("etl.yaml line 2: steps.1: must be a name: ")
+    assert said.endswith("; put it in quotes")
+
+
+@pytest.mark.parametrize("number", ["010", "0755", "0x10", "0b1", "1:30", "12:30:45"])
+def test_a_number_that_readers_of_yaml_take_for_others_is_refused(complaint, number):
+    text = f"steps:\n  a:\n    run: print(1)\n    timeout: {number}\n"
+    assert complaint(text, "etl.yaml") == (
+        f"etl.yaml line 4 is no YAML: the number {number!r} is not decimal: write it"
+        " so, or in quotes if it is text"
+    )
+
+
+@pytest.mark.parametrize("number", ["0", "10", "+10", "1_000"])
+def test_a_decimal_number_is_one(read, number):
+    text = f"{{job: '{'0' * 64}', max_bytes: {number}}}"
+    draft = read(f"steps: {{a: {{run: '', inputs: {{X: {text}}}}}}}\n", "etl.yaml")
+    assert draft.steps[0].inputs["X"].max_bytes == int(number)
+
+
+@pytest.mark.parametrize(
+    ("name", "text"),
+    [
+        ("etl.toml", '[steps.a]\nrun = ""\n'),
+        ("etl.yaml", "steps:\n  a: {run: ''}\n"),
+    ],
+)
+def test_a_file_may_begin_with_a_byte_order_mark(read, name, text):
+    assert read("\ufeff" + text, name).steps[0].name == "a"
 
 
 def test_a_name_that_is_none_is_refused(complaint):
@@ -327,12 +368,32 @@ def test_a_script_that_cannot_be_read_is_named_with_its_line(complaint):
     )
 
 
+def test_a_script_in_rhai_needs_its_executor_named(complaint, read, tmp_path):
+    (tmp_path / "s.rhai").write_text("1 + 1")
+    text = 'steps.a.file = "s.rhai"\n'
+    said = complaint(text)
+    assert said == (
+        "etl.toml line 1: the step a: the script s.rhai may be for osis or sal: name"
+        " the executor"
+    )
+    for named in ('steps.a.executor = "sal"\n', 'defaults.executor = "sal"\n'):
+        assert read(text + named).steps[0].executor == "sal"
+
+
 def test_a_step_that_does_not_exist_is_told_with_the_line_that_wants_it(complaint):
     text = '[steps.extract]\nrun = ""\n[steps.b]\nrun = ""\ndepends_on = ["extrct"]\n'
     said = complaint(text, error=WorkflowError)
     assert said == (
         "etl.toml line 5: the step b depends on extrct, which is no step of this"
         " workflow (did you mean extract?)"
+    )
+
+
+def test_an_input_of_no_step_is_told_with_the_line_that_wants_it(complaint):
+    text = '[steps.a]\nrun = ""\n[steps.a.inputs]\nX = { job = "%s" }\nY = "aa"\n'
+    assert complaint(text % ("0" * 64), error=WorkflowError) == (
+        "etl.toml line 5: the step a depends on aa, which is no step of this workflow"
+        " (did you mean a?)"
     )
 
 

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 
 from horus_celery.authoring.programs import read_workflow
 from horus_celery.errors import ConfigurationError, WorkflowError
 
+EXAMPLES = Path(__file__).parents[3] / "examples"
 ETL = """\
 from horus_celery.authoring import Workflow
 
@@ -60,6 +63,8 @@ def test_a_program_finds_what_stands_beside_it(read, tmp_path):
         (ETL + "other = Workflow('y')\n", "leaves 2 workflows in its variables"),
         ("x = 1\nx / 0\n", "etl.py line 2 failed: ZeroDivisionError: division by"),
         ("x = 1\nx = (\n", "etl.py line 2 failed: SyntaxError: '(' was never closed"),
+        ("x = 1\nraise SystemExit(0)\n", "etl.py line 2 exits before its workflow"),
+        (ETL + "import sys\nsys.exit()\n", "etl.py line 10 exits before its workflow"),
         ("import nothing_of_the_kind\n", "line 1 failed: ModuleNotFoundError"),
     ],
 )
@@ -67,6 +72,12 @@ def test_what_is_wrong_with_a_program_is_told_with_its_line(read, text, said):
     with pytest.raises(ConfigurationError) as refusal:
         read(text)
     assert said in refusal.value.detail
+
+
+def test_an_example_that_runs_its_workflow_itself_is_a_workflow_to_others(monkeypatch):
+    monkeypatch.setenv("HORUS_STATE_DIR", "/nowhere")
+    draft = read_workflow(EXAMPLES / "map_reduce.py")
+    assert draft.name == "map-reduce"
 
 
 def test_what_a_program_says_wrongly_of_its_workflow_is_told_as_it_is(read):

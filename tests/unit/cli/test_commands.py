@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import json
 import subprocess
 import sys
 import time
@@ -235,3 +236,24 @@ def test_a_stream_that_is_closed_takes_what_is_written(closed, said):
         cwd=ROOT,
     )
     assert (told.returncode, (told.stdout, told.stderr)) == (0, said)
+
+
+@pytest.mark.parametrize("encoding", ["ascii", "latin-1", "utf-8"])
+@pytest.mark.parametrize("arguments", [[], ["--json"]])
+def test_a_letter_that_the_locale_lacks_ends_no_command(tmp_path, encoding, arguments):
+    told = subprocess.run(  # noqa: S603 - our own interpreter
+        [
+            *(sys.executable, "-c", "from horus_celery.cli import main; main()"),
+            *("config", "show", *arguments),
+        ],
+        check=False,
+        capture_output=True,
+        cwd=tmp_path,
+        env={"HORUS_STATE_DIR": "/kase/\u0142", "PYTHONIOENCODING": encoding},
+    )
+    assert (told.returncode, told.stderr) == (0, b"")
+    shown = told.stdout.decode(encoding)
+    if arguments:
+        assert json.loads(shown)["state_dir"]["value"] == "/kase/\u0142"
+    else:
+        assert "/kase/\u0142".encode(encoding, "backslashreplace") in told.stdout

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import os
 import sys
+import uuid
 from contextlib import suppress
 from datetime import UTC, datetime
 
@@ -100,11 +101,30 @@ def test_a_table_in_a_pipe_has_a_row_on_each_line(capfd):
     assert capfd.readouterr().out == "a\tb\n12\t\n3\t\n"
 
 
+def test_a_value_of_several_lines_keeps_them_and_cannot_pass_for_a_field(capfd):
+    output.fields([("payload", "if a:\n\tb\nstatus  completed\x1b\n"), ("id", None)])
+    assert capfd.readouterr().out == (
+        "payload  if a:\n         \tb\n         status  completed\nid\n"
+    )
+
+
 def test_a_table_on_a_terminal_shows_no_markup(monkeypatch):
     terminal = Terminal()
     monkeypatch.setattr(sys, "stdout", terminal)
     output.table(["name"], [["[bold]x[/bold]"]])
     assert "[bold]x[/bold]" in terminal.text
+
+
+@pytest.mark.parametrize("columns", ["20", "80", "200"])
+def test_a_row_is_one_line_on_a_terminal_however_narrow(monkeypatch, columns):
+    terminal = Terminal()
+    monkeypatch.setattr(sys, "stdout", terminal)
+    monkeypatch.setenv("COLUMNS", columns)
+    ids = [str(uuid.UUID(int=number)) for number in range(2)]
+    output.table(["id", "created_at"], [[one, f"{AT} UTC"] for one in ids])
+    _, *rows = terminal.text.splitlines()
+    assert [row.partition(" ")[0] for row in rows] == ids
+    assert {row.index(f"{AT} UTC") for row in rows} == {len(ids[0]) + 2}
 
 
 def make_outcome(

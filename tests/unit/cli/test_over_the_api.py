@@ -265,7 +265,7 @@ KEY = {"name": "mail", "kind": "age", "ids": ["mail:2", "mail:1"], "publics": ["
 HERODB = [
     ("contexts", "list_contexts", {}, [CONTEXT], "billing"),
     (
-        "quota billing --max-bytes 5",
+        "quota billing --max-bytes 5 --max-keys none",
         "set_quota",
         {"context": "billing", "max_bytes": 5, "max_keys": None},
         CONTEXT,
@@ -315,6 +315,15 @@ def test_herodb_is_asked_and_its_answer_shown(
     assert shown in told.out + told.err
     assert json.loads(horus("herodb", *words.split(), "--json").out) == answer
     assert supervisor.calls == [(f"herodb.{method}", params)] * 2
+
+
+@pytest.mark.parametrize(
+    "words", ["", "--max-bytes 5", "--max-keys none --max-bytes much"]
+)
+@pytest.mark.usefixtures("state")
+def test_no_limit_is_taken_away_by_half_a_command(horus, supervisor, words):
+    assert horus("herodb", "quota", "billing", *words.split()).code == 2
+    assert supervisor.calls == []
 
 
 @pytest.mark.usefixtures("state")

@@ -97,6 +97,16 @@ def test_what_is_wrong_is_one_line(horus, arguments, said):
     assert told.err.count("\n") == 1
 
 
+def test_a_script_in_rhai_is_not_taken_for_python(horus, tmp_path):
+    horus("init")
+    (tmp_path / "sum.rhai").write_text("1 + 1")
+    told = horus("run", tmp_path / "sum.rhai")
+    assert told.code == 1
+    assert "sum.rhai may be for osis or sal: name the executor" in told.err
+    told = horus("run", "--executor", "osis", tmp_path / "sum.rhai")
+    assert "no supervisor answers" in told.err
+
+
 @pytest.mark.parametrize(
     "arguments",
     [

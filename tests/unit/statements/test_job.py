@@ -319,6 +319,10 @@ def test_everything_about_a_made_job_can_be_chosen():
     [
         ({"timeout": timedelta(days=2)}, "timeout"),
         ({"timeout": timedelta(0)}, "timeout"),
+        ({"timeout": 30}, "timeout"),
+        ({"args": "--all"}, "args"),
+        ({"secrets": "token"}, "secrets"),
+        ({"needs": HEX}, "needs"),
         ({"context_id": "a b"}, "context_id"),
         ({"env_vars": {"PATH": "/"}}, "env_vars"),
         ({"expires_at": NOW + timedelta(days=8)}, "expires_at"),
