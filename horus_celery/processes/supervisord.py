@@ -256,7 +256,11 @@ class Supervisord:
 
     def _request(self, method: str, *arguments: object, within: timedelta) -> Any:  # noqa: ANN401 - XML-RPC has no types
         transport = _UnixTransport(self._path, within)
-        url = f"http://{_USER}:{self._password()}@127.0.0.1"
+        try:
+            url = f"http://{_USER}:{self._password()}@127.0.0.1"
+        except ConfigurationError as error:
+            why = f"supervisord does not answer: {error.detail}"
+            raise UnavailableError(why) from None
         with xmlrpc.client.ServerProxy(url, transport) as proxy:
             return getattr(proxy.supervisor, method)(*arguments)
 
