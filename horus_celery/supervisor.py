@@ -12,8 +12,6 @@ from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from typing import Final, Protocol, TypeVar
 
-import structlog
-
 from horus_celery import __version__, admission, parcels, routing
 from horus_celery.clock import Clock
 from horus_celery.dispatch import Dispatcher
@@ -45,6 +43,7 @@ from horus_celery.store.base import (
     Wakes,
     Watch,
 )
+from horus_celery.store.runner_bell import note_put_off
 from horus_celery.wholelog import WholeLog, read_whole_log
 
 #: How long `delete` waits for a running job beyond the time that it has to end in.
@@ -54,7 +53,6 @@ _MAX_NARROWED: Final = 256
 _DIGEST: Final = re.compile(r"[0-9a-f]{64}")
 _T = TypeVar("_T")
 _Model = TypeVar("_Model", Trust, RunnerEntry)
-_logger: Final = structlog.get_logger(__name__)
 
 
 class TrustSource(Protocol):
@@ -535,7 +533,7 @@ class Supervisor:
                 self._store.rung(summary.digest, at=now, queue=queue)
         except UnavailableError as error:
             # The job is recorded, and the caller is told so; this names what to mend.
-            _logger.warning("bell put off", job_id=summary.id, detail=error.detail)
+            note_put_off(summary.id, error.detail)
 
     def _queue_of(self, summary: Summary) -> str:
         return routing.queue_of(
