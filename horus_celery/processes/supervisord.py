@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import hashlib
 import http.client
 import re
@@ -255,13 +256,13 @@ class Supervisord:
             raise _unavailable(error) from None
 
     def _request(self, method: str, *arguments: object, within: timedelta) -> Any:  # noqa: ANN401 - XML-RPC has no types
-        transport = _UnixTransport(self._path, within)
         try:
-            url = f"http://{_USER}:{self._password()}@127.0.0.1"
+            login = f"{_USER}:{self._password()}".encode()
         except ConfigurationError as error:
             why = f"supervisord does not answer: {error.detail}"
             raise UnavailableError(why) from None
-        with xmlrpc.client.ServerProxy(url, transport) as proxy:
+        transport = _UnixTransport(self._path, within, login=login)
+        with xmlrpc.client.ServerProxy("http://127.0.0.1", transport) as proxy:
             return getattr(proxy.supervisor, method)(*arguments)
 
 
@@ -309,16 +310,15 @@ class _UnixConnection(http.client.HTTPConnection):
 
 
 class _UnixTransport(xmlrpc.client.Transport):
-    def __init__(self, path: Path, within: timedelta) -> None:
-        super().__init__()
+    def __init__(self, path: Path, within: timedelta, *, login: bytes) -> None:
+        # In no URL: errors show that.
+        basic = f"Basic {base64.b64encode(login).decode()}"
+        super().__init__(headers=[("Authorization", basic)])
         self._path = path
         self._within = within
 
-    def make_connection(
-        self, host: tuple[str, dict[str, str]] | str
-    ) -> http.client.HTTPConnection:
+    def make_connection(self, host: object) -> http.client.HTTPConnection:
         # One for each call: it is on this machine, and may have been restarted.
         made = _UnixConnection(self._path, self._within)
-        _, self._extra_headers, _ = self.get_host_info(host)  # the login
         self._connection = ("localhost", made)  # closed with the transport
         return made
