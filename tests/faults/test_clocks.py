@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import subprocess
 import sys
-import threading
-import time
 from pathlib import Path
 
 import pytest
@@ -13,6 +11,7 @@ import pytest
 from horus_celery.lifecycle import Status
 from horus_celery.record import LEASE
 from tests.faults.invariants import require
+from tests.faults.waiting import within
 
 pytestmark = pytest.mark.integration
 
@@ -33,14 +32,6 @@ STEADY = LEASE.total_seconds() + 5
 def worker(town):
     """Somebody who sweeps, by a clock that is right."""
     return town.start_worker("-Q", "python", "-c", "1")
-
-
-def within(seconds, holds):
-    began = time.monotonic()
-    ticks = threading.Event()
-    while not holds():
-        assert time.monotonic() - began < seconds
-        ticks.wait(0.02)
 
 
 def at_rest(callers):

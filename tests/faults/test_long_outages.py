@@ -9,8 +9,6 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from datetime import timedelta
 from http import HTTPStatus
-from threading import Event
-from typing import Any
 
 import psutil
 import pytest
@@ -21,6 +19,7 @@ from tests.conftest import RedisServer
 from tests.faults.conftest import short_folder
 from tests.faults.invariants import Callers, require
 from tests.faults.proxy import Proxy
+from tests.faults.waiting import within
 from tests.faults.witness import Witness
 from tests.integration.conftest import Deployment, has_a_script
 
@@ -38,14 +37,6 @@ REDRIVEN = 30
 #: Seconds that jobs take: a short one, and one that is lost in the outage.
 SHORT = 2.0
 LOST = 8.0
-
-
-def within(seconds: float, holds: Callable[[], Any]) -> None:
-    began = time.monotonic()
-    ticks = Event()
-    while not holds():
-        assert time.monotonic() - began < seconds
-        ticks.wait(0.02)
 
 
 def is_ready(api) -> bool:

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import os
 import subprocess
-import threading
-import time
 from contextlib import suppress
 from pathlib import Path
 
@@ -19,6 +17,7 @@ from horus_celery.store.connection import connect
 from tests.faults.conftest import short_folder
 from tests.faults.invariants import Callers, require
 from tests.faults.proxy import Proxy
+from tests.faults.waiting import within
 from tests.faults.witness import Witness, mark_of
 from tests.integration.conftest import Deployment
 
@@ -28,14 +27,6 @@ pytestmark = pytest.mark.integration
 NORMAL = 10
 #: Seconds until a connection that is cut off has been noticed.
 NOTICED = 20
-
-
-def within(seconds, holds):
-    began = time.monotonic()
-    ticks = threading.Event()
-    while not holds():
-        assert time.monotonic() - began < seconds
-        ticks.wait(0.02)
 
 
 class SmallDisk:

@@ -8,6 +8,7 @@ import threading
 import time
 from contextlib import suppress
 from datetime import UTC, datetime, timedelta
+from functools import partial
 from itertools import pairwise
 
 import psutil
@@ -18,6 +19,7 @@ from horus_celery.lifecycle import Status
 from horus_celery.store.keys import STEPS, queue
 from horus_celery.store.runner_bell import message
 from tests.faults.invariants import Callers, require
+from tests.faults.waiting import within
 from tests.faults.witness import Witness, mark_of
 from tests.integration.conftest import has_a_script
 
@@ -68,13 +70,8 @@ def service(runner):
     return runner
 
 
-def within(seconds, holds):
-    """Wait until something holds; it has to within so many seconds."""
-    began = time.monotonic()
-    ticks = threading.Event()
-    while not holds():
-        assert time.monotonic() - began < seconds
-        ticks.wait(0.02)
+def is_gone(pid):
+    return not psutil.pid_exists(pid)
 
 
 def at_rest(callers, seconds=REDRIVEN):
@@ -116,7 +113,7 @@ def test_jobs_of_pool_children_that_are_killed_start_again_while_they_may(
         pid = child_of(town, service)
         if pid is not None:
             os.kill(pid, signal.SIGKILL)
-            within(REDRIVEN, lambda pid=pid: not psutil.pid_exists(pid))
+            within(REDRIVEN, partial(is_gone, pid))
             kills += 1
     at_rest(callers)
     everything = [
