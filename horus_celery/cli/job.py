@@ -156,7 +156,10 @@ def why(*, job: str, url: str | None, state_dir: Path | None, as_json: bool) -> 
     if as_json:
         output.data(told)
         return
-    output.line(f"{told['status']}: {output.printable(told['detail'] or told['gate'])}")
+    said = output.printable(told["detail"] or told["gate"])
+    # How one ended begins with its status already.
+    is_over = told["status"] in TERMINAL
+    output.line(said if is_over else f"{told['status']}: {said}")
 
 
 @command.command()
