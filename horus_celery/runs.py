@@ -191,9 +191,11 @@ class WorkflowRun:
             status=WorkflowStatus(told["status"]), reason=told["reason"], steps=steps
         )
 
-    def stop(self) -> None:
-        """Stop the workflow; a second time changes nothing."""
-        self._client.call("workflow.stop", workflow_id=self._submission.digest)
+    def stop(self) -> WorkflowStatus:
+        """Stop the workflow and return its status; a second time changes nothing."""
+        digest = self._submission.digest
+        told = self._client.call("workflow.stop", workflow_id=digest)
+        return WorkflowStatus(told["status"])
 
     def prove(self, view: RunView) -> RunOutcome:
         """Return how the workflow ended, once that is proven.

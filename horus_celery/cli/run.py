@@ -17,8 +17,13 @@ from horus_celery.authoring.scripts import (
     text_of,
     usual_executor,
 )
-from horus_celery.cli import FAILED, INTERRUPTED, REFUSED, output
-from horus_celery.cli.connection import call_options, connect, signer_options
+from horus_celery.cli import FAILED, REFUSED, output, signals
+from horus_celery.cli.connection import (
+    call_options,
+    connect,
+    pasted,
+    signer_options,
+)
 from horus_celery.client import (
     Agreement,
     Horus,
@@ -29,7 +34,7 @@ from horus_celery.client import (
     about_job,
 )
 from horus_celery.instants import to_ms
-from horus_celery.lifecycle import Status
+from horus_celery.lifecycle import TERMINAL, Status
 from horus_celery.statements.receipt import Receipt
 from horus_celery.store.base import LogLine
 
@@ -117,7 +122,8 @@ def command(
     FILE may be - for standard input. What follows it are the script's arguments.
     JOB is a job's id, or its digest; its end is waited for and verified first.
     The exit code is the script's; 124 after a timeout, 3 for a refusal, 1 if the
-    output that was shown is not what the runner signed.
+    output that was shown is not what the runner signed. Ctrl-C, or TERM, stops the job:
+    then it is 130, or 143.
     """
     payload, arguments, file = _script(words, code)
     by_file = None if file is None else executor_for(file)
@@ -141,13 +147,11 @@ def command(
             runner=runner,
             attempts=attempts,
         )
-        try:
-            return (_wait if as_json else _follow)(client, submitted)
-        except KeyboardInterrupt:
-            with about_job(submitted.id):
-                client.stop(submitted.id)
-            output.note(f"stopped {submitted.id}")
-            return INTERRUPTED
+        return signals.follow(
+            lambda: (_wait if as_json else _follow)(client, submitted),
+            stop=lambda: _stop(client, submitted.id),
+            later=pasted("job", "stop", submitted.id, url=url, state_dir=state_dir),
+        )
 
 
 def show_all(lines: Iterable[LogLine], transcript: Transcript) -> None:
@@ -244,6 +248,15 @@ def _follow(client: Horus, job: Submitted) -> int:
         output.text(outcome.result or "")
     output.note(summary(outcome))
     return exit_code(outcome)
+
+
+def _stop(client: Horus, job_id: str) -> str:
+    """Have a job stopped, and return what is to be said of it."""
+    with about_job(job_id):
+        status = Status(client.stop(job_id)["status"])
+    if status in TERMINAL and status is not Status.STOPPED:
+        return f"job {job_id} was over: {status.value}"
+    return f"stopped {job_id}"
 
 
 def _has_own_result(outcome: Outcome) -> bool:
