@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import hashlib
 import sys
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from datetime import datetime, timedelta
+from functools import partial
 from pathlib import Path
 from typing import Final
 
@@ -33,6 +34,7 @@ from horus_celery.client import (
     Transcript,
     about_job,
 )
+from horus_celery.errors import UnavailableError
 from horus_celery.instants import to_ms
 from horus_celery.lifecycle import TERMINAL, Status
 from horus_celery.statements.receipt import Receipt
@@ -130,6 +132,7 @@ def command(
     executor = executor or by_file or usual_executor(file)
     variables = dict(_named(given, "--env NAME=VALUE") for given in env)
     sources = dict(_named(given, "--input NAME=JOB") for given in inputs)
+    paste = partial(pasted, url=url, state_dir=state_dir)
     with connect(
         url=url, state_dir=state_dir, key=key, context=context, caller=caller
     ) as client:
@@ -148,9 +151,9 @@ def command(
             attempts=attempts,
         )
         return signals.follow(
-            lambda: (_wait if as_json else _follow)(client, submitted),
+            lambda: _await(client, submitted, as_json=as_json, paste=paste),
             stop=lambda: _stop(client, submitted.id),
-            later=pasted("job", "stop", submitted.id, url=url, state_dir=state_dir),
+            later=paste("job", "stop", submitted.id),
         )
 
 
@@ -231,17 +234,51 @@ def to_json(outcome: Outcome) -> dict[str, object]:
     }
 
 
+class Reasons:
+    """Says why a job waits, and again when that has changed."""
+
+    def __init__(self, client: Horus, job_id: str) -> None:
+        self._client = client
+        self._job_id = job_id
+        self._said: str | None = None
+
+    def tell(self) -> None:
+        """Ask why, and say it if it is news."""
+        with about_job(self._job_id):
+            told = self._client.why(self._job_id)
+        is_waiting = told["status"] == Status.QUEUED
+        if not is_waiting and self._said is None:
+            return
+        kind = "waiting" if is_waiting else told["status"]
+        said = output.printable(f"{kind}: {told['detail']}")
+        if said != self._said:
+            self._said = said
+            output.note(said)
+
+
+def _await(
+    client: Horus, job: Submitted, *, as_json: bool, paste: Callable[..., str]
+) -> int:
+    try:
+        return _wait(client, job) if as_json else _follow(client, job)
+    except UnavailableError as error:
+        later = paste("job", "result", job.id)
+        raise UnavailableError(f"{error.detail}; to see its end: {later}") from None
+
+
 def _wait(client: Horus, job: Submitted) -> int:
-    outcome = client.outcome(job, on_quiet=lambda: _tell_why(client, job.id))
+    tell = Reasons(client, job.id).tell
+    outcome = client.outcome(job, on_quiet=tell, on_away=output.note)
     output.data(to_json(outcome))
     return exit_code(outcome)
 
 
 def _follow(client: Horus, job: Submitted) -> int:
     transcript = Transcript.of(job)
-    lines = client.logs(job, on_quiet=lambda: _tell_why(client, job.id), verify=False)
+    tell = Reasons(client, job.id).tell
+    lines = client.logs(job, on_quiet=tell, on_away=output.note, verify=False)
     show_all(lines, transcript)
-    outcome = client.outcome(job)
+    outcome = client.outcome(job, on_away=output.note)
     if not is_as_signed(transcript, outcome):
         return FAILED
     if _has_own_result(outcome):
@@ -276,17 +313,11 @@ def _ended_well(client: Horus, job: str) -> Outcome:
         JobNotCompleted: if it did not complete.
         ReceiptError: if the outcome is not what a trusted runner signed.
     """
-    outcome = client.outcome(job, on_quiet=lambda: _tell_why(client, job))
+    tell = Reasons(client, job).tell
+    outcome = client.outcome(job, on_quiet=tell, on_away=output.note)
     if not outcome.succeeded:
         raise JobNotCompleted(outcome)
     return outcome
-
-
-def _tell_why(client: Horus, job_id: str) -> None:
-    with about_job(job_id):
-        told = client.why(job_id)
-    if told["status"] == Status.QUEUED:
-        output.note(f"waiting: {output.printable(told['detail'])}")
 
 
 def _is_cut(receipt: Receipt) -> bool:

@@ -28,7 +28,7 @@ from horus_celery.dag.compiler import Plan, compile_plan
 from horus_celery.dag.model import Graph, shown
 from horus_celery.dag.progress import ENDED, ENDS, End, WorkflowStatus
 from horus_celery.dag.shapes import Strategy, why_no_canvas
-from horus_celery.errors import ConfigurationError
+from horus_celery.errors import ConfigurationError, UnavailableError
 from horus_celery.instants import to_ms
 from horus_celery.runs import RunOutcome, WorkflowRun, fetch
 from horus_celery.statements import canonical, dsse, manifest
@@ -369,8 +369,12 @@ def follow(
     run_ = WorkflowRun(client, submission)
     board = Board(submission.graph.names, is_silent=as_json)
     output.note(f"workflow {run_.id}: {submission.manifest.name}")
-    with board:
-        view = run_.follow(board.show)
+    try:
+        with board:
+            view = run_.follow(board.show, on_away=output.note)
+    except UnavailableError as error:
+        later = paste("workflow", "result", run_.id)
+        raise UnavailableError(f"{error.detail}; to see its end: {later}") from None
     outcome = run_.prove(view)
     if as_json:
         output.data(to_json(submission, outcome))
