@@ -10,6 +10,7 @@ from datetime import timedelta
 from pathlib import Path
 from typing import BinaryIO, Final
 
+from horus_celery import kernel
 from horus_celery.errors import ConfigurationError
 
 #: What is locked takes milliseconds. A runner that waited for longer than its beats
@@ -59,7 +60,7 @@ def _held(
             f"{told}: see who holds {path} (fuser names it), let that go on or end it,"
             " and try again"
         )
-    name, is_stopped = _look_at(holder)
+    name, is_stopped = kernel.look_at(holder) or ("gone by now", False)
     remedy = f"end it (kill {holder})"
     if is_stopped:
         remedy = f"let it go on (kill -CONT {holder}) or {remedy}"
@@ -82,13 +83,3 @@ def _holders(file: BinaryIO) -> Iterator[int]:
         match line.split():
             case [_, "FLOCK", _, _, pid, where, *_] if where == place and int(pid) > 0:
                 yield int(pid)
-
-
-def _look_at(pid: int) -> tuple[str, bool]:
-    """Return the name of a process, and whether it was stopped."""
-    try:
-        text = Path(f"/proc/{pid}/stat").read_text("utf-8", "replace")
-    except OSError:
-        return "gone by now", False
-    name, _, rest = text.partition("(")[2].rpartition(")")
-    return name, rest.split()[0] in {"T", "t"}
