@@ -377,6 +377,7 @@ CHECKS: Final[dict[str, Callable[[Patient], Iterator[Said]]]] = {
     "api": vitals.api,
     "programs": vitals.programs,
     "runners": vitals.runners,
+    "jobs": vitals.jobs,
     "tmux": _tmux,
     "executors": _executors,
     "containment": _containment,

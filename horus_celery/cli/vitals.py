@@ -3,6 +3,10 @@
 from __future__ import annotations
 
 import json
+import re
+import shlex
+import sys
+from collections import Counter
 from collections.abc import Iterator, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
@@ -15,7 +19,9 @@ import httpx
 from horus_celery import certificates, kernel, wiring
 from horus_celery.cli.findings import Patient, Said, Verdict
 from horus_celery.errors import HorusError, UnavailableError
+from horus_celery.executors import names
 from horus_celery.fleet import ManagedStatus, status_of
+from horus_celery.lifecycle import Status
 from horus_celery.processes.addresses import Addresses
 from horus_celery.processes.lines import last_lines
 from horus_celery.processes.managed import ManagedRunner, managers_of
@@ -26,12 +32,21 @@ from horus_celery.processes.supervisord import ProgramStatus, control_of
 from horus_celery.processes.tmux import TmuxManager
 from horus_celery.registry import Roll, Roster, RunnerBeat, is_alive
 from horus_celery.statements.trust import Trust
+from horus_celery.store.base import Filter
 
 #: How long the API may take; one that lives answers in milliseconds.
 _PATIENCE: Final = 3.0  # seconds
+#: How many waiting jobs are looked at.
+_JOBS: Final = 1000
 #: What a runner says once it has looked at everything anew.
 _STARTED: Final = "[queues]"
 _DEGRADED: Final = "runner degraded"
+#: What it says to do in Redis.
+_COMMAND: Final = re.compile(r"`(DEL .+)`")
+_CLIENT: Final = (
+    "import redis, sys;"
+    " print(redis.Redis(unix_socket_path=sys.argv[1]).execute_command(*sys.argv[2:]))"
+)
 _WELL: Final = "runner no longer degraded"
 
 
@@ -104,12 +119,39 @@ def runners(patient: Patient) -> Iterator[Said]:
         program = by_name.get(one.process.program) if one.kind == SIMPLE else None
         managed = windows.get(one.name) if program is None else STATUS[program.word]
         beat = None if roll is None else roll.beats.get(one.name)
+        if roll is None and managed == "running":
+            continue
         said = tuple(of_a_runner(patient, one, program, managed, beat))
         yield from said
         if not said:
             well.append(one.name)
-    if well and roll is not None:
+    if roll is None:
+        yield Verdict.NOTE, "nobody can tell now whether they take jobs", ""
+    elif well:
         yield Verdict.OK, f"these take jobs: {', '.join(well)}", ""
+
+
+def jobs(patient: Patient) -> Iterator[Said]:
+    """Look for jobs that wait for what no live runner serves."""
+    roll = None if patient.running is None else _roll(patient)
+    if roll is None:
+        return
+    alive = [beat for beat in roll.beats.values() if is_alive(beat, patient.now)]
+    served = {executor for beat in alive for executor in beat.executors}
+    wanted = Filter(status=Status.QUEUED)
+    waiting = wiring.make_store(patient.settings).list(wanted, limit=_JOBS)
+    counts = Counter(one.summary.executor for one in waiting)
+    known = names(patient.settings)
+    for executor, count in sorted(counts.items()):
+        if executor in served:
+            continue
+        detail = f"{count} wait{'s' * (count == 1)} for {executor}, and no runner of it"
+        start = patient.paste("runner", executor)
+        stop = patient.paste("job", "list", "--status", "queued")
+        remedy = (
+            start if executor in known else f"{stop}  # there is no {executor} here"
+        )
+        yield Verdict.WRONG, f"{detail} is alive", remedy
 
 
 def _of_a_program(program: ProgramStatus, logs: Path) -> Iterator[Said]:
@@ -143,7 +185,8 @@ def of_a_runner(
     match status_of(beat, managed, patient.now):
         case "running":
             if why := _degraded(log):
-                yield Verdict.WRONG, f"{name} does not serve all: {why}", ""
+                detail = f"{name} does not serve all: {why}"
+                yield Verdict.WRONG, detail, _command_for_redis(patient, why)
         case "starting" if program is not None and program.word == "BACKOFF":
             detail = f"{name} ended, and is started again{last_words(log)}"
             yield Verdict.WRONG, detail, ""
@@ -225,6 +268,17 @@ def _pid(program: ProgramStatus | None, beat: RunnerBeat | None) -> int | None:
 def _is_stopped(pid: int) -> bool:
     found = kernel.look_at(pid)
     return found is not None and found[1]
+
+
+def _command_for_redis(patient: Patient, why: str) -> str:
+    """Return how a command that mends our own Redis is given to it, to be pasted."""
+    found = _COMMAND.search(why)
+    if found is None or patient.settings.redis_url is not None:
+        return ""
+    socket = str(patient.state.redis_socket)
+    # Who has no redis-cli has this Python.
+    client = [sys.executable, "-c", _CLIENT, socket]
+    return f"{shlex.join(client)} {found[1]}"
 
 
 def _log(patient: Patient, runner: ManagedRunner) -> Path:

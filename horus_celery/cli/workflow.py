@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from contextlib import suppress
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 import click
 
@@ -22,11 +23,11 @@ from horus_celery.cli.connection import (
     signer_options,
 )
 from horus_celery.cli.job import shown_value
-from horus_celery.client import Horus
+from horus_celery.client import Horus, RpcError
 from horus_celery.dag import pictures
 from horus_celery.dag.compiler import Plan, compile_plan
 from horus_celery.dag.model import Graph, shown
-from horus_celery.dag.progress import ENDED, ENDS, End, WorkflowStatus
+from horus_celery.dag.progress import ENDED, ENDS, End, StepStatus, WorkflowStatus
 from horus_celery.dag.shapes import Strategy, why_no_canvas
 from horus_celery.errors import ConfigurationError, UnavailableError
 from horus_celery.instants import to_ms
@@ -52,6 +53,8 @@ _OF_A_STEP: Final = (
     "ended_at",
     "job_id",
 )
+#: Steps of which it is asked why they wait: they mostly wait for the same.
+_MOST_REASONS: Final = 5
 #: Of larger workflows each tenth of the signatures is told.
 _MANY_STEPS: Final = 1000
 
@@ -161,6 +164,7 @@ def status(
     """Show where a workflow and its steps stand, by its coordinator's word."""
     with connect(url=url, state_dir=state_dir) as client:
         told = client.call("workflow.status", workflow_id=workflow)
+        reasons = {} if as_json else _reasons(client, told["steps"])
     if as_json:
         output.data(told)
         return
@@ -176,6 +180,8 @@ def status(
     ]
     output.line()
     output.table(["step", *_OF_A_STEP], rows)
+    for name, why in reasons.items():
+        output.note(output.printable(f"{name} waits: {why}"))
 
 
 @command.command(name="list")
@@ -449,6 +455,25 @@ def _graph(workflow: str, *, url: str | None, state_dir: Path | None) -> Graph:
         told["manifest"], dsse.WORKFLOW, max_bytes=manifest.MAX_BODY
     )
     return Graph.of(Manifest.from_wire(canonical.parse(envelope.body)))
+
+
+def _reasons(client: Horus, steps: Mapping[str, Mapping[str, Any]]) -> dict[str, str]:
+    """Return why the first of the queued steps wait that are to run here."""
+    waiting = [
+        name
+        for name, step in steps.items()
+        if step["status"] == StepStatus.QUEUED
+        and step["job_id"] is not None
+        and step["supervisor"] is None
+    ]
+    found = {}
+    for name in waiting[:_MOST_REASONS]:
+        # It may be gone by now, or shown to others alone.
+        with suppress(RpcError):
+            told = client.why(steps[name]["job_id"])
+            if told["status"] == StepStatus.QUEUED:
+                found[name] = told["detail"]
+    return found
 
 
 def _show_difference(plan: Rerun) -> None:

@@ -105,6 +105,11 @@ class Connection:
                 f"{self.url} is not a URL of a supervisor: it begins with http:// or"
                 " https://"
             ) from None
+        except httpx.ReadTimeout:
+            raise UnavailableError(
+                f"the supervisor at {self.url} does not answer in time: `horus doctor`"
+                " on its machine says what is wrong"
+            ) from None
         except httpx.HTTPError as error:
             raise UnavailableError(
                 f"no supervisor answers at {self.url} ({type(error).__name__});"

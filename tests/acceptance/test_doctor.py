@@ -6,8 +6,10 @@ import json
 import os
 import shlex
 import signal
+import subprocess
 
 import pytest
+import redis
 
 from horus_celery.processes import tree
 from horus_celery.processes.supervisord import control_of
@@ -94,6 +96,64 @@ def test_one_that_was_removed_is_missed_by_nobody(up, doctor, horus, state_dir):
         ("wrong", "it is not ready: runners: no runner is alive", "")
     ]
     assert code == 1
+
+
+def test_a_job_for_what_nobody_serves_is_told(up, doctor, horus, state_dir, eventually):
+    up(*PYTHON)
+    draft = state_dir.parent / "waits.toml"
+    draft.write_text(
+        "[steps.a]\nexecutor = 'perl'\nrun = 'print 1'\n"
+        "[steps.b]\nexecutor = 'system'\nrun = 'true'\n"
+    )
+    run = horus(state_dir, "workflow", "run", "--detach", draft)
+    workflow = run.stdout.strip()
+    because = "waits: no live runner: it waits for any runner of"
+
+    def waits():
+        told = horus(state_dir, "workflow", "status", workflow)
+        return set(told.stderr.splitlines()) == {
+            f"a {because} perl, never seen",
+            f"b {because} system, never seen",
+        }
+
+    eventually(waits)
+    code, found = doctor()
+    assert code == 1
+    queued = f"horus job list --status queued --state-dir {state_dir}"
+    assert found["jobs"] == [
+        (
+            "wrong",
+            "1 waits for perl, and no runner of it is alive",
+            f"{queued}  # there is no perl here",
+        ),
+        (
+            "wrong",
+            "1 waits for system, and no runner of it is alive",
+            f"horus runner system --state-dir {state_dir}",
+        ),
+    ]
+
+
+def test_a_queue_that_is_none_is_told_with_what_removes_it(
+    up, doctor, horus, state_dir, eventually
+):
+    up(*PYTHON)
+    socket = state_dir / "run" / "redis.sock"
+    with redis.Redis(unix_socket_path=str(socket)) as client:
+        client.hset("python", "a", "b")
+
+    def wrong():
+        return [one for one in doctor()[1]["runners"] if one[0] == "wrong"]
+
+    eventually(wrong)
+    ((_, detail, remedy),) = wrong()
+    assert 'python_runner_1 does not serve all: the key "python" in Redis' in detail
+    mended = subprocess.run(  # noqa: S602 - as somebody pastes it
+        remedy, shell=True, check=True, capture_output=True, text=True
+    )
+    assert mended.stdout == "1\n"
+    eventually(lambda: doctor()[1]["runners"] == WELL)
+    assert horus(state_dir, "run", "-c", "print(1)").stdout == "1\n"
 
 
 def test_an_api_that_does_not_answer_is_told(up, doctor, pid_of):

@@ -262,7 +262,9 @@ def test_what_holds_a_job_or_ended_it_is_said_once(
 ):
     holdup = {"status": status, "gate": gate, "since": None, "detail": detail}
     supervisor.answers["job.why"] = holdup
-    assert horus("job", "why", MADE["id"]).out == f"{said}\n"
+    told = horus("job", "why", MADE["id"])
+    assert told.out == f"{said}\n"
+    assert told.err == ("see: horus runners list\n" if gate == "runner" else "")
     assert json.loads(horus("job", "why", MADE["id"], "--json").out) == holdup
 
 
