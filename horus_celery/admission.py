@@ -26,6 +26,8 @@ from horus_celery.statements.trust import Grant, Trust, is_listed
 
 #: How far the clocks of a client and of a node may be apart.
 CLOCK_SKEW: Final = timedelta(minutes=5)
+#: The queue of the coordinators, which no executor has.
+COORDINATORS: Final = "coordinator"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -149,6 +151,16 @@ def audience_is_this_deployment(
         )
 
 
+def executor_may_have_a_queue(job: Job, gate: Gate, signed_by: frozenset[str]) -> None:
+    # A queue is a key in Redis by the executor's name. Beside the platform's own keys
+    # it would stand in the place of what nobody has written there yet.
+    if job.executor == COORDINATORS or job.executor.startswith(f"{gate.aud}:"):
+        raise NotCoveredError(
+            "bind.executor",
+            f"the executor {job.executor} cannot be: the platform keeps that name",
+        )
+
+
 def executor_is_served_here(job: Job, gate: Gate, signed_by: frozenset[str]) -> None:
     if gate.executors is not None and not is_listed(job.executor, gate.executors):
         raise NotCoveredError(
@@ -241,6 +253,7 @@ def job_was_not_made_later(
 
 CHECKS: Final[tuple[Check, ...]] = (
     audience_is_this_deployment,
+    executor_may_have_a_queue,
     executor_is_served_here,
     runner_is_this_one,
     context_is_served_here,

@@ -12,6 +12,7 @@ from horus_celery.statements import canonical, dsse
 from horus_celery.statements.job import Job, WorkflowRef, make_job
 from horus_celery.statements.keys import KeyPair
 from horus_celery.statements.trust import Trust
+from horus_celery.store import bell, keys
 
 NOW = datetime(2025, 10, 9, tzinfo=UTC)
 ALICE, BOB, RUNNER = (KeyPair.from_seed(bytes([number]) * 32) for number in (1, 2, 3))
@@ -92,6 +93,10 @@ REFUSED = {
     admission.audience_is_this_deployment: (
         "bind.aud",
         lambda: (envelope(aud="acme"), gate()),
+    ),
+    admission.executor_may_have_a_queue: (
+        "bind.executor",
+        lambda: (envelope(executor="hero:secrets"), gate(executors=None)),
     ),
     admission.executor_is_served_here: (
         "bind.executor",
@@ -259,6 +264,19 @@ def test_one_single_grant_must_cover_it_all():
 def test_a_grant_for_all_executors_covers_any():
     every = gate(trust=trust(GRANT | {"executors": ["*"]}), executors=frozenset("*"))
     assert admit(envelope(executor="osis"), every)
+
+
+@pytest.mark.parametrize(
+    "name", [bell.QUEUE, *dataclasses.asdict(keys.Keys.of("hero")).values()]
+)
+def test_no_grant_covers_an_executor_whose_queue_would_be_a_key_of_ours(name):
+    every = gate(trust=trust(GRANT | {"executors": ["*"]}), executors=None)
+    assert reason_of(envelope(executor=name), every) == "bind.executor"
+
+
+def test_an_executor_that_only_begins_like_the_namespace_is_one_like_others():
+    every = gate(trust=trust(GRANT | {"executors": ["*"]}), executors=None)
+    assert admit(envelope(executor="heroic"), every)
 
 
 def test_a_grant_ends_at_its_timeout():
