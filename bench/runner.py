@@ -27,8 +27,8 @@ from run import BIN, HERE, Deployment, peer_worker, round_trip, round_trip_peer,
 from table import Table
 
 from horus_celery import redis_server
-from horus_celery.claiming import claim
-from horus_celery.node import Outcome
+from horus_celery.runner.claiming import claim
+from horus_celery.runner.node import Outcome
 from horus_celery.settings import Settings, load_settings
 from horus_celery.statedir import StateDirectory
 from horus_celery.wiring import make_dispatcher, make_node, make_store

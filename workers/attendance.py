@@ -21,8 +21,8 @@ import structlog
 from horus_celery.errors import ConflictError, NotFoundError, UnavailableError
 from horus_celery.instants import to_ms
 from horus_celery.lifecycle import Status
-from horus_celery.node import Assignment, Node, Unsent
 from horus_celery.record import LEASE, LEASE_BEAT
+from horus_celery.runner.node import Assignment, Node, Unsent
 from horus_celery.store.base import Chunk
 
 _logger: Final = structlog.get_logger(__name__)
