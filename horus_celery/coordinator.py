@@ -32,7 +32,7 @@ from horus_celery.errors import (
 from horus_celery.lifecycle import Status
 from horus_celery.proof import Shown
 from horus_celery.statements import dsse
-from horus_celery.store.base import Wakes
+from horus_celery.store.base import Hears, Wakes
 from horus_celery.store.workflows import (
     MAX_HANDED,
     StepJob,
@@ -437,7 +437,8 @@ class Coordinator:
             return record
         digest = record.outline.digest
         deadline = time.monotonic() + wait.total_seconds()
-        with self._home.waiter(), self._wakes.watch(digest) as watch:
+        watched = self._wakes.watch(digest, hears=Hears.END)
+        with self._home.waiter(), watched as watch:
             while True:
                 record = self._store.get(digest)
                 if record.is_over:
