@@ -13,12 +13,12 @@ from api.address import read_networks
 from api.framing import BodyLimit
 from api.reception import Reception
 from horus_celery import certificates, wiring
-from horus_celery.conductor import ConductorThread
 from horus_celery.errors import ConfigurationError, HorusError
 from horus_celery.journal import Journal
 from horus_celery.settings import load_settings
 from horus_celery.statedir import StateDirectory
 from horus_celery.sweep import SweepThread
+from horus_celery.workflows.conductor import ConductorThread
 
 #: Of these `wiring` leaves some for calls that do not wait.
 THREADS: Final = 256
