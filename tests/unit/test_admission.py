@@ -225,7 +225,7 @@ def test_an_expired_bundle_refuses_every_job_and_says_so():
     expired = trust(expires_at=to_ms(NOW))
     refusal = refusal_of(envelope(), gate(trust=expired))
     assert refusal.reason == "sig.none"
-    assert "expired at 2025-10-09" in str(refusal)
+    assert "expired at 2025-10-09T00:00:00+00:00" in str(refusal)
     assert "horus trust show" in str(refusal)
 
 
@@ -281,6 +281,13 @@ def test_an_executor_that_only_begins_like_the_namespace_is_one_like_others():
 
 def test_a_grant_ends_at_its_timeout():
     assert admit(envelope(timeout=timedelta(seconds=3600)), gate())
+
+
+def test_times_are_told_as_they_are_written():
+    over = refusal_of(envelope(timeout=timedelta(seconds=3601)))
+    assert over.detail == "no grant covers a timeout of 3601 s"
+    early = refusal_of(envelope(), gate(now=NOW - timedelta(days=1, milliseconds=1)))
+    assert "at 2025-10-09T00:00:00+00:00, but here it is 2025-10-07" in early.detail
 
 
 def test_named_secrets_must_all_be_granted():
