@@ -39,6 +39,7 @@ from horus_celery.errors import (
     TooLargeError,
     UnavailableError,
 )
+from horus_celery.statements.wording import say
 
 logger = structlog.get_logger(__name__)
 
@@ -489,9 +490,9 @@ def _error(shown: codes.ErrorObject, call_id: object = None) -> bytes:
 
 
 def _complaints(error: ValidationError) -> str:
-    found = error.errors(include_url=False, include_context=False, include_input=False)
+    found = error.errors(include_url=False, include_input=False)
     texts = [
-        f"{'.'.join(map(str, item['loc']))[:MAX_NAME]}: {item['msg']}"
+        f"{'.'.join(map(str, item['loc']))[:MAX_NAME]}: {say(item)}"
         for item in found[:MAX_COMPLAINTS]
     ]
     return "; ".join(texts)
