@@ -30,3 +30,12 @@ def test_a_host_brings_nothing_that_every_fork_would_pay_for(host):
     brought = set(ran.stdout.split())
     assert f"workers.hosts.{host}" in brought
     assert not brought & DEAR
+
+
+@pytest.mark.parametrize("host", ["osis", "sal", "hero", "hero_cli"])
+def test_nobody_hears_a_host_warm_up(host, capsys):
+    if host in {"osis", "sal"}:
+        pytest.importorskip("horus_rhai")
+    module = importlib.import_module(f"workers.hosts.{host}")
+    module.warm_up()
+    assert capsys.readouterr() == ("", "")
