@@ -16,6 +16,9 @@ from horus_celery.herodb.layout import Layout
 
 #: How long Redis is kept busy in one round of five seconds: one percent of it.
 BUDGET: Final = timedelta(milliseconds=50)
+#: Items of one key that are looked at, and the others taken to be like them: of fewer,
+#: large ones could be hidden behind small ones.
+_SAMPLES: Final = 100_000
 #: Keys that it looks at in one step.
 _PAGE: Final = 200
 
@@ -61,7 +64,7 @@ class Gauge:
         cursor, keys = self._client.execute_command(*scan)  # type: ignore[no-untyped-call]  # so is redis-py
         pipeline = self._client.pipeline(transaction=False)
         for key in keys:
-            pipeline.execute_command("MEMORY USAGE", key)  # type: ignore[no-untyped-call]  # as above
+            pipeline.execute_command("MEMORY USAGE", key, "SAMPLES", _SAMPLES)  # type: ignore[no-untyped-call]  # as above
         sizes = pipeline.execute()
         for key, size in zip(keys, sizes, strict=True):
             context = self._layout.context_of(key)
