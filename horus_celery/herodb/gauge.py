@@ -47,12 +47,18 @@ class Gauge:
                 break
             if time.monotonic() > deadline:
                 return None
-        found = {
+        found = self.counted(contexts, now=now)
+        self._begin()
+        return found
+
+    def counted(
+        self, contexts: Collection[str], *, now: datetime
+    ) -> Mapping[str, Usage]:
+        """Return what each context holds at the least, as far as that is counted."""
+        return {
             name: Usage(size=self._bytes[name], keys=self._keys[name], at=now)
             for name in contexts
         }
-        self._begin()
-        return found
 
     def _begin(self) -> None:
         self._cursor = 0

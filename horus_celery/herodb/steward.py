@@ -261,12 +261,18 @@ class Steward:
         self._known.intersection_update(contexts)
         if not contexts:
             return
-        measured = self._estate.measure(contexts, now=self._clock.now())
+        now = self._clock.now()
+        measured = self._estate.measure(contexts, now=now)
         if measured is None:
+            # Who is over already is not counted to the end, which may take hours where
+            # there are many keys.
+            counted = self._estate.counted(contexts, now=now)
+            measured = {name: counted[name] for name in _over(contexts, counted)}
+        if not measured:
             return
-        before = _over(contexts, self._estate.usage())
+        before = self._estate.usage()
         self._estate.note(measured)
-        if _over(contexts, measured) != before:
+        if _over(contexts, {**before, **measured}) != _over(contexts, before):
             self._put_in_force()
 
     # --- how --------------------------------------------------------------------

@@ -162,10 +162,23 @@ def test_over_the_quota_what_is_large_can_still_be_taken_apart(estate, crowded):
             crowded.call(*text.split())
 
 
+def test_who_is_over_is_so_before_all_keys_are_counted(estate, database):
+    for page in range(4):
+        names = range(page * 10_000, (page + 1) * 10_000)
+        database.call("MSET", *[word for name in names for word in (name, "x")])
+    estate.steward.set_quota("a", max_bytes=None, max_keys=100)
+    estate.steward.make_round()
+    (view,) = estate.steward.list()
+    assert view.is_over
+    assert view.usage.keys < 40_000
+    with pytest.raises(DatabaseError, match="OOM over quota"):
+        database.call("SET", "k", "v")
+
+
 def test_what_is_large_is_not_hidden_behind_what_is_small(estate, database):
     database.call("RPUSH", "list", *[b"x" * 9000] * 6)
     for _ in range(3):
         database.call("RPUSH", "list", LARGE)
-    estate.steward.make_round()
-    (view,) = estate.steward.list()
+    while (view := estate.steward.list()[0]).usage is None:
+        estate.steward.make_round()
     assert view.usage.size > 3 * len(LARGE)
