@@ -105,8 +105,7 @@ def by_program(
 
 def _python(settings: Settings) -> Kind:
     if settings.python_env is None:
-        # The client of HeroDB may be imported by whoever has the address.
-        return Kind(shown=_own_packages())
+        return Kind()
     python = settings.python_env / "bin" / "python"
     if not python.is_file():
         raise ConfigurationError(
