@@ -87,10 +87,18 @@ def test_a_job_that_may_reads_what_another_wrote(runner):
     assert runner.redis.get(f"{data}greeting") == b"hello"
 
 
-def test_the_page_shows_what_a_script_may_do(runner):
+@pytest.mark.parametrize("level", LEVELS)
+def test_a_script_may_do_what_the_page_shows_where_it_sees_our_packages(
+    deployment_at, level
+):
     (example,) = re.findall(r"```python\n(.*?)```", PAGE.read_text(), re.DOTALL)
-    record = runner.run(example + 'print(db.call("GET", "invoice:1"))', net="herodb")
-    said = [line.text for line in runner.lines(record)]
+    root = PAGE.parents[1]
+    paths = f"{root / 'horus_celery'},{root / 'workers'}"
+    deployment = deployment_at(level, HORUS_SANDBOX_PATHS=paths)
+    deployment.start_worker("-Q", "python", before=deployment.before)
+    code = example + 'print(db.call("GET", "invoice:1"))'
+    record = deployment.run(code, net="herodb")
+    said = [line.text for line in deployment.lines(record)]
     assert (record.status, said) == (Status.COMPLETED, ["b'paid'"])
 
 
