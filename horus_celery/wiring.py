@@ -21,6 +21,7 @@ from horus_celery.dag.shapes import Strategy
 from horus_celery.dispatch import Dispatcher, RedisDispatcher
 from horus_celery.errors import ConfigurationError, HorusError
 from horus_celery.fleet import Fleet, Managers
+from horus_celery.herodb.contexts import Quota
 from horus_celery.herodb.estate import RedisEstate
 from horus_celery.herodb.keyring import Keyring
 from horus_celery.herodb.layout import Layout
@@ -91,6 +92,9 @@ def make_steward(settings: Settings, clock: Clock | None = None) -> Steward:
         master=StateDirectory(settings.state_dir).herodb_master(),
         database=read_address(url).database,
         clock=clock or SystemClock(),
+        usual=Quota(
+            size=settings.herodb_quota_mb * 1024**2, keys=settings.herodb_quota_keys
+        ),
     )
 
 
