@@ -66,6 +66,35 @@ def test_with_a_secret_the_whole_body_is_read(client, secrets, scope):
     assert stream.tell() == 1_000_000
 
 
+def test_a_dense_body_is_refused_before_it_is_read(client, secrets):
+    junk = b'{"jsonrpc":"2.0","method":"rpc.discover","id":1,"junk":[%b0]}'
+    stream = io.BytesIO(junk % (b"{}," * 1_000_000))
+    answer = post(client, stream, Authorization=f"Bearer {secrets['user'][0]}")
+    assert answer["error"]["code"] == -32023
+    assert "values" in answer["error"]["data"]["detail"]
+
+
+@pytest.mark.parametrize(
+    "beside", [{"junk": [{}] * 5000}, {"junk": "x" * 2_000_000}], ids=["dense", "long"]
+)
+def test_a_bulky_request_waits_for_nothing(world, client, secrets, beside):
+    wanted = {"job_id": world.submit().summary.id, "wait": 300}
+    call = {"jsonrpc": "2.0", "method": "job.result", "params": wanted, "id": 1}
+    answer = client.post(call | beside, secret=secrets["user"][0])
+    assert answer["error"]["code"] == -32021
+
+
+def test_nor_does_one_with_a_long_answer(world, client, secrets):
+    wanted = {"job_id": world.submit().summary.id, "wait": 300}
+    calls = [
+        {"jsonrpc": "2.0", "method": "jobs.list", "id": 1},
+        {"jsonrpc": "2.0", "method": "job.result", "params": wanted, "id": 2},
+    ]
+    listed, waited = client.post(calls, secret=secrets["user"][0])
+    assert len(listed["result"]) == 1
+    assert waited["error"]["code"] == -32021
+
+
 def test_a_strangers_batch_is_answered_up_to_a_limit(client, secrets):
     calls = [{"jsonrpc": "2.0", "method": "rpc.discover", "id": n} for n in range(100)]
     answer = client.http.post("/", json=calls)
