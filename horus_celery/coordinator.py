@@ -17,12 +17,10 @@ from types import MappingProxyType
 from typing import Final
 
 from horus_celery.clock import Clock
-from horus_celery.conductor import Conductor
 from horus_celery.dag.compiler import Plan, compile_plan
 from horus_celery.dag.model import Graph, shown
 from horus_celery.dag.progress import StepStatus, WorkflowStatus
 from horus_celery.dag.shapes import Strategy, why_no_canvas
-from horus_celery.doorbell import Doorbell
 from horus_celery.errors import (
     DamagedError,
     IdAmbiguous,
@@ -32,10 +30,9 @@ from horus_celery.errors import (
     UnavailableError,
 )
 from horus_celery.lifecycle import Status
-from horus_celery.manifests import Manifests
 from horus_celery.proof import Shown
 from horus_celery.statements import dsse
-from horus_celery.store.base import Wakes
+from horus_celery.store.base import Hears, Wakes
 from horus_celery.store.workflows import (
     MAX_HANDED,
     StepJob,
@@ -44,15 +41,18 @@ from horus_celery.store.workflows import (
     WorkflowRecord,
     WorkflowStore,
 )
-from horus_celery.submission import (
+from horus_celery.supervisor import Supervisor
+from horus_celery.workflows.conductor import Conductor
+from horus_celery.workflows.doorbell import Doorbell
+from horus_celery.workflows.manifests import Manifests
+from horus_celery.workflows.submission import (
     Submission,
     parents_outside,
     read_jobs,
     read_manifest,
     require_all,
 )
-from horus_celery.supervisor import Supervisor
-from horus_celery.supervisors import StepSupervisor
+from horus_celery.workflows.supervisors import StepSupervisor
 
 #: How long `delete` waits for what runs to end.
 _END_OF_STOPPED: Final = timedelta(seconds=15)
@@ -457,7 +457,8 @@ class Coordinator:
             return record
         digest = record.outline.digest
         deadline = time.monotonic() + wait.total_seconds()
-        with self._home.waiter(), self._wakes.watch(digest) as watch:
+        watched = self._wakes.watch(digest, hears=Hears.END)
+        with self._home.waiter(), watched as watch:
             while True:
                 record = self._store.get(digest)
                 if record.is_over:

@@ -37,6 +37,7 @@ from horus_celery.statements.trust import ALL, RunnerEntry, Trust
 from horus_celery.stops import Stops
 from horus_celery.store.base import (
     Filter,
+    Hears,
     LogLine,
     LogStore,
     RecordStore,
@@ -242,7 +243,7 @@ class Supervisor:
         """
         envelope = self._read(job)
         # Watched before it is there, so it need not be looked at again at once.
-        with self._wakes.watch(envelope.digest, until_over=True) as watch:
+        with self._wakes.watch(envelope.digest, hears=Hears.END) as watch:
             record = self._add(
                 envelope, priority=priority, not_before=not_before, queue=True
             )
@@ -590,7 +591,7 @@ class Supervisor:
         if not wait:
             raise _not_over(shown.record)
         digest = record.summary.digest
-        with self._wakes.watch(digest, until_over=True) as watch:
+        with self._wakes.watch(digest, hears=Hears.END) as watch:
             # It may have ended while nobody watched.
             return self._end_of(self._store.get(digest), watch, wait)
 

@@ -7,7 +7,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from datetime import datetime, timedelta
-from enum import StrEnum
+from enum import Enum, StrEnum, auto
 from typing import Final, Protocol
 
 from horus_celery.lifecycle import Status
@@ -456,16 +456,31 @@ class LogStore(Protocol):
         ...
 
 
+class Hears(Enum):
+    """Which changes of a job a waiter is told of."""
+
+    #: A new status, and new lines.
+    ALL = auto()
+    #: Its end.
+    END = auto()
+    #: That whoever runs it is to stop, or has it no longer.
+    RECALL = auto()
+
+
 class Watch(Protocol):
     """One waiter's view of one job, from the moment it was opened."""
 
     def wait(self, timeout: timedelta) -> bool:
         """Wait for a change since the last `wait`, or since the watch was opened.
 
-        A change is a new status, new lines, or a lost connection to what reports
-        them; so the waiter reads the store again and decides. Returns False when the
+        A change is what the watch is to hear of, or a lost connection to what reports
+        it; so the waiter reads the store again and decides. Returns False when the
         time is over without one, and at once when the wakes are closed.
         """
+        ...
+
+    def wake(self) -> None:
+        """Have who waits look again, as if something had changed."""
         ...
 
 
@@ -477,13 +492,13 @@ class Wakes(Protocol):
     """
 
     def watch(
-        self, digest: str, *, until_over: bool = False
+        self, digest: str, *, hears: Hears = Hears.ALL
     ) -> AbstractContextManager[Watch]:
         """Open a watch of one job.
 
         Args:
             digest: The job.
-            until_over: Whether only its end counts: what does not end it wakes nobody.
+            hears: Which changes wake it.
         """
         ...
 

@@ -8,16 +8,16 @@ from datetime import timedelta
 
 import pytest
 
-from horus_celery.conductor import Conductor
 from horus_celery.dag.model import Graph
 from horus_celery.dag.progress import StepStatus, WorkflowStatus
-from horus_celery.doorbell import MemoryDoorbell
 from horus_celery.errors import DamagedError
 from horus_celery.statements.manifest import make_step
 from horus_celery.store.connection import connect
 from horus_celery.store.keys import Keys
 from horus_celery.store.redis_workflows import RedisWorkflows
 from horus_celery.store.workflows import Outline, StepEnd, StepJob, WorkflowFilter
+from horus_celery.workflows.conductor import Conductor
+from horus_celery.workflows.doorbell import MemoryDoorbell
 
 pytestmark = pytest.mark.integration
 

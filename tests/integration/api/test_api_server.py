@@ -148,10 +148,18 @@ def test_who_sends_most_and_never_ends_makes_room(server):
         assert gone
 
 
-def test_a_thousand_silent_connections_keep_nobody_out(server):
-    files, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
+@pytest.fixture
+def many_files():
+    """As many open files as this process may have, where a shell allows 1,024."""
+    before = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (before[1], before[1]))
+    yield before[1]
+    resource.setrlimit(resource.RLIMIT_NOFILE, before)
+
+
+def test_a_thousand_silent_connections_keep_nobody_out(server, many_files):
     with ExitStack() as stack:
-        for _ in range(min(1100, files - 100)):
+        for _ in range(min(1100, many_files // 2)):
             stack.enter_context(server.say())
         assert server.http.get(f"{server.url}healthz").is_success
         server.submit()

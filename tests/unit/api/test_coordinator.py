@@ -8,7 +8,6 @@ from datetime import timedelta
 
 import pytest
 
-from horus_celery.conductor import Conductor
 from horus_celery.dag.progress import StepStatus, WorkflowStatus
 from horus_celery.errors import (
     ConflictError,
@@ -30,7 +29,8 @@ from horus_celery.statements import dsse
 from horus_celery.store.base import Filter
 from horus_celery.store.memory_workflows import MemoryWorkflows
 from horus_celery.store.workflows import WorkflowFilter
-from horus_celery.supervisors import HomeSupervisor
+from horus_celery.workflows.conductor import Conductor
+from horus_celery.workflows.supervisors import HomeSupervisor
 
 SECOND = timedelta(seconds=1)
 
