@@ -63,6 +63,11 @@ class Turn(ExitStack):
         self.callback(self._places.release)
         self.is_bulky = True
 
+    def give_back(self) -> None:
+        """Let others have the place, if it has one."""
+        self.close()
+        self.is_bulky = False
+
 
 def is_bulky(raw: bytes) -> bool:
     """Say whether a body may take much memory once it is read."""

@@ -221,6 +221,7 @@ class StrictSite(JSONRPCSite):
     def answer(self, body: object, identity: Identity, turn: bulk.Turn) -> bytes | None:
         """Answer a parsed request; None when there is nothing but notifications."""
         patience = _Patience(turn)
+        is_bulky = turn.is_bulky
         if not isinstance(body, list):
             return self._answer_call(body, identity, patience)
         if not 0 < len(body) <= self._max_batch:
@@ -232,6 +233,9 @@ class StrictSite(JSONRPCSite):
             if answer is not None:
                 patience.written += len(answer)
                 shown.append(answer)
+            if not is_bulky and patience.written <= bulk.MANY_BYTES:
+                # It might have been long, and was not: what comes next may wait.
+                turn.give_back()
         return b"[%b]" % b",".join(shown) if shown else None
 
     def _taken_in(

@@ -1,6 +1,7 @@
 """What the site reads of a body, and what it makes of one that cannot be read."""
 
 import io
+import time
 
 import pytest
 from gunicorn.http.errors import (  # type: ignore[import-untyped]  # ships no types
@@ -84,15 +85,20 @@ def test_a_bulky_request_waits_for_nothing(world, client, secrets, beside):
     assert answer["error"]["code"] == -32021
 
 
-def test_nor_does_one_with_a_long_answer(world, client, secrets):
-    wanted = {"job_id": world.submit().summary.id, "wait": 300}
+@pytest.mark.parametrize(("length", "waits"), [(900_000, False), (10, True)])
+def test_nor_does_a_batch_behind_a_long_answer(world, client, secrets, length, waits):
+    for number in range(2):
+        world.submit(payload=f"# {number}".ljust(length))
+    wanted = {"job_id": world.submit().summary.id, "wait": 0.25}
     calls = [
         {"jsonrpc": "2.0", "method": "jobs.list", "id": 1},
         {"jsonrpc": "2.0", "method": "job.result", "params": wanted, "id": 2},
     ]
+    began = time.monotonic()
     listed, waited = client.post(calls, secret=secrets["user"][0])
-    assert len(listed["result"]) == 1
+    assert len(listed["result"]) == 3
     assert waited["error"]["code"] == -32021
+    assert (time.monotonic() - began >= 0.25) is waits
 
 
 def test_a_strangers_batch_is_answered_up_to_a_limit(client, secrets):
