@@ -53,6 +53,10 @@ DENIED_REQUESTS: Final = (0x5412, 0x541C)
 #: Where a script has no namespaces, these as well: what outlives it, and shares memory
 #: with others of its user.
 DENIED_WITHOUT_NAMESPACES: Final = ("ipc", "mq_open", "msgget", "semget", "shmget")
+#: In a namespace of users of its own a script would have privileges again, and with
+#: them much of the kernel that nobody else reaches. The first word says what is made.
+_WITH_FLAGS: Final = ("clone", "unshare")
+_NEW_USERS: Final = 0x1000_0000
 #: There, too, nobody changes others of its user: with the number of the word that says
 #: whom a call is about, where 0 is who makes it.
 _ABOUT: Final = MappingProxyType(
@@ -76,6 +80,7 @@ _MULTIPLEXER: Final = "socketcall"
 _ITS_SOCKET: Final = 1
 _ITS_SOCKETPAIR: Final = 8
 _EPERM: Final = 1
+_ENOSYS: Final = 38
 #: What the kernel takes of words that are no longer than that.
 _WORD: Final = 0xFFFF_FFFF
 #: A tree of comparisons, rather than one for each call.
@@ -176,6 +181,11 @@ def _stand_in_for_namespaces(made: SyscallFilter, sockets: Sockets) -> None:
 
     for name in DENIED_WITHOUT_NAMESPACES:
         _deny(made, name)
+    for name in _WITH_FLAGS:
+        users = pyseccomp.Arg(0, pyseccomp.MASKED_EQ, _NEW_USERS, _NEW_USERS)
+        _deny(made, name, users)
+    # Its flags are where no filter can see them; programs then make the call before it.
+    made.add_rule(pyseccomp.ERRNO(_ENOSYS), "clone3")
     for name, word in _ABOUT.items():
         _deny(made, name, pyseccomp.Arg(word, pyseccomp.NE, 0))
     for name, everybody in _ABOUT_ALL.items():

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import shlex
@@ -821,6 +822,23 @@ def test_neither_zygote_nor_runner_can_be_signalled_or_starved(cut):
     said = told(cut, SIGNALS % cut.workers[-1].pid)
     assert said == [True, ["PermissionError"] * 2, ["PermissionError"] * 2]
     assert cut.run("print(1)").result == "1\n"
+
+
+def test_nobody_has_privileges_in_a_namespace_of_his_own_there(fenced, filtering):
+    said = told(
+        fenced,
+        """
+        import ctypes, json, threading
+        libc = ctypes.CDLL(None, use_errno=True)
+        said = []
+        # A thread is made by the call whose flags no filter sees.
+        thread = threading.Thread(target=said.append, args=("thread",))
+        thread.start()
+        thread.join()
+        print(json.dumps([*said, libc.unshare(0x10000000), ctypes.get_errno()]))
+        """,
+    )
+    assert said == ["thread", -1, errno.EPERM]
 
 
 def test_root_has_no_privileges_there(fenced):

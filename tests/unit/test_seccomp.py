@@ -19,6 +19,7 @@ except RuntimeError:
 
 ALLOWED = 0x7FFF0000
 DENIED = 0x00050001  # with EPERM
+UNKNOWN = 0x00050026  # with ENOSYS
 #: Calls that programs make all the time.
 USUAL = ("read", "write", "openat", "execve", "clone", "wait4", "exit_group", "unshare")
 _ARCH = pyseccomp.Arch
@@ -173,6 +174,19 @@ def test_no_socket_is_made_by_the_call_that_no_filter_sees_through(sockets, func
     number = number_of(_ARCH.X86, "socketcall")
     assert answer(program, _ARCH.X86, number, function) == DENIED
     assert answer(program, _ARCH.X86, number, 3) == ALLOWED, "to connect"
+
+
+@pytest.mark.parametrize(("machine", "arch"), MACHINES)
+@pytest.mark.parametrize("sockets", Sockets)
+def test_where_there_are_no_namespaces_nobody_makes_one_of_users(
+    machine, arch, sockets
+):
+    program = seccomp.compiled(machine, sockets=sockets)
+    for call, usual in (("clone", 17), ("unshare", 0x400)):
+        number = number_of(arch, call)
+        assert answer(program, arch, number, usual) == ALLOWED
+        assert answer(program, arch, number, usual | 0x1000_0000) == DENIED
+    assert answer(program, arch, number_of(arch, "clone3"), 0xABC, 88) == UNKNOWN
 
 
 @pytest.mark.parametrize(("machine", "arch"), MACHINES)
