@@ -48,7 +48,7 @@ MAX_WAIT: Final = 300.0
 MAX_OPEN_BYTES: Final = 64 * 1024
 #: Once the answers of a batch hold so many bytes, no further call of it is made: a
 #: hundred short calls would fill the memory with long answers.
-MAX_ANSWERS: Final = 128 * 1024 * 1024
+MAX_ANSWERS: Final = 32 * 1024 * 1024
 #: As much for a batch without a secret that opens anything.
 MAX_OPEN_ANSWERS: Final = 256 * 1024
 #: How many wrong parameters an error names.
