@@ -300,9 +300,13 @@ class Supervisor:
 
         Raises:
             ReceiptError: behind the last line, in place of the page that says so, if
-                the lines of all pages are not what the job's runner signed.
+                the lines of all pages are not what the job's runner signed, or nothing
+                that is stored proves its end; at once if it is another job's record.
         """
-        digest = self._find(job_id).summary.digest
+        record = self._find(job_id)
+        if self._prove(record).job is None:
+            raise _no_output_of(record)
+        digest = record.summary.digest
         page = self._page(digest, after=after, limit=limit)
         if page.lines or page.ended or not wait:
             return page
@@ -631,17 +635,18 @@ class Supervisor:
             self.mismatches.note(shown.record.summary.digest, Place.LOG)
         return log
 
+    def _bears_out(self, shown: Shown) -> bool:
+        """Say whether the log of a job that is over may be all of its output."""
+        return shown.is_believed and not self._whole_log(shown).is_forged
+
     def _page(self, digest: str, *, after: str | None, limit: int) -> LogPage:
         # The record first: whatever was written before its end is read after it.
         record = self._store.get(digest)
         lines = self._logs.read(digest, after=after, limit=limit)
         ended = record.is_over and len(lines) < limit
-        if ended and self._whole_log(self._prove(record)).is_forged:
+        if ended and not self._bears_out(self._prove(record)):
             if not lines:
-                raise ReceiptError(
-                    f"the output of job {record.summary.id} that is stored is not what"
-                    " its runner signed: do not believe it"
-                )
+                raise _no_output_of(record)
             # They can be seen; only that they are all is never said of them.
             ended = False
         return LogPage(
@@ -696,6 +701,13 @@ def _only(job_id: str, found: Sequence[_T], digests: Sequence[str]) -> _T:
     if len(found) > 1:
         raise IdAmbiguous(job_id, tuple(digests))
     return found[0]
+
+
+def _no_output_of(record: Record) -> ReceiptError:
+    return ReceiptError(
+        f"the output of job {record.summary.id} that is stored is not what its runner"
+        " signed: do not believe it"
+    )
 
 
 def _not_over(record: Record) -> NotOverError:

@@ -85,6 +85,10 @@ def main() -> None:
     """Serve the socket whose descriptor is the one argument until it is closed."""
     channel = socket.socket(fileno=int(sys.argv[1]))
     kernel.die_with_parent(signal.SIGKILL)
+    # What a script has filled without holding it (files in memory, buffers) goes with
+    # it alone: any other process would be ended in vain.
+    with suppress(OSError):
+        kernel.go_first()
     # Not on the command line, which scripts see.
     start = orders.receive_start(channel)
     if start is None:

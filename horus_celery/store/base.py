@@ -30,6 +30,21 @@ class Filter:
     #: Only records of these contexts; None is all of them.
     contexts: frozenset[str] | None = None
 
+    def has(self, record: Record) -> bool:
+        """Say whether a record agrees."""
+        said = record.summary
+        if self.contexts is not None and said.context_id not in self.contexts:
+            return False
+        pairs = (
+            (self.context_id, said.context_id),
+            (self.caller_id, said.caller_id),
+            (self.executor, said.executor),
+            (self.runner, said.runner),
+            (self.status, record.status),
+            (self.workflow_id, said.workflow_id),
+        )
+        return all(wanted is None or wanted == is_ for wanted, is_ in pairs)
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Bell:

@@ -7,7 +7,7 @@ import threading
 from collections import Counter, defaultdict, deque
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field, fields, replace
+from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 from itertools import islice
 from operator import attrgetter
@@ -353,7 +353,7 @@ class MemoryStore:
                 self._entry(after, wanted.contexts)
                 newest_first = newest_first[newest_first.index(after) + 1 :]
             records = (self._entries[digest].record for digest in newest_first)
-            agreeing = (each for each in records if _agrees(each, wanted))
+            agreeing = (each for each in records if wanted.has(each))
             return tuple(_until_full(islice(agreeing, limit), max_text))
 
     def counts(self, contexts: frozenset[str] | None = None) -> Mapping[Status, int]:
@@ -637,19 +637,6 @@ def _or(fact: _T | None, known: _T) -> _T:
 
 def _whole_or(fact: datetime | None, known: datetime | None) -> datetime | None:
     return known if fact is None else _whole_ms(fact)
-
-
-def _agrees(record: Record, wanted: Filter) -> bool:
-    if not _is_of(wanted.contexts, record.summary):
-        return False
-    for each in fields(wanted):
-        if each.name == "contexts":
-            continue
-        value = getattr(wanted, each.name)
-        where = record if each.name == "status" else record.summary
-        if value is not None and getattr(where, each.name) != value:
-            return False
-    return True
 
 
 def _until_full(records: Iterable[Record], max_text: int) -> Iterator[Record]:

@@ -13,6 +13,7 @@ import httpx
 import psutil
 import pytest
 
+from api.reception import MAX_ARRIVING
 from tests.integration.api.conftest import Server
 
 pytestmark = pytest.mark.integration
@@ -131,6 +132,20 @@ def test_a_request_over_the_limit_is_refused_by_the_real_server(server, is_chunk
     )
     assert response.json()["error"]["code"] == -32023
     assert "result" in server.post("get_supervisor_info")
+
+
+def test_who_sends_most_and_never_ends_makes_room(server):
+    secret = server.state.secret("user").encode()
+    size = 4 * 1024 * 1024
+    head = HEAD + b"Authorization: Bearer %b\r\nContent-Length: %d\r\n\r\n"
+    began = head % (secret, size) + b" " * (size - 1)
+    with ExitStack() as stack:
+        # More than all requests together may hold.
+        senders = MAX_ARRIVING // size + 8
+        said = [stack.enter_context(server.say(began)) for _ in range(senders)]
+        assert "result" in server.post("rpc.discover")
+        gone, _, _ = select.select(said, [], [], DEADLINE)
+        assert gone
 
 
 @pytest.fixture
