@@ -14,6 +14,7 @@ from werkzeug.wrappers import Request
 
 from api import openrpc
 from api.access import OPENS, RATE_LIMIT, Gatekeeper, Scope
+from api.dashboard import Dashboard
 from api.entrance import Entrance, plain
 from api.methods import METHODS
 from api.origins import Hosts, Origins
@@ -39,7 +40,7 @@ def create_app(
     *,
     hosts: Hosts | None = None,
     origins: Origins | None = None,
-    dashboard_url: str | None = None,
+    flower_url: str | None = None,
     insight: Insight | None = None,
     address: Callable[[Request], str] | None = None,
     observe: Observer | None = None,
@@ -51,8 +52,8 @@ def create_app(
         limits: What one request may hold, and one caller may ask for.
         hosts: The names under which it may be called; by default this machine's.
         origins: Whose pages may call it from a browser; by default, nobody's.
-        dashboard_url: Where a person looks at the runners.
-        insight: What probes and Prometheus are shown; by default, nothing.
+        flower_url: Where Flower is, in which a person looks at workers and tasks.
+        insight: What persons, probes and Prometheus are shown; by default, nothing.
         address: Says where a request comes from; by default, whoever is connected.
         observe: Is told of every call.
     """
@@ -61,10 +62,18 @@ def create_app(
     gatekeeper = Gatekeeper(services.secrets, rate_limit=limits.rate_limit)
     app = Flask("horus", static_folder=None)
     app.register_error_handler(HTTPException, plain)
-    app.register_blueprint(make_pages(dashboard_url=dashboard_url))
+    dashboard = None
     if insight is not None:
-        may_see = partial(_is_user, gatekeeper, address)
+        may_see = partial(_may_see, insight, partial(_is_user, gatekeeper, address))
+        dashboard = Dashboard(
+            jobs=services.supervisor,
+            runners=services.fleet,
+            readiness=insight.readiness,
+            may_see=may_see,
+        )
         app.register_blueprint(make_insight_pages(insight, may_see))
+    pages = make_pages(flower_url=flower_url, dashboard=dashboard)
+    app.register_blueprint(pages)
     rpc = JSONRPC(
         app,
         "/",
@@ -90,6 +99,13 @@ def create_app(
     )
     app.wsgi_app = entrance  # type: ignore[method-assign]  # as Flask documents it
     return app
+
+
+def _may_see(
+    insight: Insight, is_user: Callable[[Request], bool], request: Request
+) -> bool:
+    """Say whether a request comes from this machine, or from a user of all contexts."""
+    return insight.is_local(request) or is_user(request)
 
 
 def _is_user(

@@ -128,6 +128,8 @@ def to_wire(error: errors.HorusError | JSONRPCError) -> ErrorObject:
     code = code_of(type(error))
     if code is Code.INTERNAL:  # nobody decided that its text may be shown
         return to_wire(InternalError())
+    if code is Code.WORKFLOW:  # the protocol has its name in the detail, too
+        return _object(code, error.reason, f"{error.reason}: {error.detail}")
     return _object(code, error.reason, error.detail)
 
 

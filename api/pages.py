@@ -12,6 +12,7 @@ import orjson
 from flask import Blueprint, Response, request
 from werkzeug.wrappers import Request
 
+from api.dashboard import Dashboard
 from api.metrics import CONTENT_TYPE, Metrics
 from api.readiness import Readiness
 from horus_celery import __version__
@@ -27,10 +28,11 @@ _PAGE: Final = """<!doctype html>
 <code>Authorization: Bearer SECRET</code>.</p>
 <p>Its methods: <code>curl -H 'Content-Type: application/json'
 -d '{{"jsonrpc":"2.0","method":"rpc.discover","id":1}}' {url}</code></p>
+{flower}
 {dashboard}
 </html>
 """
-_DASHBOARD: Final = '<p>Runners and tasks: <a href="{url}">Flower</a>.</p>'
+_FLOWER: Final = '<p>Runners and tasks: <a href="{url}">Flower</a>.</p>'
 _CLOSED: Final = (
     "401 Unauthorized: from another machine, this page needs a user or admin secret:"
     " send Authorization: Bearer SECRET\n"
@@ -54,15 +56,20 @@ class Insight:
     is_local: Callable[[Request], bool]
 
 
-def make_pages(*, dashboard_url: str | None) -> Blueprint:
-    """Return the pages; the first one links to the dashboard if there is one."""
+def make_pages(
+    *, flower_url: str | None, dashboard: Dashboard | None = None
+) -> Blueprint:
+    """Return the pages; the first one has the dashboard, and a link to Flower."""
     pages = Blueprint("pages", __name__)
 
     @pages.get("/")
     def front() -> Response:
-        link = _DASHBOARD.format(url=escape(dashboard_url)) if dashboard_url else ""
+        link = _FLOWER.format(url=escape(flower_url)) if flower_url else ""
         page = _PAGE.format(
-            version=escape(__version__), url=escape(request.url_root), dashboard=link
+            version=escape(__version__),
+            url=escape(request.url_root),
+            flower=link,
+            dashboard="" if dashboard is None else dashboard.html(request),
         )
         return Response(page, mimetype="text/html", headers=_HEADERS)
 
@@ -79,7 +86,7 @@ def make_insight_pages(
 ) -> Blueprint:
     """Return the page for whoever sends callers here, and the one for Prometheus.
 
-    From another machine, `may_see` says who may look at the latter.
+    `may_see` says who may look at the latter.
     """
     pages = Blueprint("insight", __name__)
 
@@ -93,7 +100,7 @@ def make_insight_pages(
 
     @pages.get("/metrics")
     def metrics() -> Response:
-        if not (insight.is_local(request) or may_see(request)):
+        if not may_see(request):
             headers = {"WWW-Authenticate": "Bearer"}
             return Response(_CLOSED, HTTPStatus.UNAUTHORIZED, headers, "text/plain")
         return Response(insight.metrics.exposition(), content_type=CONTENT_TYPE)

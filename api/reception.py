@@ -44,6 +44,10 @@ TURN: Final = 256 * 1024
 #: What all answers together may hold that are not read, in bytes.
 MAX_UNSENT: Final = 256 * 1024 * 1024
 
+#: What all requests together may hold that are on their way or wait for a thread, in
+#: bytes: who sends most to nobody's use makes room.
+MAX_ARRIVING: Final = 128 * 1024 * 1024
+
 _CONTINUE: Final = b"HTTP/1.1 100 Continue\r\n\r\n"
 _SAYS_HTTPS: Final = b"400 Bad Request: this port speaks HTTPS; call it by https://\n"
 _NOT_TLS: Final = (
@@ -63,6 +67,8 @@ class Visitor(TConn):  # type: ignore[misc]  # gunicorn ships no types
     arrival: Arrival
     #: What an event on the line means at present.
     react: Callable[[Visitor], None]
+    #: Bytes of its present request that lie here.
+    held = 0
     #: The event that the poller waits for on the line; 0 is none.
     watched = 0
     #: What came behind the request that is being answered.
@@ -90,6 +96,10 @@ class Reception(ThreadWorker):  # type: ignore[misc]  # gunicorn ships no types
         self._arriving: OrderedDict[Visitor, None] = OrderedDict()
         self._sending: OrderedDict[Visitor, None] = OrderedDict()
         self._leaving: OrderedDict[Visitor, None] = OrderedDict()
+        #: Who is answered, or waits for a thread.
+        self._served: set[Visitor] = set()
+        #: Bytes of all requests that lie here, at most.
+        self._held = 0
 
     def init_process(self) -> None:
         # Workers of one server take turns.
@@ -147,6 +157,7 @@ class Reception(ThreadWorker):  # type: ignore[misc]  # gunicorn ships no types
 
     def _expect_request(self, conn: Visitor) -> None:
         conn.arrival = Arrival(conn.rest, self.body_limit)
+        self._hold(conn, len(conn.rest))
         conn.rest = b""
         self._give_time(conn, self._arriving)
         self._watch(conn, selectors.EVENT_READ, self._take_in)
@@ -160,6 +171,9 @@ class Reception(ThreadWorker):  # type: ignore[misc]  # gunicorn ships no types
             if not conn.arrival.data:
                 self._give_time(conn, self._arriving)
             conn.arrival.data += data
+            self._hold(conn, conn.held + len(data))
+            if conn not in self._arriving:
+                return  # it made room
         stage = conn.arrival.stage()
         if stage is not Stage.PARTIAL or data == b"":
             self._hand_on(conn, is_cut=stage is not Stage.WHOLE)
@@ -172,6 +186,7 @@ class Reception(ThreadWorker):  # type: ignore[misc]  # gunicorn ships no types
             self._drop(conn)
             return
         del self._arriving[conn]
+        self._served.add(conn)
         # Mostly nothing comes meanwhile, and the poller need not be told twice.
         conn.react = self._look_away
         conn.is_cut = is_cut
@@ -225,6 +240,8 @@ class Reception(ThreadWorker):  # type: ignore[misc]  # gunicorn ships no types
 
     def finish_request(self, conn: Visitor, fs: Future[bool]) -> None:
         """Keep a connection for its next request, or let it go."""
+        self._served.discard(conn)
+        self._hold(conn, 0)
         conn.stays = not fs.cancelled() and fs.exception() is None and fs.result()
         self._send_on(conn)
 
@@ -305,7 +322,22 @@ class Reception(ThreadWorker):  # type: ignore[misc]  # gunicorn ships no types
         elif self._sending:
             self._drop(next(iter(self._sending)))
 
+    def _hold(self, conn: Visitor, size: int) -> None:
+        """Note how much of a request lies here; who sends most may have to go."""
+        self._note_held(conn, size)
+        if self._held > MAX_ARRIVING:
+            for one in self._served:
+                # What was read since lies here no more.
+                self._note_held(one, len(one.arrival.data))
+        if self._held > MAX_ARRIVING and self._arriving:
+            self._drop(max(self._arriving, key=lambda one: one.held))
+
+    def _note_held(self, conn: Visitor, size: int) -> None:
+        self._held += size - conn.held
+        conn.held = size
+
     def _drop(self, conn: Visitor) -> None:
+        self._note_held(conn, 0)
         for waiting in (self._arriving, self._sending, self._leaving):
             waiting.pop(conn, None)
         self._watch(conn, 0, self._drop)

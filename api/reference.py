@@ -26,7 +26,7 @@ notifications. `rpc.discover` answers with this page as an OpenRPC document, fro
 `python -m api.reference` wrote it. Answers are HTTP 200, or 204 where there is nothing
 but notifications.
 
-Beside it: `GET /` (a page for a person), `GET /healthz`, `GET /readyz`, `GET /metrics`
+Beside it: `GET /` (the dashboard), `GET /healthz`, `GET /readyz`, `GET /metrics`
 ([operations](operations.md)).
 """
 _WHO: Final = """## Who may call what

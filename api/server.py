@@ -10,18 +10,22 @@ from types import FrameType
 from typing import Final, Protocol
 
 from api.address import read_networks
+from api.capacity import connections
 from api.framing import BodyLimit
 from api.reception import Reception
 from horus_celery import certificates, wiring
-from horus_celery.conductor import ConductorThread
 from horus_celery.errors import ConfigurationError, HorusError
 from horus_celery.journal import Journal
 from horus_celery.settings import load_settings
 from horus_celery.statedir import StateDirectory
 from horus_celery.sweep import SweepThread
+from horus_celery.workflows.conductor import ConductorThread
 
 #: Of these `wiring` leaves some for calls that do not wait.
 THREADS: Final = 256
+#: Open files besides connections: two connections to Redis for each thread, and those
+#: of the journal, of sweeps and of what listens.
+_OTHER_FILES: Final = 2 * THREADS + 128
 
 try:
     _settings = load_settings()
@@ -41,7 +45,7 @@ worker_class = Reception
 threads = THREADS
 # Waiters are counted and woken per process; one stores 600 jobs a second, one by one.
 workers = 1
-worker_connections = 1024
+worker_connections = connections(1024, others=_OTHER_FILES)
 # Clients keep their connection between two calls for longer than the default 2 s.
 keepalive = 75
 # A worker that hangs altogether is replaced.

@@ -29,7 +29,7 @@ from pydantic import BaseModel, ConfigDict, TypeAdapter, ValidationError, create
 from werkzeug.exceptions import ClientDisconnected
 from werkzeug.wrappers import Request
 
-from api import codes
+from api import bulk, codes
 from api.access import Gatekeeper, Identity, Scope, authorise
 from api.codes import Code
 from api.session import About, Session
@@ -39,6 +39,7 @@ from horus_celery.errors import (
     TooLargeError,
     UnavailableError,
 )
+from horus_celery.statements.wording import say
 
 logger = structlog.get_logger(__name__)
 
@@ -48,7 +49,7 @@ MAX_WAIT: Final = 300.0
 MAX_OPEN_BYTES: Final = 64 * 1024
 #: Once the answers of a batch hold so many bytes, no further call of it is made: a
 #: hundred short calls would fill the memory with long answers.
-MAX_ANSWERS: Final = 128 * 1024 * 1024
+MAX_ANSWERS: Final = 32 * 1024 * 1024
 #: As much for a batch without a secret that opens anything.
 MAX_OPEN_ANSWERS: Final = 256 * 1024
 #: How many wrong parameters an error names.
@@ -73,6 +74,8 @@ class Procedure:
     #: What a user gets who asks for what lies outside his contexts: a code, or a few
     #: words about an answer that shows nothing of it.
     outside: Code | str = "yes"
+    #: Whether it may answer with megabytes.
+    is_long: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -159,6 +162,7 @@ class StrictSite(JSONRPCSite):
         self._gatekeeper: Gatekeeper
         self._address: Callable[[Request], str]
         self._observe: Observer
+        self._turns = bulk.Turns()
         self._max_request_bytes = 0
         self._max_batch = 0
 
@@ -207,17 +211,18 @@ class StrictSite(JSONRPCSite):
         # First of all: what is read of a stranger's body is little.
         header = request.headers.get("Authorization")
         identity = self._gatekeeper.identify(header, self._address(request))
-        try:
-            limit = max_body(identity, self._max_request_bytes)
-            body = _read(self._receive(request, limit))
-        except (HorusError, JSONRPCError) as error:
-            return self._refuse(error, identity), 200
-        answer = self.answer(body, identity)
+        with self._turns.turn() as turn:
+            try:
+                body = self._taken_in(request, identity, turn)
+            except (HorusError, JSONRPCError) as error:
+                return self._refuse(error, identity), 200
+            answer = self.answer(body, identity, turn)
         return (b"", 204) if answer is None else (answer, 200)
 
-    def answer(self, body: object, identity: Identity) -> bytes | None:
+    def answer(self, body: object, identity: Identity, turn: bulk.Turn) -> bytes | None:
         """Answer a parsed request; None when there is nothing but notifications."""
-        patience = _Patience()
+        patience = _Patience(turn)
+        is_bulky = turn.is_bulky
         if not isinstance(body, list):
             return self._answer_call(body, identity, patience)
         if not 0 < len(body) <= self._max_batch:
@@ -229,7 +234,24 @@ class StrictSite(JSONRPCSite):
             if answer is not None:
                 patience.written += len(answer)
                 shown.append(answer)
+            if not is_bulky and patience.written <= bulk.MANY_BYTES:
+                # It might have been long, and was not: what comes next may wait.
+                turn.give_back()
         return b"[%b]" % b",".join(shown) if shown else None
+
+    def _taken_in(
+        self, request: Request, identity: Identity, turn: bulk.Turn
+    ) -> object:
+        """Return what a request says, and let go of its bytes."""
+        limit = max_body(identity, self._max_request_bytes)
+        if bulk.MANY_BYTES < (request.content_length or 0) <= limit:
+            # So long its bytes lie where they came in, and are counted.
+            turn.take()
+        raw = self._receive(request, limit)
+        if bulk.is_bulky(raw):
+            turn.take()
+            bulk.require_few_values(raw, limit)
+        return _read(raw)
 
     def _receive(self, request: Request, limit: int) -> bytes:
         """Return the body of a request.
@@ -298,6 +320,8 @@ class StrictSite(JSONRPCSite):
         patience.require_room(session.identity)
         given = method.read(params)
         session.about.job_id = given.get("job_id")
+        if method.procedure.is_long:
+            patience.turn.take()
         if "wait" in given:
             given["wait"] = patience.share(given["wait"])
         if patience.unavailable is not None and method.procedure.scope != Scope.NONE:
@@ -353,8 +377,9 @@ class StrictView(JSONRPCView):
 class _Patience:
     """What is left of the time and the room that one request may take."""
 
-    def __init__(self) -> None:
+    def __init__(self, turn: bulk.Turn) -> None:
         self._until = time.monotonic() + MAX_WAIT
+        self.turn = turn
         #: Set once a call found the store away: the others of its batch would wait for
         #: the same silence, one after the other.
         self.unavailable: UnavailableError | None = None
@@ -377,6 +402,9 @@ class _Patience:
             )
 
     def share(self, wanted: float) -> float:
+        # Others wait for its turn to be over.
+        if self.turn.is_bulky:
+            return 0.0
         return max(0.0, min(wanted, self._until - time.monotonic()))
 
 
@@ -489,9 +517,9 @@ def _error(shown: codes.ErrorObject, call_id: object = None) -> bytes:
 
 
 def _complaints(error: ValidationError) -> str:
-    found = error.errors(include_url=False, include_context=False, include_input=False)
+    found = error.errors(include_url=False, include_input=False)
     texts = [
-        f"{'.'.join(map(str, item['loc']))[:MAX_NAME]}: {item['msg']}"
+        f"{'.'.join(map(str, item['loc']))[:MAX_NAME]}: {say(item)}"
         for item in found[:MAX_COMPLAINTS]
     ]
     return "; ".join(texts)

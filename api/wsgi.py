@@ -111,7 +111,7 @@ app = create_app(
     ),
     hosts=Hosts.of(settings.bind_address, settings.allowed_hosts),
     origins=Origins(allowed=frozenset(settings.allowed_origins)),
-    dashboard_url=settings.flower_url,
+    flower_url=settings.flower_url,
     insight=insight,
     address=address,
     observe=observe,

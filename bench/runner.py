@@ -1,6 +1,6 @@
 """Measure the runner: a script's way through it, beside stock Celery and RQ.
 
-    python bench/runner.py [--rounds N] [--jobs N]
+    python bench/runner.py [--rounds N] [--jobs N] [--slots N]
 
 Every figure is the median of the rounds. RQ forks for each job and keeps it apart from
 nothing; stock Celery starts a new interpreter for a script, as people do.
@@ -27,8 +27,8 @@ from run import BIN, HERE, Deployment, peer_worker, round_trip, round_trip_peer,
 from table import Table
 
 from horus_celery import redis_server
-from horus_celery.claiming import claim
-from horus_celery.node import Outcome
+from horus_celery.runner.claiming import claim
+from horus_celery.runner.node import Outcome
 from horus_celery.settings import Settings, load_settings
 from horus_celery.statedir import StateDirectory
 from horus_celery.wiring import make_dispatcher, make_node, make_store
@@ -91,9 +91,10 @@ def drain(running: Deployment, *, jobs: int) -> float:
         ]
         created = running.http.post("/", json=calls).json()
     admin(running, "start_runner", name=RUNNER)
-    # Waited for by a call that sleeps: asking again and again would slow them down.
-    for job_id in (job["result"] for job in created):
-        running.call("job.result", job_id=job_id, wait=60)
+    # Waited for by one call that sleeps, for the last: to read a thousand results
+    # meanwhile would slow down who makes them, and nobody reads RQ's.
+    for job in reversed(created):
+        running.call("job.result", job_id=job["result"], wait=60)
     times: list[tuple[int, int]] = []
     after = None
     while page := running.call("jobs.list", limit=1000, after=after):
@@ -111,7 +112,7 @@ def drain(running: Deployment, *, jobs: int) -> float:
     return jobs / (took / 1000)
 
 
-def drain_rq(*, jobs: int) -> float:
+def drain_rq(*, jobs: int, slots: int) -> float:
     """The same script in RQ's forked work horses: jobs a second."""
     with own_redis() as (client, url):
         # Written as RQ's own client writes them.
@@ -130,7 +131,7 @@ def drain_rq(*, jobs: int) -> float:
                 stdout=subprocess.DEVNULL,
                 stderr=subprocess.DEVNULL,
             )
-            for _ in range(SLOTS)
+            for _ in range(slots)
         ]
         try:
             until(lambda: int(client.llen("rq:queue:default")) < jobs)
@@ -257,9 +258,11 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--jobs", type=int, default=1000)
+    parser.add_argument("--slots", type=int, default=SLOTS)
     chosen = parser.parse_args()
     rounds = range(chosen.rounds)
     table = Table(chosen.rounds)
+    slots = {"HORUS_CONCURRENCY": str(chosen.slots)}
 
     def median(measure: Callable[[], float]) -> float:
         return statistics.median(measure() for _ in rounds)
@@ -268,10 +271,10 @@ def main() -> None:
     with peer_worker() as peer:
         trip = median(lambda: round_trip_peer(peer, times=50))
         messages = median(lambda: tasks_peer(peer, count=5000))
-    rq = median(lambda: drain_rq(jobs=chosen.jobs))
+    rq = median(lambda: drain_rq(jobs=chosen.jobs, slots=chosen.slots))
     goals = {"plain": "≤ 10 ms", "sandboxed": "≤ 16 ms"}
     for name, sandbox in LEVELS.items():
-        with deployment(HORUS_SANDBOX=sandbox) as running:
+        with deployment(HORUS_SANDBOX=sandbox, **slots) as running:
             ours = median(lambda: round_trip(running, times=50))
             table.add(
                 f"`job.run`, one line, p50, {name}", goals[name], ours, trip, "ms"
@@ -280,7 +283,7 @@ def main() -> None:
             goal = "≥ 200/s, twice RQ"
             what = f"{chosen.jobs:,} queued one-line jobs, {name} (RQ)"
             table.add(what, goal, ours, rq, "/s")
-    with deployment() as running:
+    with deployment(**slots) as running:
         ours = median(lambda: output(running, size=OUTPUT))
         bare_pipe = median(lambda: output_bare(size=OUTPUT))
         table.add("1 GB of output (a pipe)", "≥ 200 MB/s", ours, bare_pipe, "MB/s")

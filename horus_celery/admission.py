@@ -18,14 +18,18 @@ from horus_celery.errors import (
     SignatureError,
     TimeError,
 )
+from horus_celery.instants import shown
 from horus_celery.record import Summary
 from horus_celery.statements import canonical, dsse
+from horus_celery.statements.fields import SECOND
 from horus_celery.statements.job import Job
 from horus_celery.statements.manifest import Manifest
 from horus_celery.statements.trust import Grant, Trust, is_listed
 
 #: How far the clocks of a client and of a node may be apart.
 CLOCK_SKEW: Final = timedelta(minutes=5)
+#: The queue of the coordinators, which no executor has.
+COORDINATORS: Final = "coordinator"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -149,6 +153,16 @@ def audience_is_this_deployment(
         )
 
 
+def executor_may_have_a_queue(job: Job, gate: Gate, signed_by: frozenset[str]) -> None:
+    # A queue is a key in Redis by the executor's name. Beside the platform's own keys
+    # it would stand in the place of what nobody has written there yet.
+    if job.executor == COORDINATORS or job.executor.startswith(f"{gate.aud}:"):
+        raise NotCoveredError(
+            "bind.executor",
+            f"the executor {job.executor} cannot be: the platform keeps that name",
+        )
+
+
 def executor_is_served_here(job: Job, gate: Gate, signed_by: frozenset[str]) -> None:
     if gate.executors is not None and not is_listed(job.executor, gate.executors):
         raise NotCoveredError(
@@ -206,7 +220,7 @@ def grant_covers_net(job: Job, gate: Gate, signed_by: frozenset[str]) -> None:
 def grant_covers_timeout(job: Job, gate: Gate, signed_by: frozenset[str]) -> None:
     if not _by_timeout(job, gate, signed_by):
         raise NotCoveredError(
-            "auth.timeout", f"no grant covers a timeout of {job.timeout}"
+            "auth.timeout", f"no grant covers a timeout of {job.timeout // SECOND} s"
         )
 
 
@@ -225,7 +239,9 @@ def job_has_not_expired(
     job: Job | Manifest, gate: Gate, signed_by: frozenset[str]
 ) -> None:
     if gate.now >= job.expires_at:
-        raise TimeError("time.expired", f"the {_kind(job)} expired at {job.expires_at}")
+        raise TimeError(
+            "time.expired", f"the {_kind(job)} expired at {shown(job.expires_at)}"
+        )
 
 
 def job_was_not_made_later(
@@ -234,13 +250,15 @@ def job_was_not_made_later(
     if job.created_at > gate.now + CLOCK_SKEW:
         raise TimeError(
             "time.future",
-            f"the {_kind(job)} was made at {job.created_at}, but here it is {gate.now};"
+            f"the {_kind(job)} was made at {shown(job.created_at)}, but here it is"
+            f" {shown(gate.now)};"
             " compare the clocks",
         )
 
 
 CHECKS: Final[tuple[Check, ...]] = (
     audience_is_this_deployment,
+    executor_may_have_a_queue,
     executor_is_served_here,
     runner_is_this_one,
     context_is_served_here,
@@ -272,8 +290,8 @@ def _verify(envelope: dsse.Envelope, gate: Gate) -> frozenset[str]:
     if gate.trust.is_expired(gate.now):
         raise SignatureError(
             "sig.none",
-            f"the trust bundle expired at {gate.trust.expires_at}, so no key counts;"
-            " run `horus trust renew` where the root key lies",
+            f"the trust bundle expired at {shown(gate.trust.expires_at)}, so no key"
+            " counts; run `horus trust renew` where the root key lies",
         )
     signed_by = dsse.signers(envelope, gate.trust.caller_keys())
     if not signed_by:

@@ -15,6 +15,7 @@ from celery.signals import celeryd_init
 from horus_celery import screening
 from horus_celery.application import make_app, own_module
 from horus_celery.errors import HorusError
+from horus_celery.news import take_texts_only
 from horus_celery.settings import Settings, load_settings
 
 _COLUMNS: Final = "name,args,state,received,started,runtime,worker"
@@ -48,6 +49,7 @@ def _lock_worker(**_: Any) -> None:  # noqa: ANN401 - whatever the signal carrie
 
 def _start() -> Celery:
     screening.be_prompt()
+    take_texts_only()
     try:
         own_module("workers")
         made = make_app()

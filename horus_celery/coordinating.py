@@ -19,14 +19,14 @@ from kombu.entity import Queue
 
 from horus_celery import diary, screening, wiring
 from horus_celery.application import make_app
-from horus_celery.conductor import Conductor, ConductorThread
 from horus_celery.dag.canvas import canvas_behind, to_canvas
 from horus_celery.dag.shapes import NoCanvas
 from horus_celery.errors import ConfigurationError, HorusError
-from horus_celery.outposts import Outpost
-from horus_celery.relay import Relay
 from horus_celery.settings import load_settings
 from horus_celery.store.bell import QUEUE, STEP, TASK
+from horus_celery.workflows.conductor import Conductor, ConductorThread
+from horus_celery.workflows.outposts import Outpost
+from horus_celery.workflows.relay import Relay
 
 _logger: Final = structlog.get_logger(__name__)
 

@@ -17,12 +17,10 @@ from types import MappingProxyType
 from typing import Final
 
 from horus_celery.clock import Clock
-from horus_celery.conductor import Conductor
 from horus_celery.dag.compiler import Plan, compile_plan
 from horus_celery.dag.model import Graph, shown
 from horus_celery.dag.progress import StepStatus, WorkflowStatus
 from horus_celery.dag.shapes import Strategy, why_no_canvas
-from horus_celery.doorbell import Doorbell
 from horus_celery.errors import (
     DamagedError,
     IdAmbiguous,
@@ -32,10 +30,9 @@ from horus_celery.errors import (
     UnavailableError,
 )
 from horus_celery.lifecycle import Status
-from horus_celery.manifests import Manifests
 from horus_celery.proof import Shown
 from horus_celery.statements import dsse
-from horus_celery.store.base import Wakes
+from horus_celery.store.base import Hears, Wakes
 from horus_celery.store.workflows import (
     MAX_HANDED,
     StepJob,
@@ -44,15 +41,18 @@ from horus_celery.store.workflows import (
     WorkflowRecord,
     WorkflowStore,
 )
-from horus_celery.submission import (
+from horus_celery.supervisor import Supervisor
+from horus_celery.workflows.conductor import Conductor
+from horus_celery.workflows.doorbell import Doorbell
+from horus_celery.workflows.manifests import Manifests
+from horus_celery.workflows.submission import (
     Submission,
     parents_outside,
     read_jobs,
     read_manifest,
     require_all,
 )
-from horus_celery.supervisor import Supervisor
-from horus_celery.supervisors import StepSupervisor
+from horus_celery.workflows.supervisors import StepSupervisor
 
 #: How long `delete` waits for what runs to end.
 _END_OF_STOPPED: Final = timedelta(seconds=15)
@@ -193,8 +193,7 @@ class Coordinator:
             RefusedError: with the reason code; none of them is recorded.
             ConflictError: if a step has another job already.
         """
-        record = self._find(workflow_id)
-        submission = self._graphs.submission(record.outline.digest)
+        submission = self._submission(self._find(workflow_id))
         outside = parents_outside(submission, jobs)
         checked = read_jobs(
             submission,
@@ -234,6 +233,7 @@ class Coordinator:
             IdAmbiguous: if several contexts have a workflow of this id.
         """
         record = self._find(workflow_id)
+        self._submission(record)
         return record, self._graphs.envelope(record.outline.digest)
 
     def jobs(
@@ -248,8 +248,8 @@ class Coordinator:
             NotFoundError: if there is no such workflow, or no such step in it.
             DamagedError: if what is stored as a job is none.
         """
-        digest = self._find(workflow_id).outline.digest
-        index = self._graphs.submission(digest).graph.index
+        submission = self._submission(self._find(workflow_id))
+        digest, index = submission.digest, submission.graph.index
         unknown = [name for name in names if name not in index]
         if unknown:
             raise NotFoundError(f"workflow {workflow_id} has no steps {shown(unknown)}")
@@ -295,8 +295,7 @@ class Coordinator:
 
     def explain(self, workflow_id: str) -> Plan:
         """Return what a workflow is in chains, groups and chords."""
-        record = self._find(workflow_id)
-        return compile_plan(self._graphs.submission(record.outline.digest).graph)
+        return compile_plan(self._submission(self._find(workflow_id)).graph)
 
     # --- workflows go ----------------------------------------------------------
 
@@ -373,10 +372,26 @@ class Coordinator:
             raise IdAmbiguous(workflow_id, digests, what="workflow")
         return records[0]
 
+    def _submission(self, record: WorkflowRecord) -> Submission:
+        """Return what was let in, if it is what the record says that it is.
+
+        Raises:
+            DamagedError: if not: of another workflow nothing is shown under its id, or
+                to those of its context.
+        """
+        outline = record.outline
+        submission = self._graphs.submission(outline.digest)
+        if replace(submission.outline, signed_by=outline.signed_by) != outline:
+            raise DamagedError(
+                f"what is stored of workflow {outline.digest} is not what was signed:"
+                " delete the workflow, and submit it again"
+            )
+        return submission
+
     def _overview(self, record: WorkflowRecord) -> Overview:
         digest = record.outline.digest
         steps = [self._live(step) for step in self._store.steps(digest)]
-        graph = self._graphs.submission(digest).graph
+        graph = self._submission(record).graph
         return Overview(record=record, graph=graph, steps=steps)
 
     def _live(self, step: StepRecord) -> StepRecord:
@@ -406,6 +421,11 @@ class Coordinator:
             job = self._store.job(overview.record.outline.digest, index)
             shown = self._elsewhere(supervisor).find(job.digest, lambda: job.envelope)
         if shown is None or shown.record.status is not Status.COMPLETED:
+            return None
+        # Which job is the step's, the store says; that it is, only the job itself.
+        own = (overview.record.outline.digest, overview.graph.names[index])
+        signed = None if shown.job is None else shown.job.workflow
+        if signed is None or (signed.manifest, signed.step) != own:
             return None
         return shown.record.result or ""
 
@@ -437,7 +457,8 @@ class Coordinator:
             return record
         digest = record.outline.digest
         deadline = time.monotonic() + wait.total_seconds()
-        with self._home.waiter(), self._wakes.watch(digest) as watch:
+        watched = self._wakes.watch(digest, hears=Hears.END)
+        with self._home.waiter(), watched as watch:
             while True:
                 record = self._store.get(digest)
                 if record.is_over:

@@ -7,15 +7,15 @@ from typing import Final
 
 import structlog
 
-from horus_celery.claiming import claim, find
 from horus_celery.dispatch import Dispatcher
 from horus_celery.errors import DamagedError, NotFoundError, RefusedError
 from horus_celery.journal import Orphan
 from horus_celery.lifecycle import Event
-from horus_celery.node import Assignment, Node, Outcome
-from horus_celery.outbox import note
 from horus_celery.record import Record, after_death
-from horus_celery.settling import refuse, settle
+from horus_celery.runner.claiming import claim, find
+from horus_celery.runner.node import Assignment, Node, Outcome
+from horus_celery.runner.outbox import note
+from horus_celery.runner.settling import refuse, settle
 
 _logger: Final = structlog.get_logger(__name__)
 

@@ -23,6 +23,7 @@ from horus_celery.errors import (
     SignatureError,
     UnavailableError,
 )
+from horus_celery.instants import shown
 from horus_celery.registry import (
     Phase,
     Registry,
@@ -434,7 +435,7 @@ def _require_valid(trust: Trust, now: datetime) -> None:
     if trust.is_expired(now):
         raise SignatureError(
             "sig.none",
-            f"the trust bundle expired at {trust.expires_at}, so no key counts;"
+            f"the trust bundle expired at {shown(trust.expires_at)}, so no key counts;"
             " run `horus trust renew` where the root key lies",
         )
 

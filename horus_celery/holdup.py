@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Final
 
+from horus_celery.instants import shown
 from horus_celery.lifecycle import Status
 from horus_celery.record import Record
 from horus_celery.registry import Phase, Roster, RunnerBeat, is_alive
@@ -73,13 +74,13 @@ def _of_queued(
     contexts: frozenset[str] | None,
 ) -> Holdup:
     if record.not_before is not None and record.not_before > now:
-        detail = f"it may not start before {_short(record.not_before)}"
+        detail = f"it may not start before {shown(record.not_before)}"
         return _holdup(record, "not_before", record.queued_at, detail)
     beats = [beat for beat in roster.list() if _serves(beat, record)]
     alive = [beat for beat in beats if is_alive(beat, now)]
     if not alive:
         last = max((beat.at for beat in beats), default=None)
-        seen = f"last seen {_short(last)}" if last else "never seen"
+        seen = f"last seen {shown(last)}" if last else "never seen"
         if last is None and record.summary.runner is not None:
             # It may well be there, and not be allowed to run this.
             seen = f"{seen} to serve {_work(record)}"
@@ -111,10 +112,6 @@ def _wanted(record: Record, trust: Trust) -> str:
     if queue == summary.executor:
         return f"any runner of {summary.executor}"
     return f"a runner of {_work(record)}"
-
-
-def _short(at: datetime) -> str:
-    return at.isoformat(timespec="seconds")
 
 
 def _work(record: Record) -> str:

@@ -21,6 +21,11 @@ def from_ms(ms: int) -> datetime:
         raise ValueError("not a point in time before the year 10000") from None
 
 
+def shown(at: datetime) -> str:
+    """Write a point in time for a person, to the second."""
+    return at.isoformat(timespec="seconds")
+
+
 @overload
 def to_ms(at: datetime) -> int: ...
 @overload

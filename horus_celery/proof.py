@@ -11,7 +11,7 @@ from typing import Final, TypeAlias
 
 from horus_celery.errors import ReceiptError, RefusedError
 from horus_celery.lifecycle import Status
-from horus_celery.record import UNSIGNED_REASONS, Record
+from horus_celery.record import UNSIGNED_REASONS, Record, Summary
 from horus_celery.statements import canonical, dsse
 from horus_celery.statements.job import Job
 from horus_celery.statements.receipt import Expected, Receipt, check_envelope
@@ -30,7 +30,8 @@ class Shown:
     """A record as it may be shown."""
 
     record: Record
-    #: None if the stored envelope is not the one that the record is about.
+    #: None if the stored envelope is not the one that the record is about, or if what
+    #: the record repeats of it is not what was signed.
     job: Job | None
     #: The ids of the callers' keys that signed it and are trusted now.
     signed_by: tuple[str, ...]
@@ -135,14 +136,17 @@ def _sealed(receipt_text: str) -> dsse.Envelope | None:
 
 def _shown(record: Record, verify: _Verify) -> Shown:
     proof = verify(record.summary.digest, record.envelope, record.receipt)
+    if proof.job is None or not _repeats(record.summary, proof.job):
+        # Nothing of another job is shown under its id, or to those of its context.
+        return _without_belief(
+            Shown(record=record, job=None, signed_by=(), sealed=proof.sealed)
+        )
     as_it_is = Shown(
         record=record,
         job=proof.job,
         signed_by=proof.signed_by,
         sealed=proof.sealed,
     )
-    if proof.job is None:
-        return _without_belief(as_it_is)
     if not record.is_over or _needs_no_receipt(record):
         return as_it_is
     receipt = proof.receipt
@@ -151,6 +155,14 @@ def _shown(record: Record, verify: _Verify) -> Shown:
     if (record.attempt, record.ran_on) != (receipt.attempt, receipt.runner):
         record = replace(record, attempt=receipt.attempt, ran_on=receipt.runner)
     return replace(as_it_is, record=record, receipt=receipt)
+
+
+def _repeats(summary: Summary, job: Job) -> bool:
+    """Say whether a record is found under what its job says."""
+    return all(
+        getattr(summary, name) == getattr(job, name)
+        for name in ("id", "caller_id", "context_id", "executor", "runner")
+    )
 
 
 def _without_belief(shown: Shown) -> Shown:

@@ -79,8 +79,8 @@ ACCESS: Final[Mapping[str, tuple[str, str]]] = MappingProxyType(
 )
 #: What only the API of all supervisors has to do with.
 API_ALONE: Final = frozenset({"nonces", "secrets", "trust"})
-#: The one field of `Keys` that is a channel.
-CHANNEL: Final = "wakes"
+#: The fields of `Keys` that are channels.
+CHANNELS: Final = ("wakes", "changes", "recalls")
 
 _CONNECTING: Final = frozenset({"auth", "hello", "ping", "role", "select"})
 #: What the scripts of the store and the sweep do.
@@ -201,7 +201,7 @@ def _key_rules(user: User, namespace: str, executors: Iterable[str]) -> Iterator
         yield from (f"~{pattern}" for pattern in _FLOWERS_OWN)
         return
     for name, key in asdict(Keys.of(namespace)).items():
-        if name == CHANNEL:
+        if name in CHANNELS:
             continue
         may = ACCESS[name][1 if user is User.RUNNER else 0]
         if user is User.COORDINATOR and name in API_ALONE:
@@ -213,7 +213,8 @@ def _key_rules(user: User, namespace: str, executors: Iterable[str]) -> Iterator
 
 def _channel_rules(user: User, namespace: str, database: int) -> Iterator[str]:
     if user is not User.FLOWER:
-        yield f"&{Keys.of(namespace).wakes}"
+        names = Keys.of(namespace)
+        yield from (f"&{getattr(names, channel)}" for channel in CHANNELS)
     if user is not User.SUPERVISOR:
         yield f"&{_EVENTS.format(database=database)}"
     if user is User.FLOWER:

@@ -113,6 +113,10 @@ def configuration(state: StateDirectory) -> str:
         # An answer is whole in memory before any of it goes, and what a script may ask
         # of HeroDB has answers of any size: SRANDMEMBER of one member a billion times.
         "client-output-buffer-limit": "normal 256mb 0 0",
+        # A large value is taken apart beside all else, however it comes to its end.
+        "lazyfree-lazy-expire": "yes",
+        "lazyfree-lazy-server-del": "yes",
+        "lazyfree-lazy-user-del": "yes",
         "enable-debug-command": "no",
         "enable-module-command": "no",
         "enable-protected-configs": "no",

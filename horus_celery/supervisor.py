@@ -37,6 +37,7 @@ from horus_celery.statements.trust import ALL, RunnerEntry, Trust
 from horus_celery.stops import Stops
 from horus_celery.store.base import (
     Filter,
+    Hears,
     LogLine,
     LogStore,
     RecordStore,
@@ -242,7 +243,7 @@ class Supervisor:
         """
         envelope = self._read(job)
         # Watched before it is there, so it need not be looked at again at once.
-        with self._wakes.watch(envelope.digest, until_over=True) as watch:
+        with self._wakes.watch(envelope.digest, hears=Hears.END) as watch:
             record = self._add(
                 envelope, priority=priority, not_before=not_before, queue=True
             )
@@ -299,9 +300,13 @@ class Supervisor:
 
         Raises:
             ReceiptError: behind the last line, in place of the page that says so, if
-                the lines of all pages are not what the job's runner signed.
+                the lines of all pages are not what the job's runner signed, or nothing
+                that is stored proves its end; at once if it is another job's record.
         """
-        digest = self._find(job_id).summary.digest
+        record = self._find(job_id)
+        if self._prove(record).job is None:
+            raise _no_output_of(record)
+        digest = record.summary.digest
         page = self._page(digest, after=after, limit=limit)
         if page.lines or page.ended or not wait:
             return page
@@ -586,7 +591,7 @@ class Supervisor:
         if not wait:
             raise _not_over(shown.record)
         digest = record.summary.digest
-        with self._wakes.watch(digest, until_over=True) as watch:
+        with self._wakes.watch(digest, hears=Hears.END) as watch:
             # It may have ended while nobody watched.
             return self._end_of(self._store.get(digest), watch, wait)
 
@@ -605,11 +610,14 @@ class Supervisor:
         with self.waiter():
             while True:
                 left = timedelta(seconds=deadline - time.monotonic())
-                if left <= timedelta(0) or not watch.wait(left):
-                    raise _not_over(shown.record)
+                is_told = left > timedelta(0) and watch.wait(left)
+                # Looked at although nobody told of an end: who is sent away hears
+                # where the job stands now, which may be its end.
                 shown = self._prove(self._store.get(record.summary.digest))
                 if shown.record.is_over:
                     return shown
+                if not is_told:
+                    raise _not_over(shown.record)
 
     def _ending(self, shown: Shown) -> Ending:
         record = shown.record
@@ -627,17 +635,18 @@ class Supervisor:
             self.mismatches.note(shown.record.summary.digest, Place.LOG)
         return log
 
+    def _bears_out(self, shown: Shown) -> bool:
+        """Say whether the log of a job that is over may be all of its output."""
+        return shown.is_believed and not self._whole_log(shown).is_forged
+
     def _page(self, digest: str, *, after: str | None, limit: int) -> LogPage:
         # The record first: whatever was written before its end is read after it.
         record = self._store.get(digest)
         lines = self._logs.read(digest, after=after, limit=limit)
         ended = record.is_over and len(lines) < limit
-        if ended and self._whole_log(self._prove(record)).is_forged:
+        if ended and not self._bears_out(self._prove(record)):
             if not lines:
-                raise ReceiptError(
-                    f"the output of job {record.summary.id} that is stored is not what"
-                    " its runner signed: do not believe it"
-                )
+                raise _no_output_of(record)
             # They can be seen; only that they are all is never said of them.
             ended = False
         return LogPage(
@@ -692,6 +701,13 @@ def _only(job_id: str, found: Sequence[_T], digests: Sequence[str]) -> _T:
     if len(found) > 1:
         raise IdAmbiguous(job_id, tuple(digests))
     return found[0]
+
+
+def _no_output_of(record: Record) -> ReceiptError:
+    return ReceiptError(
+        f"the output of job {record.summary.id} that is stored is not what its runner"
+        " signed: do not believe it"
+    )
 
 
 def _not_over(record: Record) -> NotOverError:

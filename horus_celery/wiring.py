@@ -16,27 +16,22 @@ from horus_celery.api_secrets.secret import Given
 from horus_celery.api_secrets.shelf import RedisShelf
 from horus_celery.client import Horus
 from horus_celery.clock import Clock, SystemClock
-from horus_celery.conductor import Conductor
 from horus_celery.coordinator import Coordinator
-from horus_celery.courier import Courier
 from horus_celery.dag.shapes import Strategy
 from horus_celery.dispatch import Dispatcher, RedisDispatcher
-from horus_celery.doorbell import RedisDoorbell
-from horus_celery.elsewhere import RemoteSupervisor
 from horus_celery.errors import ConfigurationError, HorusError
 from horus_celery.fleet import Fleet, Managers
+from horus_celery.herodb.contexts import Quota
 from horus_celery.herodb.estate import RedisEstate
 from horus_celery.herodb.keyring import Keyring
 from horus_celery.herodb.layout import Layout
 from horus_celery.herodb.steward import Steward, ensuring
 from horus_celery.journal import Journal
-from horus_celery.node import Executor, Node
 from horus_celery.node_secrets import NodeSecrets, read_value
-from horus_celery.outposts import Outpost, Watch
 from horus_celery.processes.managed import ManagedRunners
 from horus_celery.registry import RedisRegistry, Registry, Roster
-from horus_celery.relay import Relay
 from horus_celery.routing import all_queues, queue_of
+from horus_celery.runner.node import Executor, Node
 from horus_celery.settings import Settings
 from horus_celery.statedir import SCOPES, StateDirectory
 from horus_celery.statements.keys import read_key_file
@@ -51,10 +46,16 @@ from horus_celery.store.redis_wakes import RedisWakes
 from horus_celery.store.redis_workflows import RedisWorkflows
 from horus_celery.store.workflows import WorkflowStore
 from horus_celery.supervisor import Limits, Supervisor
-from horus_celery.supervisors import HomeSupervisor
 from horus_celery.sweep import Sweep
 from horus_celery.trustfile import TrustFile
 from horus_celery.trustpost import RedisNoticeboard, TrustPost
+from horus_celery.workflows.conductor import Conductor
+from horus_celery.workflows.courier import Courier
+from horus_celery.workflows.doorbell import RedisDoorbell
+from horus_celery.workflows.elsewhere import RemoteSupervisor
+from horus_celery.workflows.outposts import Outpost, Watch
+from horus_celery.workflows.relay import Relay
+from horus_celery.workflows.supervisors import HomeSupervisor
 
 #: Threads of an API process that are left for calls that do not wait.
 SPARE_THREADS: Final = 32
@@ -91,6 +92,9 @@ def make_steward(settings: Settings, clock: Clock | None = None) -> Steward:
         master=StateDirectory(settings.state_dir).herodb_master(),
         database=read_address(url).database,
         clock=clock or SystemClock(),
+        usual=Quota(
+            size=settings.herodb_quota_mb * 1024**2, keys=settings.herodb_quota_keys
+        ),
     )
 
 

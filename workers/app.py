@@ -29,15 +29,15 @@ from kombu.entity import Queue
 
 from horus_celery import diary, screening, wiring
 from horus_celery.celery import app
-from horus_celery.claiming import own_entry
 from horus_celery.clock import Steadiness
 from horus_celery.errors import ConfigurationError, HorusError, UnavailableError
 from horus_celery.execution import execute, give_up, ring_again
-from horus_celery.node import Executor, Node
-from horus_celery.outbox import deliver
 from horus_celery.processes import tree
 from horus_celery.registry import BEAT, Phase, Registry, RunnerBeat, write_beat
 from horus_celery.routing import queues_of
+from horus_celery.runner.claiming import own_entry
+from horus_celery.runner.node import Executor, Node
+from horus_celery.runner.outbox import deliver
 from horus_celery.settings import Settings, load_settings
 from horus_celery.statedir import StateDirectory
 from horus_celery.stops import Stops

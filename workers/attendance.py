@@ -11,7 +11,7 @@ import os
 import threading
 from collections import deque
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from datetime import timedelta
 from itertools import islice
 from typing import Final
@@ -21,9 +21,9 @@ import structlog
 from horus_celery.errors import ConflictError, NotFoundError, UnavailableError
 from horus_celery.instants import to_ms
 from horus_celery.lifecycle import Status
-from horus_celery.node import Assignment, Node, Unsent
 from horus_celery.record import LEASE, LEASE_BEAT
-from horus_celery.store.base import Chunk
+from horus_celery.runner.node import Assignment, Node, Unsent
+from horus_celery.store.base import Chunk, Hears, Watch
 
 _logger: Final = structlog.get_logger(__name__)
 
@@ -52,7 +52,9 @@ class Attendance:
         self._lines = _Lines(assignment, node)
         self._size = 0
         self._is_over = threading.Event()
-        self._watching: threading.Thread | None = None
+        #: What tells of a recall, once somebody listens.
+        self._watch: Watch | None = None
+        self._heard = ExitStack()
 
     def say(self, chunk: Chunk) -> None:
         """Send a line, now or when Redis is there again."""
@@ -64,34 +66,38 @@ class Attendance:
     @property
     def last(self) -> tuple[Chunk, ...]:
         """The lines that go to the store together with the end."""
-        return () if self._watching else self._lines.waiting
+        return () if self._watch else self._lines.waiting
 
     @property
     def unsent(self) -> Unsent | None:
         """What the store did not take up to the end, if there is any."""
-        return self._lines.unsent if self._watching else None
+        return self._lines.unsent if self._watch else None
 
     def begin(self) -> None:
         """Begin to renew the lease, to listen and to send lines, if not done yet."""
-        if self._watching is not None:
+        if self._watch is not None:
             return
-        self._watching = threading.Thread(
-            target=self._watch, name=f"watch {self._digest[:8]}", daemon=True
-        )
-        self._watching.start()
+        watching = self._node.wakes.watch(self._digest, hears=Hears.RECALL)
+        self._watch = self._heard.enter_context(watching)
+        threading.Thread(
+            target=self._keep,
+            args=[self._watch],
+            name=f"watch {self._digest[:8]}",
+            daemon=True,
+        ).start()
         self._lines.begin()
 
     def end(self) -> None:
         """Send the last lines; the lease is left to whoever settles the job."""
-        if self._watching is None:
+        if self._watch is None:
             os.close(self.stop)
             return
         self._is_over.set()
+        self._watch.wake()
         self._lines.finish()
 
-    def _watch(self) -> None:
-        # A new status wakes it, and so does the one that ends the job: then it ends.
-        with self._node.wakes.watch(self._digest) as watch:
+    def _keep(self, watch: Watch) -> None:
+        with self._heard:
             while not self._is_over.is_set():
                 self._renew()
                 watch.wait(LEASE_BEAT)

@@ -21,7 +21,7 @@ from urllib.parse import quote
 
 from horus_celery.errors import NotCoveredError
 from horus_celery.lifecycle import Event
-from horus_celery.node import GIVEN_UP, Assignment, Node, Outcome
+from horus_celery.runner.node import GIVEN_UP, Assignment, Node, Outcome
 from horus_celery.statements.job import Job
 from horus_celery.store.base import Stream
 from workers import cgroup

@@ -44,11 +44,19 @@ DENIED: Final = (
 #: So are these, but where namespaces are made by who loads the filter: there the kernel
 #: gives them to nobody who has no privileges, which is every script.
 MOUNTS: Final = ("mount", "mount_setattr", "pivot_root", "umount", "umount2")
+#: The families of sockets that programs use: AF_UNIX, AF_INET, AF_INET6, AF_NETLINK and
+#: AF_PACKET. Others know no namespaces (AF_VSOCK leads to the host of a virtual machine
+#: and to whoever else is in this one), and who asks for one has the kernel load it.
+FAMILIES: Final = frozenset({1, 2, 10, 16, 17})
 #: Requests of ioctl that put words into a terminal's input: TIOCSTI and TIOCLINUX.
 DENIED_REQUESTS: Final = (0x5412, 0x541C)
 #: Where a script has no namespaces, these as well: what outlives it, and shares memory
 #: with others of its user.
 DENIED_WITHOUT_NAMESPACES: Final = ("ipc", "mq_open", "msgget", "semget", "shmget")
+#: In a namespace of users of its own a script would have privileges again, and with
+#: them much of the kernel that nobody else reaches. The first word says what is made.
+_WITH_FLAGS: Final = ("clone", "unshare")
+_NEW_USERS: Final = 0x1000_0000
 #: There, too, nobody changes others of its user: with the number of the word that says
 #: whom a call is about, where 0 is who makes it.
 _ABOUT: Final = MappingProxyType(
@@ -72,6 +80,7 @@ _MULTIPLEXER: Final = "socketcall"
 _ITS_SOCKET: Final = 1
 _ITS_SOCKETPAIR: Final = 8
 _EPERM: Final = 1
+_ENOSYS: Final = 38
 #: What the kernel takes of words that are no longer than that.
 _WORD: Final = 0xFFFF_FFFF
 #: A tree of comparisons, rather than one for each call.
@@ -159,6 +168,8 @@ def compiled(
         # it limits every script that it bears.
         keeper = pyseccomp.Arg(0, pyseccomp.MASKED_EQ, _WORD, _KEEPER)
         _deny_limits(made, keeper)
+    if sockets in {None, Sockets.ANY}:
+        _deny_families(made)
     if sockets is not None:
         _stand_in_for_namespaces(made, sockets)
     made.set_attr(pyseccomp.Attr.CTL_OPTIMIZE, _AS_TREE)
@@ -170,6 +181,11 @@ def _stand_in_for_namespaces(made: SyscallFilter, sockets: Sockets) -> None:
 
     for name in DENIED_WITHOUT_NAMESPACES:
         _deny(made, name)
+    for name in _WITH_FLAGS:
+        users = pyseccomp.Arg(0, pyseccomp.MASKED_EQ, _NEW_USERS, _NEW_USERS)
+        _deny(made, name, users)
+    # Its flags are where no filter can see them; programs then make the call before it.
+    made.add_rule(pyseccomp.ERRNO(_ENOSYS), "clone3")
     for name, word in _ABOUT.items():
         _deny(made, name, pyseccomp.Arg(word, pyseccomp.NE, 0))
     for name, everybody in _ABOUT_ALL.items():
@@ -181,6 +197,24 @@ def _stand_in_for_namespaces(made: SyscallFilter, sockets: Sockets) -> None:
     far = pyseccomp.Arg(0, pyseccomp.NE, _AF_UNIX)
     _deny(made, "socket", *([far] if sockets is Sockets.LOCAL else []))
     _deny(made, "socketpair", far)
+    for what in (_ITS_SOCKET, _ITS_SOCKETPAIR):
+        _deny(made, _MULTIPLEXER, pyseccomp.Arg(0, pyseccomp.EQ, what))
+
+
+def _deny_families(made: SyscallFilter) -> None:
+    import pyseccomp  # noqa: PLC0415 - as above
+
+    known = max(FAMILIES)
+    beyond = pyseccomp.Arg(0, pyseccomp.GT, known)
+    others = (
+        pyseccomp.Arg(0, pyseccomp.EQ, family)
+        for family in range(known)
+        if family not in FAMILIES
+    )
+    for family in (beyond, *others):
+        _deny(made, "socket", family)
+        _deny(made, "socketpair", family)
+    # 32-bit programs have had calls of their own for that since 2016.
     for what in (_ITS_SOCKET, _ITS_SOCKETPAIR):
         _deny(made, _MULTIPLEXER, pyseccomp.Arg(0, pyseccomp.EQ, what))
 

@@ -85,6 +85,10 @@ def main() -> None:
     """Serve the socket whose descriptor is the one argument until it is closed."""
     channel = socket.socket(fileno=int(sys.argv[1]))
     kernel.die_with_parent(signal.SIGKILL)
+    # What a script has filled without holding it (files in memory, buffers) goes with
+    # it alone: any other process would be ended in vain.
+    with suppress(OSError):
+        kernel.go_first()
     # Not on the command line, which scripts see.
     start = orders.receive_start(channel)
     if start is None:
@@ -272,7 +276,7 @@ class _Keeper:
             kernel.die_with_parent(signal.SIGKILL)
             kernel.set_name(UNBORN)
             fault = self._settle()
-            _rehearse_once(self._host)
+            _warm_up(self._host)
             received = orders.receive(self._channel, DESCRIPTORS)
             if received is None:
                 os._exit(0)
@@ -412,7 +416,9 @@ def _rehearse(host: types.ModuleType | None, grounds: Grounds | None) -> None:
     """
     mask = os.umask(0o077)
     for _ in range(_REHEARSALS):
-        _rehearse_once(host)
+        _warm_up(host)
+        if host is not None:
+            host.rehearse()
         if grounds is not None:
             os.close(landlock.settled(grounds))
         _set_environment(_FAR.env)
@@ -423,14 +429,14 @@ def _rehearse(host: types.ModuleType | None, grounds: Grounds | None) -> None:
     os.environ.clear()
 
 
-def _rehearse_once(host: types.ModuleType | None) -> None:
+def _warm_up(host: types.ModuleType | None) -> None:
     """Do once what is no secret of any script and may be done again."""
     _limit(_FAR)
     os.chdir(_FAR.cwd)
     if host is None:
         _ran(_FAR.script, {"__builtins__": builtins})
     else:
-        host.rehearse()
+        host.warm_up()
 
 
 def _take_over(streams: tuple[int, int], tell: int) -> None:

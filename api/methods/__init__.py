@@ -55,6 +55,7 @@ METHODS: Final = (
         function=jobs.get,
         aliases=("get_job",),
         outside=Code.NOT_FOUND,
+        is_long=True,
     ),
     Procedure(
         name="job.logs",
@@ -92,6 +93,7 @@ METHODS: Final = (
         function=jobs.list_all,
         aliases=("list_jobs",),
         outside="empty list",
+        is_long=True,
     ),
     Procedure(
         name="workflow.submit",
@@ -124,6 +126,7 @@ METHODS: Final = (
         function=workflows.status,
         aliases=("get_workflow_status",),
         outside=Code.NOT_FOUND,
+        is_long=True,
     ),
     Procedure(
         name="workflow.result",
@@ -137,12 +140,14 @@ METHODS: Final = (
         scope=Scope.USER,
         function=workflows.list_all,
         outside="empty list",
+        is_long=True,
     ),
     Procedure(
         name="workflow.get",
         scope=Scope.USER,
         function=workflows.get,
         outside=Code.NOT_FOUND,
+        is_long=True,
     ),
     Procedure(
         name="workflow.stop",
@@ -161,6 +166,7 @@ METHODS: Final = (
         scope=Scope.USER,
         function=workflows.explain,
         outside=Code.NOT_FOUND,
+        is_long=True,
     ),
     Procedure(name="register_runner", scope=Scope.REGISTER, function=runners.register),
     Procedure(

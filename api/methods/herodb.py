@@ -100,7 +100,7 @@ class KeyObject(TypedDict):
 def create_context(session: Session, context: ContextName) -> ContextObject:
     """Make a context; the first job of it that may use HeroDB does so as well.
 
-    It may hold 1 GiB until its quota is set.
+    It may hold what the settings say (1 GiB and 1,000,000 keys) until its quota is set.
     """
     return _context_to_wire(session.herodb.steward.create(context))
 

@@ -134,6 +134,8 @@ class SecretBook:
         self._looks: deque[float] = deque(maxlen=_LOOKS)
         #: The ids of given ones whose removal was told.
         self._told: set[str] = set()
+        #: The ids of given ones that were seen to be removed.
+        self._removed: set[str] = set()
 
     # --- who calls -------------------------------------------------------------
 
@@ -344,7 +346,14 @@ class SecretBook:
             if what is not _Mark.STRANGE
         }
         self._tell_of_removed(ours)
-        known = [one for one in self._given.values() if one.id not in ours]
+        for secret_id, what in ours.items():
+            # Whoever writes to the shelf can take that word away again.
+            if what is _Mark.REMOVED:
+                self._removed.add(secret_id)
+            else:
+                self._removed.discard(secret_id)
+        gone = {*ours, *self._removed}
+        known = [one for one in self._given.values() if one.id not in gone]
         known += [what for what in ours.values() if isinstance(what, Secret)]
         return _List(secrets=tuple(known), entries=entries, opened=opened)
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import sys
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from datetime import datetime, timedelta
 from functools import partial
 from pathlib import Path
@@ -56,7 +56,51 @@ _NOTHING: Final = (
 )
 
 
-@click.command(context_settings={"allow_interspersed_args": False})
+class _Run(click.Command):
+    """Takes its options behind FILE, too; what is none of them is the script's."""
+
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        given, _, _ = self.make_parser(ctx).parse_args([*args])
+        words = given["words"]
+        # Without any, click has an object of its own there, not an empty list.
+        if isinstance(words, (list, tuple)) and words and "code" not in given:
+            head = args[: len(args) - len(words)]
+            if head[-1:] != ["--"]:
+                ours, theirs = self._sort_out(words[1:])
+                args = [*head, *ours, "--", words[0], *theirs]
+        return super().parse_args(ctx, args)
+
+    def _sort_out(self, words: Sequence[str]) -> tuple[list[str], list[str]]:
+        """Tell our own long options from the script's arguments."""
+        flags = {
+            name: isinstance(param, click.Option) and param.is_flag
+            for param in self.params
+            for name in param.opts
+            if name.startswith("--")
+        }
+        ours: list[str] = []
+        theirs: list[str] = []
+        rest = iter(words)
+        for word in rest:
+            name, has_value, _ = word.partition("=")
+            if word == "--":
+                theirs += rest
+            elif name in flags:
+                ours.append(word)
+                if not (has_value or flags[name]):
+                    ours.append(_value_of(name, rest))
+            else:
+                theirs.append(word)
+        return ours, theirs
+
+
+def _value_of(option: str, rest: Iterator[str]) -> str:
+    for word in rest:
+        return word
+    raise click.BadOptionUsage(option, f"Option {option!r} requires an argument.")
+
+
+@click.command(cls=_Run, context_settings={"allow_interspersed_args": False})
 @click.argument("words", metavar="[FILE] [ARGS]...", nargs=-1)
 @click.option("-c", "code", help="The script itself, instead of a file.")
 @click.option("--executor", help="The kind of work; by default by the file's name.")
@@ -121,7 +165,8 @@ def command(
 ) -> int:
     """Sign a script, have it run, follow it, and verify what came of it.
 
-    FILE may be - for standard input. What follows it are the script's arguments.
+    FILE may be - for standard input. What follows it are the script's arguments, but
+    for the long options below; behind -- everything is the script's.
     JOB is a job's id, or its digest; its end is waited for and verified first.
     The exit code is the script's; 124 after a timeout, 3 for a refusal, 1 if the
     output that was shown is not what the runner signed. Ctrl-C, or TERM, stops the job:

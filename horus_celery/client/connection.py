@@ -156,11 +156,13 @@ def _result(response: httpx.Response, *, url: str) -> Any:  # noqa: ANN401 - as 
         if error is None:
             return answer["result"]
         data = error["data"]
-        detail = data["detail"] or error["message"]
+        reason = data["reason"] or error["message"]
+        # That of a workflow names its reason itself; whoever shows it does so again.
+        detail = (data["detail"] or error["message"]).removeprefix(f"{reason}: ")
         raised: HorusError = RpcError(
             error["code"],
             detail,
-            reason=data["reason"] or error["message"],
+            reason=reason,
             retryable=data["retryable"],
         )
         if data["reason"] == MISMATCH:

@@ -2,8 +2,9 @@
 
 The table is closed: what does not stand in it is refused. Not in it are commands that
 see or change more than the keys that they name (FLUSHDB, RANDOMKEY, SORT … BY), that
-leave the database (MOVE, COPY … DB), wait (BLPOP), administer, run code, or answer
-with keys in places of their own (LMPOP).
+leave the database (MOVE, COPY … DB), wait (BLPOP), administer, run code, answer with
+keys in places of their own (LMPOP), or compare each piece of a text with each of
+another (LCS).
 """
 
 from __future__ import annotations
@@ -114,7 +115,6 @@ _READING: Final = (
     ("ZSCORE ZMSCORE ZCARD ZCOUNT ZLEXCOUNT ZRANGE ZRANGEBYSCORE ZRANGEBYLEX", _ONE),
     ("ZREVRANGE ZREVRANGEBYSCORE ZREVRANGEBYLEX ZRANK ZREVRANK", _ONE),
     ("ZRANDMEMBER ZSCAN XLEN XRANGE XREVRANGE", _ONE),
-    ("LCS", _TWO),
     ("SINTERCARD ZINTER ZUNION ZDIFF ZINTERCARD", _COUNTED),
 )
 _WRITING: Final = (

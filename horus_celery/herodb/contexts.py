@@ -13,9 +13,19 @@ import orjson
 from horus_celery.herodb.layout import Role
 from horus_celery.instants import from_ms, to_ms
 
-#: Bytes that a context may hold of which nobody has said another number: scripts of one
-#: context shall not fill the Redis of all by a slip.
-USUAL_BYTES: Final = 1024**3
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Quota:
+    """What a context may hold at most; None is no limit."""
+
+    #: Bytes.
+    size: int | None
+    keys: int | None
+
+
+#: That of a context for which nobody has said another: its scripts shall not fill the
+#: Redis of all, be it by a slip.
+USUAL: Final = Quota(size=1024**3, keys=1_000_000)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -67,9 +77,9 @@ class Context:
     users: Mapping[str, User] = field(default_factory=_nobody)
 
     @classmethod
-    def new(cls, name: str) -> Self:
+    def new(cls, name: str, quota: Quota) -> Self:
         """Return one that was just made."""
-        return cls(name=name, max_bytes=USUAL_BYTES)
+        return cls(name=name, max_bytes=quota.size, max_keys=quota.keys)
 
     def is_over(self, usage: Usage | None) -> bool:
         """Whether it holds more than it may."""

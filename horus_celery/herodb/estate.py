@@ -52,6 +52,12 @@ class Estate(Protocol):
         """Go on measuring for a moment; return what each holds once that is known."""
         ...
 
+    def counted(
+        self, contexts: Collection[str], *, now: datetime
+    ) -> Mapping[str, Usage]:
+        """Return what each holds at the least, as far as it was measured this time."""
+        ...
+
     def empty(self, context: str) -> None:
         """Remove all that a context holds, and what was noted of it."""
         ...
@@ -109,6 +115,11 @@ class RedisEstate:
         with administering():
             return self._gauge.measure(contexts, now=now)
 
+    def counted(
+        self, contexts: Collection[str], *, now: datetime
+    ) -> Mapping[str, Usage]:
+        return self._gauge.counted(contexts, now=now)
+
     def empty(self, context: str) -> None:
         pattern = escaped(self._layout.prefix(context).encode()) + b"*"
         cursor = 0
@@ -153,6 +164,11 @@ class MemoryEstate:
     def measure(
         self, contexts: Collection[str], *, now: datetime
     ) -> Mapping[str, Usage] | None:
+        return self.counted(contexts, now=now)
+
+    def counted(
+        self, contexts: Collection[str], *, now: datetime
+    ) -> Mapping[str, Usage]:
         found = {}
         for name in contexts:
             size, keys = self.held.get(name, (0, 0))

@@ -90,10 +90,11 @@ class Layout:
 def jobs_rules(prefix: str, *, is_over: bool) -> Iterator[str]:
     """Yield what jobs may do: all, and scripts that are ours; less over the quota."""
     yield from rules(prefix, Role.ADMIN, is_over=is_over)
-    yield from ("+eval_ro", "+evalsha_ro")
+    # By `EVAL` alone comes what counts first how much a command does, and then does it.
+    yield from ("+eval_ro", "+evalsha_ro", "+eval", "+memory|usage")
     if not is_over:
         # As a whole or not at all: half of what a script does may be worse than none.
-        yield from ("+eval", "+evalsha")
+        yield "+evalsha"
 
 
 def rules(prefix: str, role: Role, *, is_over: bool) -> Iterator[str]:

@@ -29,7 +29,7 @@ from horus_celery.errors import (
 )
 from horus_celery.herodb import layout
 from horus_celery.herodb.accounts import Words, accounts
-from horus_celery.herodb.contexts import Context, Usage, User
+from horus_celery.herodb.contexts import USUAL, Context, Quota, Usage, User
 from horus_celery.herodb.estate import Estate, administering
 from horus_celery.herodb.layout import Layout, Role
 from horus_celery.rounds import Rounds
@@ -79,6 +79,7 @@ class Steward:
         master: bytes,
         database: int,
         clock: Clock,
+        usual: Quota = USUAL,
     ) -> None:
         """Take where HeroDB is.
 
@@ -89,6 +90,7 @@ class Steward:
             master: What its passwords and its seal are made of.
             database: The number of the database.
             clock: Tells the time.
+            usual: What a context may hold that is made.
         """
         self._estate = estate
         self._shelf = shelf
@@ -96,6 +98,7 @@ class Steward:
         self._master = master
         self._database = database
         self._clock = clock
+        self._usual = usual
         self._seal = Seal(layout.sealing_key(master), of.namespace)
         self._lock = threading.Lock()
         #: What each user was made of when we made it last.
@@ -120,7 +123,7 @@ class Steward:
         Raises:
             ConflictError: if there is one of this name.
         """
-        context = Context.new(name)
+        context = Context.new(name, self._usual)
         if not self._swap(name, old=None, new=context):
             raise ConflictError(
                 f"there is a context {name} already", reason="context_taken"
@@ -133,7 +136,7 @@ class Steward:
         if name in self._known:
             return
         self._wanted.add(name)
-        self._swap(name, old=None, new=Context.new(name))
+        self._swap(name, old=None, new=Context.new(name, self._usual))
         self._put_in_force()
         self._known.add(name)
         self._wanted.discard(name)
@@ -258,12 +261,18 @@ class Steward:
         self._known.intersection_update(contexts)
         if not contexts:
             return
-        measured = self._estate.measure(contexts, now=self._clock.now())
+        now = self._clock.now()
+        measured = self._estate.measure(contexts, now=now)
         if measured is None:
+            # Who is over already is not counted to the end, which may take hours where
+            # there are many keys.
+            counted = self._estate.counted(contexts, now=now)
+            measured = {name: counted[name] for name in _over(contexts, counted)}
+        if not measured:
             return
-        before = _over(contexts, self._estate.usage())
+        before = self._estate.usage()
         self._estate.note(measured)
-        if _over(contexts, measured) != before:
+        if _over(contexts, {**before, **measured}) != _over(contexts, before):
             self._put_in_force()
 
     # --- how --------------------------------------------------------------------

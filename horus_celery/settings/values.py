@@ -35,6 +35,9 @@ DEFAULT_EXECUTORS: Final = OUR_EXECUTORS[:2]
 PROGRAMS: Final = ("api", "coordinator", "flower", "redis")
 #: A hundred years in seconds: much longer ago is no moment that a clock can tell.
 MAX_TTL: Final = 100 * 365 * 24 * 3600
+#: MiB, and keys, of a part of HeroDB.
+MAX_QUOTA_MB: Final = 1024**2
+MAX_QUOTA_KEYS: Final = 10**9
 
 
 class SettingError(ValueError):
@@ -205,6 +208,9 @@ class Settings(BaseModel):
         repr=False,
         description="the address of a Redis, such as redis://HOST:6379/0",
     )
+    #: What a context of HeroDB may hold that is made from now on: MiB, and keys.
+    herodb_quota_mb: Annotated[int, kinds.number(1, MAX_QUOTA_MB, " (MiB)")] = 1024
+    herodb_quota_keys: Annotated[int, kinds.number(1, MAX_QUOTA_KEYS)] = 1_000_000
     #: Where keys, the trust bundle, the journal and our own Redis live.
     state_dir: Annotated[
         Path,

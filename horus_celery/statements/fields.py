@@ -24,6 +24,7 @@ from pydantic_core import CoreSchema, ErrorDetails, PydanticCustomError, core_sc
 
 from horus_celery.errors import MalformedError
 from horus_celery.instants import from_ms
+from horus_celery.statements import wording
 from horus_celery.statements.canonical import MAX_INTEGER
 
 #: The last millisecond before the year 10000, in ms since the epoch.
@@ -163,5 +164,5 @@ def _malformed(found: list[ErrorDetails]) -> MalformedError:
     field = str(first["loc"][0])
     where = ".".join(str(step) for step in first["loc"])
     return MalformedError(
-        f"schema.{field}", f"{ascii(where)[1:-1][:80]}: {first['msg']}"
+        f"schema.{field}", f"{ascii(where)[1:-1][:80]}: {wording.say(first)}"
     )

@@ -13,7 +13,7 @@ from horus_celery.errors import (
     SignatureError,
     TimeError,
 )
-from horus_celery.instants import to_ms
+from horus_celery.instants import shown, to_ms
 from horus_celery.statements import canonical, dsse
 from horus_celery.statements.fields import (
     ClosedModel,
@@ -128,14 +128,14 @@ def require_fresh(said: Registration, now: datetime) -> None:
     if said.at < now - SKEW:
         raise TimeError(
             "time.expired",
-            f"the registration was made at {said.at}, but here it is {now}: sign a new"
-            " one, or compare the clocks",
+            f"the registration was made at {shown(said.at)}, but here it is"
+            f" {shown(now)}: sign a new one, or compare the clocks",
         )
     if said.at > now + SKEW:
         raise TimeError(
             "time.future",
-            f"the registration was made at {said.at}, but here it is {now};"
-            " compare the clocks",
+            f"the registration was made at {shown(said.at)}, but here it is"
+            f" {shown(now)}; compare the clocks",
         )
 
 

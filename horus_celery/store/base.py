@@ -7,7 +7,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from datetime import datetime, timedelta
-from enum import StrEnum
+from enum import Enum, StrEnum, auto
 from typing import Final, Protocol
 
 from horus_celery.lifecycle import Status
@@ -29,6 +29,21 @@ class Filter:
     workflow_id: str | None = None
     #: Only records of these contexts; None is all of them.
     contexts: frozenset[str] | None = None
+
+    def has(self, record: Record) -> bool:
+        """Say whether a record agrees."""
+        said = record.summary
+        if self.contexts is not None and said.context_id not in self.contexts:
+            return False
+        pairs = (
+            (self.context_id, said.context_id),
+            (self.caller_id, said.caller_id),
+            (self.executor, said.executor),
+            (self.runner, said.runner),
+            (self.status, record.status),
+            (self.workflow_id, said.workflow_id),
+        )
+        return all(wanted is None or wanted == is_ for wanted, is_ in pairs)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -441,16 +456,31 @@ class LogStore(Protocol):
         ...
 
 
+class Hears(Enum):
+    """Which changes of a job a waiter is told of."""
+
+    #: A new status, and new lines.
+    ALL = auto()
+    #: Its end.
+    END = auto()
+    #: That whoever runs it is to stop, or has it no longer.
+    RECALL = auto()
+
+
 class Watch(Protocol):
     """One waiter's view of one job, from the moment it was opened."""
 
     def wait(self, timeout: timedelta) -> bool:
         """Wait for a change since the last `wait`, or since the watch was opened.
 
-        A change is a new status, new lines, or a lost connection to what reports
-        them; so the waiter reads the store again and decides. Returns False when the
+        A change is what the watch is to hear of, or a lost connection to what reports
+        it; so the waiter reads the store again and decides. Returns False when the
         time is over without one, and at once when the wakes are closed.
         """
+        ...
+
+    def wake(self) -> None:
+        """Have who waits look again, as if something had changed."""
         ...
 
 
@@ -462,13 +492,13 @@ class Wakes(Protocol):
     """
 
     def watch(
-        self, digest: str, *, until_over: bool = False
+        self, digest: str, *, hears: Hears = Hears.ALL
     ) -> AbstractContextManager[Watch]:
         """Open a watch of one job.
 
         Args:
             digest: The job.
-            until_over: Whether only its end counts: what does not end it wakes nobody.
+            hears: Which changes wake it.
         """
         ...
 

@@ -11,12 +11,14 @@ from uuid import uuid4
 
 import orjson
 
+from horus_celery.admission import COORDINATORS
+
 #: The task of a bell.
 TASK: Final = "horus.advance"
 #: The task that is one step of a workflow, where Celery's canvas brings word.
 STEP: Final = "horus.step"
-#: The queue that carries its bells; no executor has this name.
-QUEUE: Final = "coordinator"
+#: The queue that carries its bells.
+QUEUE: Final = COORDINATORS
 #: Bells that wait at most; whatever comes then is left to the sweep.
 MOST: Final = 10_000
 

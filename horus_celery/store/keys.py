@@ -78,6 +78,8 @@ class Keys:
     workflow_ended: str
     #: Channel that carries the digest of each record or workflow that changed.
     wakes: str
+    changes: str
+    recalls: str
 
     @classmethod
     def of(cls, namespace: str) -> Self:
@@ -113,6 +115,8 @@ class Keys:
             workflow_due=f"{namespace}:workflow_due",
             workflow_ended=f"{namespace}:workflow_ended",
             wakes=f"{namespace}:wakes",
+            changes=f"{namespace}:changes",
+            recalls=f"{namespace}:recalls",
         )
 
 

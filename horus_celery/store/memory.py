@@ -5,9 +5,9 @@ from __future__ import annotations
 import re
 import threading
 from collections import Counter, defaultdict, deque
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field, fields, replace
+from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 from itertools import islice
 from operator import attrgetter
@@ -33,6 +33,7 @@ from horus_celery.store.base import (
     Bell,
     Chunk,
     Filter,
+    Hears,
     Histogram,
     LogLine,
     StopPage,
@@ -56,8 +57,8 @@ class MemoryWakes:
         self._is_closed = False
 
     @contextmanager
-    def watch(self, digest: str, *, until_over: bool = False) -> Iterator[Watch]:
-        watch = _MemoryWatch(self, until_over=until_over)
+    def watch(self, digest: str, *, hears: Hears = Hears.ALL) -> Iterator[Watch]:
+        watch = _MemoryWatch(self, hears)
         with self._changed:
             self._watches[digest].add(watch)
         try:
@@ -78,10 +79,16 @@ class MemoryWakes:
             digest: The job.
             goes_on: Whether it is not over.
         """
+        self._tell(digest, {Hears.ALL} if goes_on else {Hears.ALL, Hears.END})
+
+    def recall(self, digest: str) -> None:
+        """Tell whoever runs a job to stop, or that it has it no longer."""
+        self._tell(digest, {Hears.RECALL})
+
+    def wake_one(self, watch: _MemoryWatch) -> None:
+        """Have one watch look again."""
         with self._changed:
-            for watch in self._watches[digest]:
-                if not (goes_on and watch.until_over):
-                    watch.has_changed = True
+            watch.has_changed = True
             self._changed.notify_all()
 
     def wait(self, watch: _MemoryWatch, timeout: timedelta) -> bool:
@@ -93,15 +100,25 @@ class MemoryWakes:
             changed, watch.has_changed = watch.has_changed, False
             return changed and not self._is_closed
 
+    def _tell(self, digest: str, whom: Collection[Hears]) -> None:
+        with self._changed:
+            for watch in self._watches[digest]:
+                if watch.hears in whom:
+                    watch.has_changed = True
+            self._changed.notify_all()
+
 
 class _MemoryWatch:
-    def __init__(self, wakes: MemoryWakes, *, until_over: bool) -> None:
-        self.until_over = until_over
+    def __init__(self, wakes: MemoryWakes, hears: Hears) -> None:
+        self.hears = hears
         self.has_changed = False
         self._wakes = wakes
 
     def wait(self, timeout: timedelta) -> bool:
         return self._wakes.wait(self, timeout)
+
+    def wake(self) -> None:
+        self._wakes.wake_one(self)
 
 
 class MemoryLogs:
@@ -267,9 +284,13 @@ class MemoryStore:
                 raise ClaimError(
                     "claim.stopped", "the job was stopped for good", digest=digest
                 )
+            was_held = entry.record.is_held
             self._change(entry, change)
             entry.changes.append(change)
             self._wakes.wake(digest, goes_on=not entry.record.is_over)
+            # Of these two it is the holder who tells.
+            if was_held and change.event not in {Event.COMPLETED, Event.STOPPED}:
+                self._wakes.recall(digest)
             return entry.record
 
     def note(self, digest: str, change: Change, lines: Sequence[Chunk] = ()) -> None:
@@ -296,6 +317,7 @@ class MemoryStore:
             ):
                 self._change(entry, Change(event=Event.STOP_ASKED, at=at))
             self._wakes.wake(digest)
+            self._wakes.recall(digest)
             return None if entry is None else entry.record
 
     def stops(self, *, after: str | None, limit: int) -> StopPage:
@@ -331,7 +353,7 @@ class MemoryStore:
                 self._entry(after, wanted.contexts)
                 newest_first = newest_first[newest_first.index(after) + 1 :]
             records = (self._entries[digest].record for digest in newest_first)
-            agreeing = (each for each in records if _agrees(each, wanted))
+            agreeing = (each for each in records if wanted.has(each))
             return tuple(_until_full(islice(agreeing, limit), max_text))
 
     def counts(self, contexts: frozenset[str] | None = None) -> Mapping[Status, int]:
@@ -615,19 +637,6 @@ def _or(fact: _T | None, known: _T) -> _T:
 
 def _whole_or(fact: datetime | None, known: datetime | None) -> datetime | None:
     return known if fact is None else _whole_ms(fact)
-
-
-def _agrees(record: Record, wanted: Filter) -> bool:
-    if not _is_of(wanted.contexts, record.summary):
-        return False
-    for each in fields(wanted):
-        if each.name == "contexts":
-            continue
-        value = getattr(wanted, each.name)
-        where = record if each.name == "status" else record.summary
-        if value is not None and getattr(where, each.name) != value:
-            return False
-    return True
 
 
 def _until_full(records: Iterable[Record], max_text: int) -> Iterator[Record]:

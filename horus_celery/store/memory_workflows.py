@@ -6,7 +6,7 @@ import threading
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field, fields, replace
+from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 from itertools import islice
 
@@ -377,9 +377,7 @@ class MemoryWorkflows:
                 self._entry(after)
                 newest_first = newest_first[newest_first.index(after) + 1 :]
             records = (self._entries[digest].record for digest in newest_first)
-            return tuple(
-                islice((one for one in records if _agrees(one, wanted)), limit)
-            )
+            return tuple(islice(filter(wanted.has, records), limit))
 
     def finished(self, *, before: datetime, limit: int) -> Sequence[str]:
         with self._answering():
@@ -547,18 +545,6 @@ def _record(entry: _Entry, index: int, step: _Step) -> StepRecord:
         digest=None if step.job is None else step.job.digest,
         started_at=step.started_at,
         ended_at=step.ended_at,
-    )
-
-
-def _agrees(record: WorkflowRecord, wanted: WorkflowFilter) -> bool:
-    outline = record.outline
-    if wanted.contexts is not None and outline.context_id not in wanted.contexts:
-        return False
-    return all(
-        getattr(wanted, each.name) in {None, getattr(where, each.name, None)}
-        for each in fields(wanted)
-        if each.name != "contexts"
-        for where in [record if each.name == "status" else outline]
     )
 
 

@@ -157,7 +157,9 @@ class RedisStore:
         if contexts is not None and not contexts:
             return ()
         found = self._run("named", job_id, *(contexts or ()))
-        return tuple(_readable(sorted(found, key=_sequence_of)))
+        records = _readable(sorted(found, key=_sequence_of))
+        # Whoever writes there may have put another job under this id.
+        return tuple(one for one in records if one.summary.id == job_id)
 
     def apply(self, digest: str, change: Change) -> Record:
         return _record(digest, self._change(digest, change, wants_record=True))
@@ -202,6 +204,9 @@ class RedisStore:
             )
             # What is packed may be a thousand times longer: one is unpacked at a time.
             for record in _readable((digest, _fields(text)) for digest, text in page):
+                # An index says where to look, and others write there.
+                if not wanted.has(record):
+                    continue
                 found.append(record)
                 room -= record.length
                 if room <= 0:

@@ -1,33 +1,35 @@
-"""How waiters hear of changes on Redis: one subscription for all of a process."""
+"""How waiters hear of changes on Redis, each only of those that concern it.
+
+A process that runs jobs hears nothing of all the others: with each message it would
+lose more time than Redis takes for a job.
+"""
 
 from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Iterator, Sequence
+from contextlib import AbstractContextManager, contextmanager
 from datetime import timedelta
 from typing import Final
 
 import redis
 from redis.client import PubSub
 
-from horus_celery.store.base import Watch
+from horus_celery.store.base import Hears, Watch
 from horus_celery.store.keys import Keys
-from horus_celery.store.scripts import GOES_ON
 
 #: How often the listener looks whether it shall end.
 _TURN: Final = timedelta(milliseconds=250)
 #: Turns without any sign of life before the listener asks for one, and then gives up.
 _SILENT_TURNS: Final = 16
 _RECONNECT_AFTER: Final = timedelta(milliseconds=200)
-#: How long after the last watch the listener ends: it hears of every job's changes.
+#: How long after the last watch the listener ends: it hears of every job.
 _IDLE: Final = timedelta(seconds=5)
-_GOES_ON: Final = GOES_ON.encode()
 
 
 class RedisWakes:
-    """A `Wakes` on Redis: one thread listens for all watches of this process.
+    """A `Wakes` on Redis: one thread listens for all watches that hear of the same.
 
     It starts with the first watch, so also behind a fork, and ends a while after the
     last one.
@@ -36,8 +38,35 @@ class RedisWakes:
     def __init__(
         self, blocking_client: redis.Redis, namespace: str, *, idle: timedelta = _IDLE
     ) -> None:
-        self._client = blocking_client
-        self._channel = Keys.of(namespace).wakes
+        keys = Keys.of(namespace)
+        channels = {
+            Hears.ALL: (keys.changes, keys.wakes),
+            Hears.END: (keys.wakes,),
+            Hears.RECALL: (keys.recalls,),
+        }
+        self._listeners = {
+            hears: _Listener(blocking_client, names, idle)
+            for hears, names in channels.items()
+        }
+
+    def watch(
+        self, digest: str, *, hears: Hears = Hears.ALL
+    ) -> AbstractContextManager[Watch]:
+        return self._listeners[hears].watch(digest)
+
+    def close(self) -> None:
+        for listener in self._listeners.values():
+            listener.close()
+
+
+class _Listener:
+    """What hears some channels for all watches of them in this process."""
+
+    def __init__(
+        self, client: redis.Redis, channels: Sequence[str], idle: timedelta
+    ) -> None:
+        self._client = client
+        self._channels = channels
         self._lock = threading.Lock()
         self._watches: dict[bytes, set[_RedisWatch]] = {}
         self._closed = threading.Event()
@@ -46,8 +75,8 @@ class RedisWakes:
         self._watched_at = time.monotonic()
 
     @contextmanager
-    def watch(self, digest: str, *, until_over: bool = False) -> Iterator[Watch]:
-        watch = _RedisWatch(self._closed, until_over=until_over)
+    def watch(self, digest: str) -> Iterator[Watch]:
+        watch = _RedisWatch(self._closed)
         name = digest.encode()
         with self._lock:
             self._watches.setdefault(name, set()).add(watch)
@@ -99,7 +128,7 @@ class RedisWakes:
                 pubsub.close()
 
     def _follow(self, pubsub: PubSub) -> None:
-        pubsub.subscribe(self._channel)
+        pubsub.subscribe(*self._channels)
         silent_turns = 0
         while not self._is_done():
             message = pubsub.get_message(timeout=_TURN.total_seconds())
@@ -110,38 +139,39 @@ class RedisWakes:
             silent_turns = 0
             if message["type"] == "message":
                 self._wake(message["data"])
-            elif message["type"] == "subscribe":
+            elif message["data"] == len(self._channels):
+                # The last subscription stands.
                 self._wake_all()
 
-    def _wake(self, told: bytes) -> None:
-        digest = told.removeprefix(_GOES_ON)
+    def _wake(self, digest: bytes) -> None:
         with self._lock:
             for watch in self._watches.get(digest, ()):
-                if told == digest or not watch.until_over:
-                    watch.changed.set()
+                watch.wake()
 
     def _wake_all(self) -> None:
         with self._lock:
             for watches in self._watches.values():
                 for watch in watches:
-                    watch.changed.set()
+                    watch.wake()
 
 
 class _RedisWatch:
-    def __init__(self, closed: threading.Event, *, until_over: bool) -> None:
-        self.until_over = until_over
-        self.changed = threading.Event()
+    def __init__(self, closed: threading.Event) -> None:
+        self._changed = threading.Event()
         self._closed = closed
+
+    def wake(self) -> None:
+        self._changed.set()
 
     def wait(self, timeout: timedelta) -> bool:
         # Closing sets the one and then the other, so nobody sleeps through it.
         if self._closed.is_set():
             return False
-        changed = self.changed.wait(timeout.total_seconds())
+        changed = self._changed.wait(timeout.total_seconds())
         if self._closed.is_set():
             return False
         # What comes between these two lines is seen by the reading that follows.
-        self.changed.clear()
+        self._changed.clear()
         return changed
 
 

@@ -332,7 +332,16 @@ class RedisWorkflows:
         if contexts is not None and not contexts:
             return ()
         found = self._run("named", workflow_id, *(contexts or ()))
-        return sorted(_readable(found), key=lambda each: each.created_at)
+        # Whoever writes there may have put another one under this id.
+        named = WorkflowFilter(contexts=contexts)
+        return sorted(
+            (
+                each
+                for each in _readable(found)
+                if each.outline.id == workflow_id and named.has(each)
+            ),
+            key=lambda each: each.created_at,
+        )
 
     def list(
         self, wanted: WorkflowFilter, *, limit: int, after: str | None = None
@@ -349,7 +358,8 @@ class RedisWorkflows:
                 *map(len, groups),
                 keys=[index for group in groups for index in group],
             )
-            found += _readable(page)
+            # An index says where to look, and others write there.
+            found += filter(wanted.has, _readable(page))
         return found
 
     def finished(self, *, before: datetime, limit: int) -> Sequence[str]:

@@ -38,8 +38,6 @@ FIELDS: Final = (
     "queue",
     "seq",
 )
-#: Before the digest of a job that goes on, in the message that something changed.
-GOES_ON: Final = "+"
 #: Upper bounds of the histograms, in ms, as the scripts write them.
 BUCKETS_MS: Final = tuple(round(bound * 1000) for bound in BUCKETS)
 _LUA: Final = Path(__file__).parent / "lua"
@@ -123,7 +121,6 @@ def _tables(namespace: str) -> str:
             f"local HELD = {_table(dict.fromkeys(sorted(HELD), 'true'))}",
             f"local FIELDS = {{ {', '.join(map(repr, FIELDS))} }}",
             f"local BUCKETS = {{ {', '.join(map(str, BUCKETS_MS))} }}",
-            f"local GOES_ON = '{GOES_ON}'",
             f"local BELL = [==[{bell.PATTERN}]==]",
             f"local BELL_QUEUE = '{bell.QUEUE}'",
             f"local BELL_MOST = {bell.MOST}",

@@ -144,6 +144,18 @@ class WorkflowFilter:
     #: Only workflows of these contexts; None is all of them.
     contexts: frozenset[str] | None = None
 
+    def has(self, record: WorkflowRecord) -> bool:
+        """Say whether a workflow agrees."""
+        said = record.outline
+        if self.contexts is not None and said.context_id not in self.contexts:
+            return False
+        pairs = (
+            (self.context_id, said.context_id),
+            (self.caller_id, said.caller_id),
+            (self.status, record.status),
+        )
+        return all(wanted is None or wanted == is_ for wanted, is_ in pairs)
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class WorkflowTally:

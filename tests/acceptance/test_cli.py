@@ -60,6 +60,19 @@ def test_a_file_gets_arguments_and_variables_and_its_executor(command, tmp_path)
     assert "system_runner_1" in told.stderr
 
 
+def test_options_may_stand_behind_the_file_and_what_is_none_is_the_scripts(
+    command, tmp_path
+):
+    script = tmp_path / "say"
+    script.write_text('echo "$A" "$@"')
+    words = ["-c", "--to", "you", "--", "--env", "A=2"]
+    told = command("run", script, "--executor=system", "--env", "A=1", *words)
+    assert told.stdout == "1 -c --to you --env A=2\n"
+    slow = tmp_path / "slow.sh"
+    slow.write_text("sleep 30")
+    assert command("run", slow, "--timeout", "1").returncode == 124
+
+
 def test_a_script_may_come_from_standard_input(command):
     assert command("run", "-", input="print(6 * 7)").stdout == "42\n"
 

@@ -98,6 +98,14 @@ def test_what_contexts_hold_is_measured(world):
     assert found["a"].at == NOW
 
 
+def test_no_more_is_counted_than_there_is(world):
+    world.fill("a", 3)
+    world.estate.measure(["a"], now=NOW)
+    (counted,) = world.estate.counted(["a"], now=NOW).values()
+    assert 0 <= counted.keys <= 3
+    assert counted.at == NOW
+
+
 def test_what_was_noted_is_there_for_all(world):
     assert world.estate.usage() == {}
     usage = Usage(size=5, keys=1, at=NOW)

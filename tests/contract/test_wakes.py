@@ -5,12 +5,13 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
 from dataclasses import replace
 from datetime import timedelta
+from itertools import count
 
 import pytest
 
 from horus_celery.lifecycle import Event
 from horus_celery.record import Change
-from horus_celery.store.base import Chunk, Stream
+from horus_celery.store.base import Chunk, Hears, Stream
 
 SOON = timedelta(seconds=5)
 AT_ONCE = timedelta(0)
@@ -27,13 +28,18 @@ def say(logs, clock):
 
 
 @pytest.fixture
-def settled(wakes, say):
+def settled(wakes, store, clock):
     """Wait until everything that happened so far has been told to everybody."""
+    numbers = count(1)
 
     def wait() -> None:
-        with wakes.watch("canary") as canary:
-            say("canary")
-            assert canary.wait(SOON)
+        canary = f"{next(numbers):064x}"
+        with ExitStack() as stack:
+            watches = [
+                stack.enter_context(wakes.watch(canary, hears=hears)) for hears in Hears
+            ]
+            store.stop(canary, at=clock.at, expires_at=clock.at)
+            assert all(watch.wait(SOON) for watch in watches)
 
     wait()  # the first watch may be woken because listening only begins
     return wait
@@ -119,14 +125,8 @@ def test_who_waits_for_the_end_is_woken_by_nothing_before_it(
 ):
     digest = record(queue=True).summary.digest
     settled()
-    claimed = Change(
-        event=Event.CLAIMED,
-        at=clock.at,
-        attempt=1,
-        ran_on="one",
-        lease_until=clock.at,
-    )
-    with wakes.watch(digest, until_over=True) as watch, wakes.watch(digest) as every:
+    claimed = claimed_by("one", clock.at)
+    with wakes.watch(digest, hears=Hears.END) as watch, wakes.watch(digest) as every:
         for change in (claimed, Change(event=Event.REQUEUED, at=clock.at)):
             store.apply(digest, change)
             settled()
@@ -139,6 +139,57 @@ def test_who_waits_for_the_end_is_woken_by_nothing_before_it(
         assert watch.wait(SOON)
 
 
+def claimed_by(holder, at):
+    return Change(event=Event.CLAIMED, at=at, attempt=1, ran_on=holder, lease_until=at)
+
+
+@pytest.mark.parametrize("event", [Event.STOP_ASKED, Event.REQUEUED, Event.FAILED])
+def test_who_holds_a_job_hears_that_he_is_to_stop_or_has_it_no_longer(
+    record, store, wakes, clock, settled, event
+):
+    digest = record(queue=True).summary.digest
+    store.apply(digest, claimed_by("one", clock.at))
+    settled()
+    with wakes.watch(digest, hears=Hears.RECALL) as watch:
+        store.apply(digest, Change(event=event, at=clock.at))
+        assert watch.wait(SOON)
+
+
+def test_who_holds_a_job_hears_of_a_stop_for_good(record, store, wakes, clock, settled):
+    job = record(queue=True).summary
+    store.apply(job.digest, claimed_by("one", clock.at))
+    settled()
+    with wakes.watch(job.digest, hears=Hears.RECALL) as watch:
+        store.stop(job.digest, at=clock.at, expires_at=job.expires_at)
+        assert watch.wait(SOON)
+
+
+def test_who_holds_a_job_hears_nothing_of_what_he_does(
+    record, store, wakes, say, clock, settled
+):
+    digest = record(queue=True).summary.digest
+    settled()
+    with wakes.watch(digest, hears=Hears.RECALL) as watch:
+        store.apply(digest, claimed_by("one", clock.at))
+        say(digest)
+        store.apply(digest, Change(event=Event.COMPLETED, at=clock.at))
+        settled()
+        assert not watch.wait(AT_ONCE)
+
+
+@pytest.mark.parametrize("hears", Hears)
+def test_a_watch_can_be_woken_by_whoever_has_it(wakes, settled, hears):
+    with (
+        wakes.watch("a", hears=hears) as watch,
+        wakes.watch("a", hears=hears) as other,
+        ThreadPoolExecutor() as pool,
+    ):
+        waiting = pool.submit(watch.wait, SOON)
+        watch.wake()
+        assert waiting.result()
+        assert not other.wait(AT_ONCE)
+
+
 def test_who_waits_for_the_end_of_a_job_that_comes_stopped_is_woken(
     record, store, wakes, clock, settled
 ):
@@ -146,7 +197,7 @@ def test_who_waits_for_the_end_of_a_job_that_comes_stopped_is_woken(
     summary = replace(other.summary, id="another", digest=f"{7:064x}")
     store.stop(summary.digest, at=clock.at, expires_at=summary.expires_at)
     settled()
-    with wakes.watch(summary.digest, until_over=True) as watch:
+    with wakes.watch(summary.digest, hears=Hears.END) as watch:
         store.add(
             summary, "{}", at=clock.at, priority=4, not_before=None, queue="python"
         )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import shlex
@@ -431,6 +432,31 @@ def test_no_script_limits_those_after_it(apart):
         assert apart.run("open('file', 'w').write('x' * 99)").reason is None
 
 
+def test_no_script_slows_those_after_it_down(apart):
+    code = TRY + (
+        "tried(lambda: os.setpriority(os.PRIO_PROCESS, 1, 19))\n"
+        "tried(lambda: os.setpriority(os.PRIO_USER, 0, 19))\n"
+        "tried(lambda: os.sched_setscheduler(1, os.SCHED_IDLE, os.sched_param(0)))\n"
+        "tried(lambda: os.sched_setaffinity(1, {min(os.sched_getaffinity(0))}))\n"
+        "print('null')"
+    )
+    look = TRY + (
+        "print(json.dumps([os.getpriority(os.PRIO_PROCESS, 0),"
+        " os.sched_getscheduler(0), len(os.sched_getaffinity(0))]))"
+    )
+    before = told(apart, look)
+    slots = 2
+    for _ in range(slots):
+        told(apart, code)
+    assert [told(apart, look) for _ in range(slots + 1)] == [before] * (slots + 1)
+
+
+def test_the_kernel_ends_scripts_first_where_it_has_no_more_memory(runner):
+    assert runner.run("print(open('/proc/self/oom_score_adj').read())").result == (
+        "1000\n\n"
+    )
+
+
 def test_a_process_that_waits_for_its_script_is_replaced_when_it_is_killed(runner):
     assert runner.run("pass").reason is None
     # One of each child of the pool, at least.
@@ -463,11 +489,23 @@ def test_nothing_of_the_node_is_there(apart):
     paths += ["/etc/shadow", "/sys/kernel", "/boot", str(Path(__file__).parents[2])]
     said = told(
         apart,
-        f"{TRY}\npaths = {paths!r}\n"
-        "print(json.dumps([one for one in paths if os.path.exists(one)"
-        " and os.listdir(one) != ['.venv']]))",
+        f"""
+        import json, os, sys
+        ways = {{sys.prefix, sys.base_prefix}}
+        def seen_in(place):
+            found = []
+            for name in os.listdir(place):
+                inside = f"{{place}}/{{name}}"
+                if any(way.startswith(inside + "/") for way in ways):
+                    found += seen_in(inside)
+                elif inside not in ways:
+                    found.append(inside)
+            return found
+        print(json.dumps([seen_in(one) for one in {paths!r} if os.path.exists(one)]))
+        """,
     )
-    assert said == []
+    # The way to the interpreter may lead through some, and shows nothing beside it.
+    assert not any(said)
 
 
 def test_no_other_process_is_there(apart):
@@ -786,6 +824,23 @@ def test_neither_zygote_nor_runner_can_be_signalled_or_starved(cut):
     assert cut.run("print(1)").result == "1\n"
 
 
+def test_nobody_has_privileges_in_a_namespace_of_his_own_there(fenced, filtering):
+    said = told(
+        fenced,
+        """
+        import ctypes, json, threading
+        libc = ctypes.CDLL(None, use_errno=True)
+        said = []
+        # A thread is made by the call whose flags no filter sees.
+        thread = threading.Thread(target=said.append, args=("thread",))
+        thread.start()
+        thread.join()
+        print(json.dumps([*said, libc.unshare(0x10000000), ctypes.get_errno()]))
+        """,
+    )
+    assert said == ["thread", -1, errno.EPERM]
+
+
 def test_root_has_no_privileges_there(fenced):
     said = told(
         fenced,
@@ -876,6 +931,13 @@ CONNECT = (
 def test_without_a_network_nothing_can_be_reached(apart, listener, net):
     said = told(apart, CONNECT % listener, net=net)
     assert said == ["ConnectionRefusedError", "OSError", "OSError"]
+
+
+@pytest.mark.parametrize("net", ["none", "herodb"])
+def test_no_machine_that_this_one_runs_in_can_be_reached(apart, filtering, net):
+    # Its sockets know no namespaces.
+    code = f"{TRY}\nimport socket\nprint(json.dumps(tried(lambda: socket.socket(40))))"
+    assert told(apart, code, net=net) == "PermissionError"
 
 
 def test_abstract_sockets_of_the_node_cannot_be_reached(apart):

@@ -515,6 +515,28 @@ def test_a_hundred_damaged_records_hide_no_other_of_a_list(world):
     assert world.store.list(Filter(), limit=5) == (record,)
 
 
+def test_an_id_leads_to_no_other_job(world):
+    record, other = world.add(), world.add()
+    ids = world.key(f"id:{record.summary.id}")
+    world.client.hset(ids, record.summary.context_id, other.summary.digest)
+    assert world.store.named(record.summary.id) == ()
+    assert world.store.named(other.summary.id) == (other,)
+
+
+def test_an_index_shows_no_job_to_those_of_another_context(world):
+    own = world.add(context_id="lab")
+    foreign = world.add(context_id="billing")
+    for index in ("context_id:lab", "status:queued:lab"):
+        world.client.zadd(world.key(f"by:{index}"), {_digest(foreign): 10**6})
+    theirs = frozenset({"lab"})
+    for wanted in (
+        Filter(contexts=theirs),
+        Filter(context_id="lab"),
+        Filter(contexts=theirs, status=Status.QUEUED),
+    ):
+        assert world.store.list(wanted, limit=1) == (own,)
+
+
 def test_a_queue_that_is_none_hides_no_bell_of_another(world):
     later = world.clock.at + timedelta(seconds=1)
     for _ in range(120):

@@ -8,16 +8,16 @@ from datetime import timedelta
 
 import pytest
 
-from horus_celery.conductor import Conductor
 from horus_celery.dag.model import Graph
 from horus_celery.dag.progress import StepStatus, WorkflowStatus
-from horus_celery.doorbell import MemoryDoorbell
 from horus_celery.errors import DamagedError
 from horus_celery.statements.manifest import make_step
 from horus_celery.store.connection import connect
 from horus_celery.store.keys import Keys
 from horus_celery.store.redis_workflows import RedisWorkflows
 from horus_celery.store.workflows import Outline, StepEnd, StepJob, WorkflowFilter
+from horus_celery.workflows.conductor import Conductor
+from horus_celery.workflows.doorbell import MemoryDoorbell
 
 pytestmark = pytest.mark.integration
 
@@ -175,6 +175,25 @@ def test_lists_leave_out_what_cannot_be_read(begin, spoil, store):
     assert [one.outline.digest for one in listed] == [other]
     with pytest.raises(DamagedError, match=spoilt):
         store.get(spoilt)
+
+
+def test_an_id_leads_to_no_other_workflow(begin, store, client, namespace):
+    own, other = begin(), begin()
+    workflow_id, foreign = store.get(own).outline.id, store.get(other).outline.id
+    key = Keys.of(namespace).workflow_named + workflow_id
+    client.hset(key, mapping={"billing": other, "lab": own})
+    assert store.named(workflow_id, contexts=frozenset({"billing"})) == []
+    assert store.named(workflow_id, contexts=frozenset({"lab"})) == []
+    assert [one.outline.digest for one in store.named(foreign)] == [other]
+
+
+def test_an_index_shows_no_workflow_to_those_of_another_context(
+    begin, store, client, namespace
+):
+    client.zadd(Keys.of(namespace).workflow_by + "context_id:lab", {begin(): 1})
+    lab = frozenset({"lab"})
+    assert list(store.list(WorkflowFilter(contexts=lab), limit=9)) == []
+    assert list(store.list(WorkflowFilter(context_id="lab"), limit=9)) == []
 
 
 def test_what_was_spoilt_can_be_stopped_and_deleted(begin, spoil, store, clock):

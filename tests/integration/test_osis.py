@@ -790,7 +790,7 @@ def test_a_key_that_holds_something_else_changes_nothing(front, objects, key):
 
 #: All that scripts give, those that only read first.
 _READS = ("hget", "hmget", "hexists", "hlen", "get", "smembers")
-_READING = (*_READS, "zcard", "zlexcount", "zrangebylex")
+_READING = (*_READS, "scard", "zcard", "zlexcount", "zrangebylex")
 _WRITING = ("hset", "hdel", "set", "sadd", "zadd", "zrem", "unlink")
 
 

@@ -22,8 +22,9 @@ from horus_celery.registry import RedisRegistry
 from horus_celery.statements import dsse
 from horus_celery.statements.job import make_job
 from horus_celery.statements.keys import KeyPair
-from horus_celery.store.base import Chunk, Filter, Stream
+from horus_celery.store.base import Chunk, Filter, Hears, Stream
 from horus_celery.store.connection import connect, connect_blocking
+from horus_celery.store.keys import Keys
 from horus_celery.store.redis import RedisStore
 from horus_celery.store.redis_logs import RedisLogs
 from horus_celery.store.redis_wakes import RedisWakes
@@ -389,6 +390,21 @@ def test_one_connection_serves_all_watches(world):
         assert len(world.client.client_list(_type="pubsub")) == count == 1
         for watch in watches:
             watch.__exit__(None, None, None)
+
+
+def test_who_runs_a_job_is_told_nothing_of_all_the_others(world, namespace):
+    channels = Keys.of(namespace)
+    told = (channels.wakes, channels.changes, channels.recalls)
+
+    def listeners():
+        return [count for _, count in world.client.pubsub_numsub(*told)]
+
+    with world.wakes.watch("a", hears=Hears.RECALL) as watch:
+        assert watch.wait(SOON)  # listening begins
+        assert listeners() == [0, 0, 1]
+        with world.wakes.watch("b", hears=Hears.END) as another:
+            assert another.wait(SOON)
+            assert listeners() == [1, 0, 1]
 
 
 # --- what else stands in Redis ---------------------------------------------------

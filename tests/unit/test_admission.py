@@ -12,6 +12,7 @@ from horus_celery.statements import canonical, dsse
 from horus_celery.statements.job import Job, WorkflowRef, make_job
 from horus_celery.statements.keys import KeyPair
 from horus_celery.statements.trust import Trust
+from horus_celery.store import bell, keys
 
 NOW = datetime(2025, 10, 9, tzinfo=UTC)
 ALICE, BOB, RUNNER = (KeyPair.from_seed(bytes([number]) * 32) for number in (1, 2, 3))
@@ -92,6 +93,10 @@ REFUSED = {
     admission.audience_is_this_deployment: (
         "bind.aud",
         lambda: (envelope(aud="acme"), gate()),
+    ),
+    admission.executor_may_have_a_queue: (
+        "bind.executor",
+        lambda: (envelope(executor="hero:secrets"), gate(executors=None)),
     ),
     admission.executor_is_served_here: (
         "bind.executor",
@@ -220,7 +225,7 @@ def test_an_expired_bundle_refuses_every_job_and_says_so():
     expired = trust(expires_at=to_ms(NOW))
     refusal = refusal_of(envelope(), gate(trust=expired))
     assert refusal.reason == "sig.none"
-    assert "expired at 2025-10-09" in str(refusal)
+    assert "expired at 2025-10-09T00:00:00+00:00" in str(refusal)
     assert "run `horus trust renew` where the root key lies" in str(refusal)
 
 
@@ -261,8 +266,28 @@ def test_a_grant_for_all_executors_covers_any():
     assert admit(envelope(executor="osis"), every)
 
 
+@pytest.mark.parametrize(
+    "name", [bell.QUEUE, *dataclasses.asdict(keys.Keys.of("hero")).values()]
+)
+def test_no_grant_covers_an_executor_whose_queue_would_be_a_key_of_ours(name):
+    every = gate(trust=trust(GRANT | {"executors": ["*"]}), executors=None)
+    assert reason_of(envelope(executor=name), every) == "bind.executor"
+
+
+def test_an_executor_that_only_begins_like_the_namespace_is_one_like_others():
+    every = gate(trust=trust(GRANT | {"executors": ["*"]}), executors=None)
+    assert admit(envelope(executor="heroic"), every)
+
+
 def test_a_grant_ends_at_its_timeout():
     assert admit(envelope(timeout=timedelta(seconds=3600)), gate())
+
+
+def test_times_are_told_as_they_are_written():
+    over = refusal_of(envelope(timeout=timedelta(seconds=3601)))
+    assert over.detail == "no grant covers a timeout of 3601 s"
+    early = refusal_of(envelope(), gate(now=NOW - timedelta(days=1, milliseconds=1)))
+    assert "at 2025-10-09T00:00:00+00:00, but here it is 2025-10-07" in early.detail
 
 
 def test_named_secrets_must_all_be_granted():

@@ -289,6 +289,20 @@ class TestReading:
         assert found == [None] * 4
 
 
+class TestRemoved:
+    def test_nobody_brings_a_given_one_back_by_emptying_the_shelf(
+        self, open_book, shelf, ticks
+    ):
+        book = open_book()
+        removed = book.holder(USER.secret).id
+        book.remove(removed)
+        shelf.swap(removed, old=shelf.read()[removed], new=None)
+        ticks.at += 2
+        assert book.holder(USER.secret) is None
+        book.add(scope="user", contexts=["lab"], secret=USER.secret)
+        assert book.holder(USER.secret).id == removed
+
+
 class TestTold:
     def test_a_removed_given_one_is_told_with_its_place_once_at_a_start(
         self, open_book

@@ -8,7 +8,6 @@ import pytest
 from structlog.testing import capture_logs
 
 from horus_celery import admission
-from horus_celery.claiming import own_entry
 from horus_celery.dispatch import MemoryDispatcher
 from horus_celery.errors import (
     ConfigurationError,
@@ -21,11 +20,12 @@ from horus_celery.execution import execute, give_up
 from horus_celery.instants import to_ms
 from horus_celery.journal import Journal, ProcessMark, process_mark
 from horus_celery.lifecycle import Event, Status
-from horus_celery.node import Node, Outcome, Unsent
 from horus_celery.node_secrets import NodeSecrets
-from horus_celery.outbox import deliver
 from horus_celery.proof import prove
 from horus_celery.record import LEASE, Change
+from horus_celery.runner.claiming import own_entry
+from horus_celery.runner.node import Node, Outcome, Unsent
+from horus_celery.runner.outbox import deliver
 from horus_celery.statements import canonical, dsse
 from horus_celery.statements.job import InputRef, WorkflowRef, make_job
 from horus_celery.statements.keys import KeyPair

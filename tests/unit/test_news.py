@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import json
 from datetime import timedelta
+from math import nan
 from types import SimpleNamespace
+from typing import Any
 
 import pytest
 from celery import Celery
+from celery.events.receiver import EventReceiver
 from structlog.testing import capture_logs
 
 from horus_celery import news
@@ -79,3 +83,69 @@ def test_what_was_not_heard_is_not_kept(dispatcher, broker, monkeypatch):
     dispatcher.send("worker-heartbeat", retry=True)
     dispatcher.flush()
     assert broker.heard == ["worker-heartbeat"]
+
+
+MARKUP = "<img src=x onerror=alert(1)>"
+
+
+@pytest.fixture
+def heard(monkeypatch):
+    """What a process hears, and how something is told to it."""
+    # Put back afterwards.
+    monkeypatch.setattr(EventReceiver, "_receive", vars(EventReceiver)["_receive"])
+    news.take_texts_only()
+    app = Celery("test", broker="memory://", set_as_current=False)
+    events: list[dict[str, Any]] = []
+    with app.connection_for_read() as connection:
+        receiver = EventReceiver(connection, handlers={"*": events.append}, app=app)
+        (consumer,) = receiver.get_consumers(SimpleNamespace, None)
+        (tell,) = consumer.callbacks
+        yield SimpleNamespace(events=events, tell=lambda body: tell(body, None))
+
+
+def make_event(**changes):
+    usual = {"type": "task-received", "hostname": "here", "uuid": "1", "name": "n"}
+    return {**usual, "timestamp": 1.0, "utcoffset": 0, "clock": 1, **changes}
+
+
+def test_what_is_told_is_heard(heard):
+    loads = [0.5, 1, 2.25]
+    heard.tell([make_event(args="a"), make_event(loadavg=loads, retries=3, eta=None)])
+    first, second = heard.events
+    assert (first["name"], first["args"]) == ("n", "a")
+    assert (second["loadavg"], second["retries"], second["eta"]) == (loads, 3, None)
+
+
+@pytest.mark.parametrize("name", ["name", "args", "kwargs", "result", "sw_ident"])
+@pytest.mark.parametrize("value", [[MARKUP], {MARKUP: [MARKUP]}, [[]]])
+def test_only_texts_are_shown_in_the_place_of_texts(heard, name, value):
+    heard.tell(make_event(**{name: value}))
+    [event] = heard.events
+    assert event[name] == json.dumps(value)
+
+
+@pytest.mark.parametrize("value", [MARKUP, [MARKUP], True, None, 1e300, 2**60, nan])
+def test_only_numbers_are_shown_in_the_place_of_numbers(heard, value):
+    heard.tell(make_event(retries=value, timestamp=value, clock=value, active=value))
+    heard.tell(make_event(loadavg=value))
+    heard.tell(make_event(loadavg=[value]))
+    first, second, third = heard.events
+    assert [first[one] for one in ("retries", "active")] == [0, 0]
+    assert second["loadavg"] == third["loadavg"] == []
+
+
+NO_UUIDS: list[Any] = [None, {}, ["1"]]
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        *(None, "x", [MARKUP], {}, {"type": 5}),
+        make_event(hostname=None),
+        *(make_event(uuid=uuid) for uuid in NO_UUIDS),
+    ],
+)
+def test_what_is_no_event_is_not_heard(heard, body):
+    heard.tell(body)
+    heard.tell(make_event())
+    assert len(heard.events) == 1

@@ -127,6 +127,11 @@ FORGED = {
     "another digest": {
         "summary": replace(RECORD.summary, digest=hashlib.sha256().hexdigest())
     },
+    "another id": {"summary": replace(RECORD.summary, id=OTHER_RECORD.summary.id)},
+    "another context": {"summary": replace(RECORD.summary, context_id="lab")},
+    "another caller": {"summary": replace(RECORD.summary, caller_id="mallory")},
+    "another executor": {"summary": replace(RECORD.summary, executor="system")},
+    "another runner": {"summary": replace(RECORD.summary, runner="r")},
 }
 
 
@@ -137,6 +142,12 @@ def test_what_is_in_mind_covers_no_forgery(proofs, facts):
     assert (shown.record.status, shown.record.reason) == (Status.FAILED, MISMATCH)
     assert shown == prove(forged, TRUST)
     assert proofs.prove(RECORD, TRUST).record.status is Status.COMPLETED
+
+
+def test_nothing_of_a_job_is_shown_to_those_of_a_context_that_it_was_put_into(proofs):
+    summary = replace(RECORD.summary, context_id="lab")
+    shown = proofs.prove(replace(RECORD, summary=summary), TRUST)
+    assert (shown.job, shown.record.result, shown.signed_by) == (None, None, ())
 
 
 def test_a_new_bundle_puts_everything_out_of_mind(proofs):

@@ -11,7 +11,7 @@ import pytest
 
 import horus_celery
 from horus_celery.errors import ConfigurationError
-from horus_celery.redis_acl import ACCESS, CHANNEL, COMMANDS, User, hashed, user_lines
+from horus_celery.redis_acl import ACCESS, CHANNELS, COMMANDS, User, hashed, user_lines
 from horus_celery.store.keys import Keys
 
 HOME = Path(horus_celery.__file__).parent
@@ -60,7 +60,7 @@ def given():
 
 
 def test_it_is_decided_of_every_key_who_does_what_to_it():
-    assert {*ACCESS, CHANNEL} == {field.name for field in fields(Keys)}
+    assert {*ACCESS, *CHANNELS} == {field.name for field in fields(Keys)}
     assert {may for both in ACCESS.values() for may in both} <= {"RW", "R", "W", ""}
 
 

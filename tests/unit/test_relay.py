@@ -14,8 +14,8 @@ from horus_celery.dag.progress import StepStatus, WorkflowStatus, run
 from horus_celery.dag.shapes import Beside, Strategy, shape_of
 from horus_celery.errors import NotFoundError
 from horus_celery.lifecycle import Event, Status
-from horus_celery.relay import Relay
 from horus_celery.store.workflows import GRACE
+from horus_celery.workflows.relay import Relay
 from tests.unit.api.conftest import World
 
 #: Steps by their names, and those before each: a chain, a chord, groups at the ends.

@@ -13,8 +13,8 @@ from horus_celery.execution import execute
 from horus_celery.instants import to_ms
 from horus_celery.journal import Journal
 from horus_celery.lifecycle import Event, Status
-from horus_celery.node import Node, Outcome
 from horus_celery.record import Record
+from horus_celery.runner.node import Node, Outcome
 from horus_celery.statements import canonical, dsse
 from horus_celery.statements.job import make_job
 from horus_celery.statements.keys import KeyPair

@@ -9,7 +9,6 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from datetime import timedelta
-from difflib import get_close_matches
 from types import MappingProxyType
 from typing import Final
 
@@ -104,6 +103,8 @@ class Cast:
 
 def nearest(name: str, known: Iterable[str]) -> str | None:
     """Return the one of these that is most like a name, if one is."""
+    from difflib import get_close_matches  # noqa: PLC0415 - for who has slipped
+
     # Longer words are nobody's slip, and take long to be compared.
     close = get_close_matches(name[:80], list(known), n=1)
     return close[0] if close else None

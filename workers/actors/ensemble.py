@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, MutableMapping
 from dataclasses import dataclass, field
-from functools import cache
+from functools import cache, partial
 from pathlib import Path
 
 from workers.actors.actor import Actor, ActorError, Cast
@@ -32,7 +32,7 @@ class Surroundings:
 
 
 def gather(around: Surroundings) -> Cast:
-    """Return all actors."""
+    """Return all actors; what they reach is looked up when they first reach for it."""
     return Cast.of(_all(around))
 
 
@@ -43,9 +43,13 @@ def _all(around: Surroundings) -> Iterator[Actor]:
     yield from database_actors(connect, around.database_failures)
     objects = cache(lambda: Objects(connect().call))
     yield from object_actors(objects, around.database_failures)
-    secrets = around.environment.get("HORUS_SECRETS")
-    yield from job_actors(None if secrets is None else Path(secrets))
+    yield from job_actors(partial(_secrets, around))
     yield from around.further
+
+
+def _secrets(around: Surroundings) -> Path | None:
+    folder = around.environment.get("HORUS_SECRETS")
+    return None if folder is None else Path(folder)
 
 
 def _database(around: Surroundings) -> Database:

@@ -29,12 +29,13 @@ _USUAL_TIMEOUT: Final = timedelta(seconds=60)
 
 
 def job_actors(
-    secrets: Path | None, client: Callable[..., Any] | None = None
+    find_secrets: Callable[[], Path | None],
+    client: Callable[..., Any] | None = None,
 ) -> Iterator[Actor]:
     """Yield the actors that reach a supervisor.
 
     Args:
-        secrets: The directory of the job's own secrets, if it lists any.
+        find_secrets: Returns the directory of the job's own secrets, if it lists any.
         client: Makes the client of a URL, a secret, a key's seed and the client's own
             options; that of Horus by default.
     """
@@ -54,6 +55,7 @@ def job_actors(
         timeout: timedelta,
         wait: bool,  # noqa: FBT001 - as above
     ) -> str:
+        secrets = find_secrets()
         seed, api_secret = _seed_of(key, secrets), _secret(secret, secrets)
         try:
             with client(

@@ -10,7 +10,7 @@ from types import MappingProxyType
 from typing import Final
 
 from horus_celery.errors import HorusError
-from horus_celery.herodb import values
+from horus_celery.herodb import values, work
 from horus_celery.herodb.age import Age
 from horus_celery.herodb.commands import (
     BadRequest,
@@ -22,6 +22,7 @@ from horus_celery.herodb.commands import (
     shown,
 )
 from horus_celery.herodb.keyring import DEFAULT, Keyring, Kind
+from horus_celery.herodb.patterns import matcher
 from horus_celery.herodb.requests import (
     MAX_REQUEST,
     MAX_WORDS,
@@ -83,6 +84,8 @@ class Conversation:
         self._is_watching = False
         #: Words, and bytes of them, that Redis keeps for that.
         self._kept = (0, 0)
+        #: Commands among them that go through much.
+        self._large = 0
         #: Whether the script has said that it was the last one.
         self.is_over = False
 
@@ -90,9 +93,9 @@ class Conversation:
         """Answer a request; whatever it is, there is an answer."""
         try:
             command = find(words)
-            if not command.is_local:
-                return self._pass_on(command, words)
-            return self._answer_here(command, words)
+            if command.name in _LOCAL:
+                return self._answer_here(command, words)
+            return self._pass_on(command, words)
         except BadRequest as refusal:
             self._is_spoilt = self._is_gathering
             return error(str(refusal))
@@ -110,10 +113,11 @@ class Conversation:
             self._backend.ask(["DISCARD"])
             self._leave_transaction()
             return error("EXECABORT Transaction discarded because of previous errors.")
-        asked = prefixed(command, words, self._desk.data)
+        named = prefixed(command, words, self._desk.data)
         is_end = command.name in _ENDS
         if command.name == "WATCH" or (self._is_gathering and not is_end):
-            self._keep(asked)
+            self._keep(named)
+        asked = self._bounded(command, named)
         is_free = not (self._is_gathering or self._is_watching)
         answer = self._ask(asked, again=is_free and not command.writes)
         if answer.error is None:
@@ -121,6 +125,26 @@ class Conversation:
         elif is_end:
             self._leave_transaction()
         return _raw(answer)
+
+    def _bounded(
+        self, command: Command, named: Sequence[bytes]
+    ) -> Sequence[bytes | str | int]:
+        """Return the words by which Redis does a command, and no more than it may.
+
+        Raises:
+            BadRequest: if it asks for too much.
+        """
+        items = work.items_of(named)
+        if self._is_gathering and (items is None or items > work.SMALL):
+            self._large += 1
+            if self._large > work.MOST_IN_TRANSACTION:
+                raise BadRequest(
+                    f"ERR a transaction may have {work.MOST_IN_TRANSACTION} commands"
+                    " that go through much"
+                )
+        if items is not None:
+            return named
+        return work.guarded(command, named, [*command.keys.places(named)])
 
     def _follow(self, name: str) -> None:
         match name:
@@ -138,6 +162,7 @@ class Conversation:
     def _leave_transaction(self) -> None:
         self._is_gathering = self._is_spoilt = self._is_watching = False
         self._kept = (0, 0)
+        self._large = 0
 
     def _keep(self, words: Sequence[bytes]) -> None:
         """Count what Redis keeps in its own memory until the transaction is over.
@@ -245,25 +270,44 @@ class Conversation:
         return bulk(values.decrypt(text, secret=secret, context=context, at=key))
 
     def scan(self, words: Sequence[bytes]) -> bytes:
-        if len(words) < 2 or not words[1].isdigit():  # noqa: PLR2004 - SCAN and its cursor
-            raise BadRequest("ERR invalid cursor")
-        options = _scan_options(words[2:])
+        options = _scan_options(words[2:], b"MATCH", b"COUNT", b"TYPE")
+        is_fit = matcher(options.get(b"MATCH", b"*"))
         cursor, keys = self._page(
-            words[1],
-            match=options.get(b"MATCH", b"*"),
-            count=options.get(b"COUNT", b"10"),
-            kind=options.get(b"TYPE"),
+            _cursor(words, 1), count=_count(options), kind=options.get(b"TYPE")
         )
-        return array([bulk(cursor), array(bulk(key) for key in keys)])
+        return array([bulk(cursor), array(bulk(key) for key in keys if is_fit(key))])
+
+    def scan_set(self, words: Sequence[bytes]) -> bytes:
+        return self._part(words, 1)
+
+    def scan_pairs(self, words: Sequence[bytes]) -> bytes:
+        return self._part(words, 2)
+
+    def _part(self, words: Sequence[bytes], size: int) -> bytes:
+        """Answer a part of what a key holds, of items that have so many words."""
+        options = _scan_options(words[3:], b"MATCH", b"COUNT")
+        is_fit = matcher(options.get(b"MATCH", b"*"))
+        cursor = _cursor(words, 2)
+        key = self._desk.data + words[1]
+        asked = [words[0], key, cursor, b"COUNT", b"%d" % _count(options)]
+        answer = self._ask(asked, again=not self._is_watching)
+        match answer.value:
+            case [bytes(following), list(held)]:
+                parts = [part for part in held if isinstance(part, bytes)]
+                items = (parts[at : at + size] for at in range(0, len(parts), size))
+                fit = [bulk(part) for item in items if is_fit(item[0]) for part in item]
+                return array([bulk(following), array(fit)])
+            case _:
+                return _raw(answer)
 
     def keys(self, words: Sequence[bytes]) -> bytes:
         _require(words, at_least=2, at_most=2)
-        found = {key for page in self._pages(words[1]) for key in page}
+        found = {key for page in self._pages(matcher(words[1])) for key in page}
         return array(bulk(key) for key in found)
 
     def count(self, words: Sequence[bytes]) -> bytes:
         _require(words, at_least=1, at_most=1)
-        return number(len({key for page in self._pages(b"*") for key in page}))
+        return number(len({key for page in self._pages(matcher(b"*")) for key in page}))
 
     def osis(self, words: Sequence[bytes]) -> bytes:
         if len(words) < 3:  # noqa: PLR2004 - OSIS, a name, a number
@@ -281,28 +325,26 @@ class Conversation:
             answer = self._ask(source, again=False)
         return _raw(answer)
 
-    def _pages(self, match: bytes) -> Iterator[Sequence[bytes]]:
+    def _pages(self, is_fit: Callable[[bytes], bool]) -> Iterator[Sequence[bytes]]:
         """Yield the names that there are, a name perhaps more than once."""
         deadline = time.monotonic() + _LISTING.total_seconds()
         cursor, found = b"0", 0
         while True:
-            cursor, keys = self._page(cursor, match=match, count=b"%d" % _PAGE)
-            found += len(keys)
-            yield keys
+            cursor, keys = self._page(cursor, count=_PAGE)
+            fit = [key for key in keys if is_fit(key)]
+            found += len(fit)
+            yield fit
             if cursor == b"0":
                 return
             if found > MAX_KEYS or time.monotonic() > deadline:
                 raise BadRequest("ERR there are too many keys to list: use SCAN")
 
     def _page(
-        self, cursor: bytes, *, match: bytes, count: bytes, kind: bytes | None = None
+        self, cursor: bytes, *, count: int, kind: bytes | None = None
     ) -> tuple[bytes, Sequence[bytes]]:
         prefix = self._desk.data
-        limit = int(count) if count.isdigit() and len(count) < 10 else 0  # noqa: PLR2004 - ten digits are too many
-        if not limit:
-            raise BadRequest("ERR COUNT is a number from 1")
-        asked = [b"SCAN", cursor, b"MATCH", escaped(prefix) + match]
-        asked += [b"COUNT", b"%d" % min(limit, _MOST_COUNTED)]
+        asked = [b"SCAN", cursor, b"MATCH", escaped(prefix) + b"*"]
+        asked += [b"COUNT", b"%d" % count]
         if kind is not None:
             asked += [b"TYPE", kind]
         answer = self._lister.ask(asked, again=True)
@@ -329,6 +371,9 @@ _LOCAL: Final[Mapping[str, Callable[[Conversation, Sequence[bytes]], bytes]]] = 
             "SETENC": Conversation.set_encrypted,
             "GETENC": Conversation.get_encrypted,
             "SCAN": Conversation.scan,
+            "SSCAN": Conversation.scan_set,
+            "HSCAN": Conversation.scan_pairs,
+            "ZSCAN": Conversation.scan_pairs,
             "KEYS": Conversation.keys,
             "DBSIZE": Conversation.count,
             "OSIS": Conversation.osis,
@@ -348,11 +393,28 @@ def _raw(answer: Answer) -> bytes:
     return answer.raw
 
 
-def _scan_options(words: Sequence[bytes]) -> Mapping[bytes, bytes]:
+def _scan_options(words: Sequence[bytes], *known: bytes) -> Mapping[bytes, bytes]:
     names = [word.upper() for word in words[::2]]
-    if len(words) % 2 or not {*names} <= {b"MATCH", b"COUNT", b"TYPE"}:
-        raise BadRequest("ERR SCAN takes MATCH, COUNT and TYPE, each with a value")
+    if len(words) % 2 or not {*names} <= {*known}:
+        raise BadRequest(
+            f"ERR this takes {b', '.join(known).decode()}, each with a value"
+        )
     return dict(zip(names, words[1::2], strict=True))
+
+
+def _cursor(words: Sequence[bytes], place: int) -> bytes:
+    if len(words) <= place or not words[place].isdigit():
+        raise BadRequest("ERR invalid cursor")
+    return words[place]
+
+
+def _count(options: Mapping[bytes, bytes]) -> int:
+    """Return how many items Redis looks at for one answer."""
+    said = options.get(b"COUNT", b"10")
+    limit = int(said) if said.isdigit() and len(said) < 10 else 0  # noqa: PLR2004 - ten digits are too many
+    if not limit:
+        raise BadRequest("ERR COUNT is a number from 1")
+    return min(limit, _MOST_COUNTED)
 
 
 def _require(words: Sequence[bytes], *, at_least: int, at_most: int) -> None:

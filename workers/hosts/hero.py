@@ -9,12 +9,13 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping, MutableMapping, Sequence
 from functools import cache
 from pathlib import Path
 from types import MappingProxyType
 from typing import Final
 
+from workers.actors.actor import Cast
 from workers.actors.ensemble import Surroundings, gather
 from workers.actors.functions import actors_of
 from workers.actors.stage import check, perform
@@ -34,22 +35,30 @@ _REHEARSED = """\
     key: list
     value: a, 'b c'
 """
+_LEAST = "!!play.echo content:nothing\n"
 
 
 def run(path: str, args: Sequence[str]) -> int:
     """Run the script of a file, and return its exit code."""
-    return perform_file(path, args, _around(os.environ, _say))
+    return perform_file(path, args, _JOB, _ACTORS)
 
 
 def rehearse() -> None:
-    """Do what every script makes this process do, and say nothing."""
-    _result(_REHEARSED, {}, _around(MappingProxyType({}), _say_nothing))
+    """Do all that scripts make this process do, and say nothing."""
+    _result(_REHEARSED, {}, _UNHEARD, _SILENCE.variables)
 
 
-def perform_file(path: str, args: Sequence[str], around: Surroundings) -> int:
-    """Do the actions of a file's script in these surroundings."""
+def warm_up() -> None:
+    """Do the least that every script makes this process do, and say nothing."""
+    _result(_LEAST, {}, _UNHEARD, _SILENCE.variables)
+
+
+def perform_file(
+    path: str, args: Sequence[str], around: Surroundings, cast: Cast
+) -> int:
+    """Do the actions of a file's script by those who are there for its job."""
     try:
-        told = _result(_text(path), _replacements(args), around)
+        told = _result(_text(path), _replacements(args), cast, around.variables)
     except HeroScriptError as error:
         sys.stdout.flush()
         sys.stderr.write(f"{error}\n")
@@ -81,11 +90,15 @@ _SAL: Final = tuple(
 )
 
 
-def _result(text: str, replacements: Mapping[str, str], around: Surroundings) -> str:
+def _result(
+    text: str,
+    replacements: Mapping[str, str],
+    cast: Cast,
+    variables: MutableMapping[str, str],
+) -> str:
     actions = parse(replace_all(text, replacements))
-    cast = gather(around)
     check(actions, cast)
-    return perform(actions, cast, around.variables)
+    return perform(actions, cast, variables)
 
 
 def _text(path: str) -> str:
@@ -115,3 +128,12 @@ def _say(text: str) -> None:
 
 def _say_nothing(text: str) -> None:
     """Take what a rehearsed script says."""
+
+
+#: What the script of this process's job has, and who is there for it: made in the
+#: zygote for all of them.
+_JOB: Final = _around(os.environ, _say)
+_ACTORS: Final = gather(_JOB)
+#: The same where nobody hears anything.
+_SILENCE: Final = _around(MappingProxyType({}), _say_nothing)
+_UNHEARD: Final = gather(_SILENCE)

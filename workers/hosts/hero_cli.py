@@ -60,6 +60,9 @@ def rehearse() -> None:
     """Do nothing: what every script makes this process do is to start programs."""
 
 
+warm_up = rehearse
+
+
 def _run(path: str, args: Sequence[str], environment: Mapping[str, str]) -> int:
     hero = _program(environment, HERO, "hero_cli")
     redis = _program(environment, REDIS, "redis")

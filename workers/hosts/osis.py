@@ -47,3 +47,4 @@ _host = Host(
 run = _host.run
 say_no_memory_to = tell_of_no_memory
 rehearse = _host.rehearse
+warm_up = _host.warm_up

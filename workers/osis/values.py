@@ -6,7 +6,6 @@ value is a lower text, none of which is the beginning of another one with its en
 
 from __future__ import annotations
 
-import hashlib
 import math
 import struct
 from collections.abc import Callable, Mapping
@@ -244,6 +243,8 @@ def _string_key(value: object) -> bytes:
     key = _escaped(_string(value))
     if len(key) <= WHOLE_KEY:
         return key
+    import hashlib  # noqa: PLC0415 - a whole library of ciphers, for the longest keys
+
     return key[:WHOLE_KEY] + _CUT + hashlib.sha256(key).hexdigest().encode()
 
 

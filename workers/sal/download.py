@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import os
 import re
 from pathlib import Path
@@ -94,6 +93,8 @@ def _fetched(url: str, path: Path, sha256: str, max_mb: int) -> Path:
 
 def _receive(url: str, file: IO[bytes], sha256: str, most: int) -> None:
     """Write what is at an address into a file, if it is what it has to be."""
+    import hashlib
+
     digest, size = hashlib.sha256(), 0
     with web.answering("GET", url, follow=True) as response:
         if response.status_code != 200:  # noqa: PLR2004 - HTTP's OK

@@ -6,18 +6,20 @@ import os
 import selectors
 import shutil
 import signal
-import subprocess
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import timedelta
 from pathlib import Path
 from time import monotonic
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 from horus_celery import kernel
 from workers.sal.session import SalError, Writer
 from workers.sal.table import SalObject
+
+if TYPE_CHECKING:
+    import subprocess
 
 #: Bytes that are kept of each stream; a script that wants more reads a file.
 MOST_OUTPUT: Final = 4 * 2**20
@@ -91,6 +93,9 @@ class Program:
             SalError: if there is no such program.
             OSError: if it cannot be started.
         """
+        # With it comes what every fork of a zygote would pay for, whatever it runs.
+        import subprocess
+
         path = find_program(self.words[0], self.env.get("PATH"))
         with (
             subprocess.Popen(  # noqa: S603 - to run what the script names is the task

@@ -36,4 +36,6 @@ if first > 10 then redis.pcall('RPUSH', KEY.log .. digest, unpack(ARGV, 10, firs
 if OVER[to] then ring_coordinator(digest, had.summary) end
 if moved then note_queue(digest, had) end
 wake(digest, to)
+-- Of these two it is the holder who tells.
+if HELD[status] and to ~= 'completed' and to ~= 'stopped' then recall(digest) end
 return done()

@@ -1,6 +1,6 @@
 -- What every script stands on. In front of it the store writes KEY (keys.py), FIELDS,
--- GOES_ON, BUCKETS (base.py, in ms), and from the one table of transitions: NEXT[status][event],
--- OVER and HELD.
+-- BUCKETS (base.py, in ms), and from the one table of transitions: NEXT[status][event], OVER
+-- and HELD.
 
 -- Nothing that a script has written is taken back when it breaks. So what may break comes
 -- first (a command on a key that holds something else), and the record's hash comes last.
@@ -133,9 +133,14 @@ local function enter(digest, places)
 end
 
 -- Tells who waits for a job that something changed; `to` is its status then, if that is
--- known. Who waits for its end need not look while it goes on.
+-- known. Who waits for its end is not told while it goes on.
 local function wake(digest, to)
-  redis.call('PUBLISH', KEY.wakes, to and not OVER[to] and GOES_ON .. digest or digest)
+  redis.call('PUBLISH', to and not OVER[to] and KEY.changes or KEY.wakes, digest)
+end
+
+-- Tells who holds a job that he is to stop, or has it no longer.
+local function recall(digest)
+  redis.call('PUBLISH', KEY.recalls, digest)
 end
 
 -- In what holds something else it does not stand anyway.

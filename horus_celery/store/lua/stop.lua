@@ -28,4 +28,5 @@ if to and to ~= had.status then
   if OVER[to] then ring_coordinator(digest, had.summary) end
 end
 wake(digest)
+recall(digest)
 return read(digest)

@@ -13,6 +13,7 @@ import httpx
 import psutil
 import pytest
 
+from api.reception import MAX_ARRIVING
 from tests.integration.api.conftest import Server
 
 pytestmark = pytest.mark.integration
@@ -133,10 +134,32 @@ def test_a_request_over_the_limit_is_refused_by_the_real_server(server, is_chunk
     assert "result" in server.post("get_supervisor_info")
 
 
-def test_a_thousand_silent_connections_keep_nobody_out(server):
-    files, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
+def test_who_sends_most_and_never_ends_makes_room(server):
+    secret = server.state.secret("user").encode()
+    size = 4 * 1024 * 1024
+    head = HEAD + b"Authorization: Bearer %b\r\nContent-Length: %d\r\n\r\n"
+    began = head % (secret, size) + b" " * (size - 1)
     with ExitStack() as stack:
-        for _ in range(min(1100, files - 100)):
+        # More than all requests together may hold.
+        senders = MAX_ARRIVING // size + 8
+        said = [stack.enter_context(server.say(began)) for _ in range(senders)]
+        assert "result" in server.post("rpc.discover")
+        gone, _, _ = select.select(said, [], [], DEADLINE)
+        assert gone
+
+
+@pytest.fixture
+def many_files():
+    """As many open files as this process may have, where a shell allows 1,024."""
+    before = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (before[1], before[1]))
+    yield before[1]
+    resource.setrlimit(resource.RLIMIT_NOFILE, before)
+
+
+def test_a_thousand_silent_connections_keep_nobody_out(server, many_files):
+    with ExitStack() as stack:
+        for _ in range(min(1100, many_files // 2)):
             stack.enter_context(server.say())
         assert server.http.get(f"{server.url}healthz").is_success
         server.submit()

@@ -3,16 +3,20 @@
 from __future__ import annotations
 
 import json
+import re
 import textwrap
+from pathlib import Path
 
 import pytest
 
+from horus_celery import wiring
 from horus_celery.errors import NotCoveredError
 from horus_celery.herodb.layout import Layout
 from horus_celery.lifecycle import Status
 
 pytestmark = pytest.mark.integration
 
+PAGE = Path(__file__).parents[3] / "docs" / "herodb.md"
 LEVELS = ("namespaces", "namespaces of a plain user", "bwrap", "landlock", "plain")
 TALK = """
 import json, os, socket, stat
@@ -83,6 +87,21 @@ def test_a_job_that_may_reads_what_another_wrote(runner):
     assert runner.redis.get(f"{data}greeting") == b"hello"
 
 
+@pytest.mark.parametrize("level", LEVELS)
+def test_a_script_may_do_what_the_page_shows_where_it_sees_our_packages(
+    deployment_at, level
+):
+    (example,) = re.findall(r"```python\n(.*?)```", PAGE.read_text(), re.DOTALL)
+    root = PAGE.parents[1]
+    paths = f"{root / 'horus_celery'},{root / 'workers'}"
+    deployment = deployment_at(level, HORUS_SANDBOX_PATHS=paths)
+    deployment.start_worker("-Q", "python", before=deployment.before)
+    code = example + 'print(db.call("GET", "invoice:1"))'
+    record = deployment.run(code, net="herodb")
+    said = [line.text for line in deployment.lines(record)]
+    assert (record.status, said) == (Status.COMPLETED, ["b'paid'"])
+
+
 def test_a_job_without_a_network_has_no_herodb(runner):
     said = runner.run(
         """
@@ -129,6 +148,14 @@ def test_a_place_that_is_apart_keeps_the_keys_of_encryption_to_itself(runners):
     """
     assert told(deployment, code) == [False, "*1\r\n$4\r\nmail\r\n"]
     assert deployment.state.herodb_keys.joinpath("default", "age.mail").exists()
+
+
+def test_the_context_of_a_job_has_the_quota_that_the_settings_say(deployment_at):
+    chosen = {"HORUS_HERODB_QUOTA_MB": "5", "HORUS_HERODB_QUOTA_KEYS": "7"}
+    deployment = deployment_at("plain", **chosen)
+    deployment.submit("pass", net="herodb")
+    (view,) = wiring.make_steward(deployment.settings).list()
+    assert (view.context.max_bytes, view.context.max_keys) == (5 * 2**20, 7)
 
 
 def test_a_job_is_admitted_or_not_whatever_herodb_says(deployment_at):

@@ -123,6 +123,14 @@ def test_it_is_rehearsed_in_silence(capsys):
     assert capsys.readouterr() == ("", "")
 
 
+def test_what_a_rehearsal_sets_is_not_set_for_a_script(tmp_path, capsys):
+    (tmp_path / "script").write_text("!!play.echo content:'{name} {said} {list}'")
+    hero.rehearse()
+    hero.warm_up()
+    assert hero.run(str(tmp_path / "script"), []) == 0
+    assert capsys.readouterr().out == "{name} {said} {list}\n"
+
+
 def test_it_brings_nothing_into_a_zygote_that_takes_long():
     code = "import sys, workers.hosts.hero; print(*sys.modules)"
     ran = subprocess.run(  # noqa: S603 - our own argv

@@ -37,7 +37,7 @@ def test_a_script_says_what_is_shown_below_it(
     script, shown, around, tmp_path, capsys, said
 ):
     (tmp_path / "script").write_text(script)
-    code = hero.perform_file(str(tmp_path / "script"), [], around)
+    code = hero.perform_file(str(tmp_path / "script"), [], around, gather(around))
     errors = capsys.readouterr().err
     assert code == (1 if errors else 0)
     assert "".join(f"{line}\n" for line in said) + errors == shown

@@ -16,10 +16,8 @@ from horus_celery.api_secrets.book import SecretBook
 from horus_celery.api_secrets.seal import Seal
 from horus_celery.api_secrets.secret import Given
 from horus_celery.api_secrets.shelf import MemoryShelf
-from horus_celery.conductor import Conductor
 from horus_celery.coordinator import Coordinator
 from horus_celery.dispatch import MemoryDispatcher
-from horus_celery.doorbell import MemoryDoorbell
 from horus_celery.errors import ConflictError, NotCoveredError
 from horus_celery.fleet import Fleet
 from horus_celery.herodb.estate import MemoryEstate
@@ -40,8 +38,10 @@ from horus_celery.store.base import Chunk, Stream
 from horus_celery.store.memory import MemoryLogs, MemoryStore, MemoryWakes
 from horus_celery.store.memory_workflows import MemoryWorkflows
 from horus_celery.supervisor import Limits, Supervisor
-from horus_celery.supervisors import HomeSupervisor
 from horus_celery.trustpost import MemoryNoticeboard, TrustPost
+from horus_celery.workflows.conductor import Conductor
+from horus_celery.workflows.doorbell import MemoryDoorbell
+from horus_celery.workflows.supervisors import HomeSupervisor
 from tests.signing import Signed, sign_workflow
 
 PROTOCOL = Path(__file__).parents[3] / "docs" / "protocol.md"

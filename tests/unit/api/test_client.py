@@ -250,6 +250,13 @@ def test_a_refusal_is_an_error_with_its_code(world, between, secrets):
     assert (caught.value.code, caught.value.reason) == (-32011, "sig.none")
 
 
+def test_the_text_of_an_error_does_not_repeat_its_reason(world, horus):
+    signed = world.workflow(a=["a"])
+    with pytest.raises(RpcError, match=r"^steps wait") as caught:
+        horus.call("workflow.submit", manifest=signed.manifest, jobs={})
+    assert caught.value.reason == "workflow.cycle"
+
+
 def test_a_wrong_secret_is_an_error_with_its_code(world, between):
     stranger = Horus("http://localhost", "x" * 30, verify=False, transport=between)
     with pytest.raises(RpcError) as caught:

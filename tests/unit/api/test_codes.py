@@ -78,7 +78,9 @@ def test_a_refusal_has_the_code_of_its_branch(reason, code):
     }[reason.partition(".")[0]]
     shown = to_wire(branch(reason, "because"))
     assert shown["code"] == code
-    assert shown["data"] == {"reason": reason, "detail": "because", "retryable": False}
+    # Errors of a workflow are named in the detail as well (section 6).
+    said = f"{reason}: because" if code == Code.WORKFLOW else "because"
+    assert shown["data"] == {"reason": reason, "detail": said, "retryable": False}
 
 
 @pytest.mark.parametrize(

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from datetime import timedelta
 
 import pytest
 
-from horus_celery.conductor import Conductor
 from horus_celery.dag.progress import StepStatus, WorkflowStatus
 from horus_celery.errors import (
     ConflictError,
@@ -27,10 +27,27 @@ from horus_celery.errors import (
 from horus_celery.lifecycle import Event, Status
 from horus_celery.statements import dsse
 from horus_celery.store.base import Filter
+from horus_celery.store.memory_workflows import MemoryWorkflows
 from horus_celery.store.workflows import WorkflowFilter
-from horus_celery.supervisors import HomeSupervisor
+from horus_celery.workflows.conductor import Conductor
+from horus_celery.workflows.supervisors import HomeSupervisor
 
 SECOND = timedelta(seconds=1)
+
+
+class WrittenWorkflows(MemoryWorkflows):
+    """A store of workflows that others write to."""
+
+    def put_job(self, workflow, index, **facts):
+        step = self._entries[workflow].steps[index]
+        step.job = replace(step.job, **facts)
+
+    def put_outline(self, digest, **facts):
+        entry = self._entries[digest]
+        outline = replace(entry.record.outline, **facts)
+        entry.record = replace(entry.record, outline=outline)
+
+
 NOTHING = timedelta(0)
 
 
@@ -529,6 +546,36 @@ def test_the_result_is_that_of_the_steps_that_nothing_depends_on(world):
         "c": "result of c",
         "d": None,
     }
+
+
+def test_the_result_of_another_job_is_not_shown_as_that_of_a_step(world):
+    world.workflows.__class__ = WrittenWorkflows
+    signed, other = world.begin(a=[], b=["a"]), world.begin(a=[])
+    for name in "ab":
+        world.finish(signed, name, result=f"result of {name}")
+    world.finish(other, "a", result="of another run")
+
+    for digest in (signed.digests["a"], other.digests["a"]):
+        world.workflows.put_job(signed.digest, 1, digest=digest)
+        ending = world.coordinator.result(signed.id, wait=NOTHING)
+        assert ending.results == {"b": None}
+
+
+@pytest.mark.parametrize("field", ["id", "context_id", "caller_id", "name"])
+def test_a_workflow_is_not_shown_under_another_name(world, field):
+    world.workflows.__class__ = WrittenWorkflows
+    signed = world.begin(a=[])
+    world.workflows.put_outline(signed.digest, **{field: "lab"})
+
+    for look in (
+        world.coordinator.status,
+        world.coordinator.get,
+        world.coordinator.explain,
+        lambda digest: world.coordinator.jobs(digest, ["a"]),
+    ):
+        with pytest.raises(DamagedError, match="not what was signed"):
+            look(signed.digest)
+    world.coordinator.stop(signed.digest)
 
 
 def test_a_result_is_not_waited_for_longer_than_asked(world):

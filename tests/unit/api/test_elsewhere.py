@@ -10,21 +10,21 @@ import pytest
 
 from api import create_app
 from horus_celery.client import Horus
-from horus_celery.conductor import Conductor
 from horus_celery.coordinator import Coordinator
-from horus_celery.courier import Courier
 from horus_celery.dag.progress import WorkflowStatus
-from horus_celery.elsewhere import RemoteSupervisor
 from horus_celery.errors import (
     ConflictError,
     RefusedError,
     UnavailableError,
 )
 from horus_celery.lifecycle import Event, Status
-from horus_celery.outposts import Watch
 from horus_celery.statements.job import InputRef
 from horus_celery.store.base import Filter
-from horus_celery.supervisors import HomeSupervisor
+from horus_celery.workflows.conductor import Conductor
+from horus_celery.workflows.courier import Courier
+from horus_celery.workflows.elsewhere import RemoteSupervisor
+from horus_celery.workflows.outposts import Watch
+from horus_celery.workflows.supervisors import HomeSupervisor
 
 SECOND = timedelta(seconds=1)
 NORTH = {"supervisor": "north"}

@@ -26,7 +26,8 @@ def refused(client, secrets):
 
 def test_a_context_is_made_shown_and_removed(admin, world):
     made = admin("create_context", context="billing")
-    assert made["bytes"] is made["measured_at"] is made["max_keys"] is None
+    assert made["bytes"] is made["measured_at"] is None
+    assert (made["max_bytes"], made["max_keys"]) == (2**30, 1_000_000)
     assert admin("list_contexts") == [made]
     world.estate.note({"billing": Usage(size=7, keys=2, at=world.clock.at)})
     shown = admin("set_quota", context="billing", max_bytes=6)

@@ -62,7 +62,7 @@ def play(world, secrets, runs, tmp_path):
         return Horus(url, secret, key=key, clock=world.clock, transport=runs, **options)
 
     def run(text: str, folder: Any = tmp_path) -> str:
-        cast = Cast.of(job_actors(folder, client))
+        cast = Cast.of(job_actors(lambda: folder, client))
         actions = parse(text)
         check(actions, cast)
         return perform(actions, cast, {})
@@ -138,4 +138,4 @@ def test_the_client_of_horus_is_what_calls_the_supervisor(tmp_path):
         "!!job.create key:key secret:api url:'http://127.0.0.1:9' payload:x"
     )
     with pytest.raises(ActionError, match=r"no supervisor answers at .*:9"):
-        perform(actions, Cast.of(job_actors(tmp_path)), {})
+        perform(actions, Cast.of(job_actors(lambda: tmp_path)), {})

@@ -171,6 +171,24 @@ def test_of_a_record_that_lies_no_error_output_is_shown(world, client, failed):
     assert "it is broken" not in answer["error"]
 
 
+def test_of_a_record_that_lies_no_log_is_said_to_end(world, client, done):
+    world.store.put(done.summary.digest, receipt="{}")
+    texts, error = read_log(client, done, limit=9)
+    assert texts == ["one", "two"]
+    assert error["data"]["reason"] == "receipt_mismatch"
+
+
+@pytest.mark.parametrize("field", ["id", "context_id"])
+def test_of_a_job_under_another_name_no_log_is_shown(world, client, done, field):
+    other = world.submit().summary
+    named = {"id": other.id, "context_id": "lab"}[field]
+    world.store.put(
+        done.summary.digest, summary=replace(done.summary, **{field: named})
+    )
+    answer = client.answer("job.logs", job_id=done.summary.digest)
+    assert answer["error"]["data"]["reason"] == "receipt_mismatch"
+
+
 def test_what_a_runner_that_died_left_behind_is_shown(world, client):
     record = world.claim(world.submit())
     world.print(record, "so far")

@@ -364,6 +364,7 @@ class TestParameters:
         error = client.error(method, **params)
         assert error["code"] == -32602
         assert ": " in error["data"]["detail"]
+        assert "Input" not in error["data"]["detail"]
 
 
 class TestDeployment:

@@ -634,3 +634,35 @@ def test_whoever_asks_often_gets_the_same_answer(show, world):
     assert page.get("/readyz").status_code == 503
     world.beat()
     assert page.get("/readyz").status_code == 503
+
+
+def front(http, **headers):
+    return http.get("/", headers=headers).get_data(as_text=True)
+
+
+def test_the_page_for_a_person_is_the_dashboard(show, world):
+    world.beat()
+    world.claim(world.submit())
+    page = front(show())
+    assert "<p>Ready.</p>" in page
+    assert "<td>r1</td><td>python</td><td>running</td>" in page
+    assert "<td>running</td><td>1</td>" in page
+    assert "billing" not in page
+
+
+def test_the_dashboard_says_what_is_missing(show, world):
+    assert "Not ready: no runner is alive." in front(show())
+    world.trust.error = ConfigurationError("no bundle")
+    page = front(show())
+    assert "the trust bundle cannot be read" in page
+    assert "<table" not in page
+
+
+def test_from_another_machine_the_dashboard_is_shown_for_a_secret(show, secrets, world):
+    page = show(is_local=False)
+    bound = {"Authorization": f"Bearer {world.bound_secret('billing')}"}
+    for headers in (bound, *authorizations(secrets)):
+        assert "<h2>Dashboard</h2>" not in front(page, **headers)
+        assert "get_supervisor_info" in front(page, **headers)
+    user = {"Authorization": f"Bearer {secrets['user'][0]}"}
+    assert "<h2>Dashboard</h2>" in front(page, **user)

@@ -17,7 +17,7 @@ from horus_celery.statements import dsse
 from horus_celery.statements.receipt import Expected, check_receipt
 from horus_celery.statements.runner import read_registration, require_fresh
 from horus_celery.statements.trust import read_trust
-from horus_celery.submission import read_jobs, read_manifest, require_all
+from horus_celery.workflows.submission import read_jobs, read_manifest, require_all
 
 WRITTEN = json.loads(EXAMPLES.read_text())
 #: Of the root that signed the bundles of the examples.

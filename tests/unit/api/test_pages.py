@@ -8,8 +8,8 @@ def test_the_probe_is_answered_without_a_secret(client):
     assert (response.status_code, response.get_json()) == (200, {"status": "ok"})
 
 
-def test_the_page_names_the_api_and_the_dashboard(world, make_client):
-    client = make_client(world, dashboard_url="http://127.0.0.1:5555/")
+def test_the_page_names_the_api_and_flower(world, make_client):
+    client = make_client(world, flower_url="http://127.0.0.1:5555/")
     response = client.http.get("/")
     page = response.get_data(as_text=True)
     assert response.mimetype == "text/html"
@@ -18,12 +18,12 @@ def test_the_page_names_the_api_and_the_dashboard(world, make_client):
     assert "default-src 'none'" in response.headers["Content-Security-Policy"]
 
 
-def test_without_a_dashboard_the_page_names_none(client):
+def test_without_flower_the_page_names_none(client):
     assert "Flower" not in client.http.get("/").get_data(as_text=True)
 
 
 def test_markup_in_an_address_is_text(world, make_client):
-    client = make_client(world, dashboard_url='"><script>alert(1)</script>')
+    client = make_client(world, flower_url='"><script>alert(1)</script>')
     assert "<script" not in client.http.get("/").get_data(as_text=True)
 
 

@@ -1,6 +1,7 @@
 """What the site reads of a body, and what it makes of one that cannot be read."""
 
 import io
+import time
 
 import pytest
 from gunicorn.http.errors import (  # type: ignore[import-untyped]  # ships no types
@@ -64,6 +65,40 @@ def test_with_a_secret_the_whole_body_is_read(client, secrets, scope):
     answer = post(client, stream, Authorization=f"Bearer {secrets[scope][0]}")
     assert answer["error"]["code"] == -32700
     assert stream.tell() == 1_000_000
+
+
+def test_a_dense_body_is_refused_before_it_is_read(client, secrets):
+    junk = b'{"jsonrpc":"2.0","method":"rpc.discover","id":1,"junk":[%b0]}'
+    stream = io.BytesIO(junk % (b"{}," * 1_000_000))
+    answer = post(client, stream, Authorization=f"Bearer {secrets['user'][0]}")
+    assert answer["error"]["code"] == -32023
+    assert "values" in answer["error"]["data"]["detail"]
+
+
+@pytest.mark.parametrize(
+    "beside", [{"junk": [{}] * 5000}, {"junk": "x" * 2_000_000}], ids=["dense", "long"]
+)
+def test_a_bulky_request_waits_for_nothing(world, client, secrets, beside):
+    wanted = {"job_id": world.submit().summary.id, "wait": 300}
+    call = {"jsonrpc": "2.0", "method": "job.result", "params": wanted, "id": 1}
+    answer = client.post(call | beside, secret=secrets["user"][0])
+    assert answer["error"]["code"] == -32021
+
+
+@pytest.mark.parametrize(("length", "waits"), [(900_000, False), (10, True)])
+def test_nor_does_a_batch_behind_a_long_answer(world, client, secrets, length, waits):
+    for number in range(2):
+        world.submit(payload=f"# {number}".ljust(length))
+    wanted = {"job_id": world.submit().summary.id, "wait": 0.25}
+    calls = [
+        {"jsonrpc": "2.0", "method": "jobs.list", "id": 1},
+        {"jsonrpc": "2.0", "method": "job.result", "params": wanted, "id": 2},
+    ]
+    began = time.monotonic()
+    listed, waited = client.post(calls, secret=secrets["user"][0])
+    assert len(listed["result"]) == 3
+    assert waited["error"]["code"] == -32021
+    assert (time.monotonic() - began >= 0.25) is waits
 
 
 def test_a_strangers_batch_is_answered_up_to_a_limit(client, secrets):

@@ -319,6 +319,20 @@ class TestWaiting:
         with pytest.raises(NotOverError):
             world.supervisor.result(record.summary.id, wait=timedelta(milliseconds=20))
 
+    def test_who_is_sent_away_hears_where_the_job_stands_then(self, world):
+        half_a_second = timedelta(milliseconds=500)
+        with ThreadPoolExecutor() as pool:
+            waiting = pool.submit(
+                world.supervisor.run,
+                world.envelope(),
+                priority=4,
+                not_before=None,
+                wait=half_a_second,
+            )
+            world.claim(wait_for_a_record(world))
+            with pytest.raises(NotOverError, match="running still"):
+                waiting.result(timeout=10)
+
     def test_too_many_waiters_are_sent_away_at_once(self, make_world):
         world = make_world(Limits(max_waiters=0))
         record = world.submit()

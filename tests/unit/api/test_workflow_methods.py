@@ -112,6 +112,7 @@ def test_a_refusal_names_what_is_wrong_and_records_nothing(
     error = client.error("workflow.submit", manifest=signed.manifest, jobs=signed.jobs)
 
     assert (error["code"], error["data"]["reason"]) == (WORKFLOW, reason)
+    assert error["data"]["detail"].startswith(f"{reason}: ")
     assert named in error["data"]["detail"]
     assert error["data"]["retryable"] is False
     assert list(world.workflows.list(WorkflowFilter(), limit=1)) == []

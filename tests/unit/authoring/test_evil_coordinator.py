@@ -18,7 +18,7 @@ from horus_celery.statements import dsse
 from horus_celery.statements.job import WorkflowRef
 from horus_celery.statements.keys import KeyPair
 from horus_celery.statements.manifest import Manifest, make_step
-from horus_celery.submission import read_jobs, read_manifest
+from horus_celery.workflows.submission import read_jobs, read_manifest
 from tests.coordinator import ALICE, NOW, make_signer, make_trust
 
 EVIL = KeyPair.from_seed(b"\x66" * 32)

@@ -6,6 +6,7 @@ import pytest
 
 from horus_celery.api_secrets.shelf import MemoryShelf
 from horus_celery.errors import ConflictError, NotFoundError, UnavailableError
+from horus_celery.herodb.contexts import Quota
 from horus_celery.herodb.estate import MemoryEstate
 from horus_celery.herodb.layout import Layout, Role
 from horus_celery.herodb.steward import MAX_USERS, Steward, StewardRounds, ensuring
@@ -23,7 +24,7 @@ class World:
         self.clock = FrozenClock()
         self.steward = self.another()
 
-    def another(self, master=bytes(32), layout=HERO):
+    def another(self, master=bytes(32), layout=HERO, **chosen):
         return Steward(
             self.estate,
             self.shelf,
@@ -31,6 +32,7 @@ class World:
             master=master,
             database=0,
             clock=self.clock,
+            **chosen,
         )
 
     def users(self):
@@ -58,10 +60,19 @@ def test_a_context_is_there_at_once_and_for_all_supervisors(world, steward):
 def test_a_context_has_a_quota_until_somebody_sets_another(steward):
     steward.ensure("a")
     (view,) = steward.list()
-    assert view.context.max_bytes == 2**30
+    assert (view.context.max_bytes, view.context.max_keys) == (2**30, 1_000_000)
     assert steward.set_quota("a", max_bytes=None, max_keys=None).context.users == {}
     (view,) = steward.list()
     assert view.context.max_bytes is None
+
+
+def test_a_context_that_is_made_has_the_quota_that_was_chosen(world):
+    steward = world.another(usual=Quota(size=5, keys=None))
+    steward.create("a")
+    world.another().ensure("b")
+    a, b = steward.list()
+    assert (a.context.max_bytes, a.context.max_keys) == (5, None)
+    assert b.context.max_bytes == 2**30
 
 
 def test_a_context_that_is_needed_is_made_once(world, steward):

@@ -4,9 +4,10 @@
 local version, field, from, to, limit, room = unpack(ARGV)
 if is_stale(version) then return { 'stale' } end
 if is_building(field) then return { 'building' } end
+-- No page is larger, whatever a caller says.
+limit, room = math.min(tonumber(limit), 1000), math.min(tonumber(room), 8388608)
 local found = { 'ok' }
 local members = redis.call('ZRANGEBYLEX', index_of(field), from, to, 'LIMIT', 0, limit)
-room = tonumber(room)
 for _, member in ipairs(members) do
   if room <= 0 then break end
   local id = id_of(member)

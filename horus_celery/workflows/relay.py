@@ -14,12 +14,12 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Final
 
-from horus_celery.conductor import Conductor
 from horus_celery.dag.compiler import Plan, compile_plan
 from horus_celery.dag.progress import StepStatus
 from horus_celery.dag.shapes import Place, places_in, shape_of
-from horus_celery.manifests import Manifests
 from horus_celery.store.workflows import WorkflowStore
+from horus_celery.workflows.conductor import Conductor
+from horus_celery.workflows.manifests import Manifests
 
 #: Plans that are kept in mind.
 _KEPT: Final = 64

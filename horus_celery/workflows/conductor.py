@@ -16,7 +16,6 @@ import structlog
 
 from horus_celery.clock import Clock
 from horus_celery.dag.progress import StepStatus
-from horus_celery.doorbell import Doorbell
 from horus_celery.errors import (
     ConflictError,
     DamagedError,
@@ -28,7 +27,8 @@ from horus_celery.proof import Shown
 from horus_celery.record import Record
 from horus_celery.rounds import Rounds
 from horus_celery.store.workflows import Handed, StepEnd, WorkflowStore
-from horus_celery.supervisors import StepSupervisor
+from horus_celery.workflows.doorbell import Doorbell
+from horus_celery.workflows.supervisors import StepSupervisor
 
 #: How long a step that was handed out belongs to whoever took it. One that dies with it
 #: is noticed after that.

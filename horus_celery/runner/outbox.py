@@ -19,8 +19,8 @@ from horus_celery.errors import DamagedError, IllegalTransition, NotFoundError
 from horus_celery.instants import from_ms, to_ms
 from horus_celery.journal import Entry
 from horus_celery.lifecycle import TERMINAL, Event
-from horus_celery.node import GIVEN_UP, Node, Outcome, Unsent
 from horus_celery.record import Change
+from horus_celery.runner.node import GIVEN_UP, Node, Outcome, Unsent
 from horus_celery.store.base import Chunk, Stream
 
 _logger: Final = structlog.get_logger(__name__)

@@ -12,7 +12,7 @@ from horus_celery.errors import DamagedError, RefusedError
 from horus_celery.statements import canonical, dsse, manifest
 from horus_celery.statements.manifest import Manifest
 from horus_celery.store.workflows import WorkflowStore
-from horus_celery.submission import Submission
+from horus_celery.workflows.submission import Submission
 
 #: How many are kept in mind.
 _KEPT: Final = 64

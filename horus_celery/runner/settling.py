@@ -19,13 +19,13 @@ from horus_celery.errors import (
     RefusedError,
     UnavailableError,
 )
-from horus_celery.insistence import until_written
 from horus_celery.instants import to_ms
 from horus_celery.lifecycle import Event, Status, advance
-from horus_celery.node import GIVEN_UP, Assignment, Node, Outcome
-from horus_celery.outbox import hand_over, note, write_outcome
 from horus_celery.record import LEASE, Change, Record, after_death
 from horus_celery.retries import retry_at
+from horus_celery.runner.insistence import until_written
+from horus_celery.runner.node import GIVEN_UP, Assignment, Node, Outcome
+from horus_celery.runner.outbox import hand_over, note, write_outcome
 from horus_celery.statements import dsse
 from horus_celery.statements.receipt import Receipt, ResultDigest
 from horus_celery.upstream import Given

@@ -24,11 +24,11 @@ from horus_celery.errors import (
     RefusedError,
     UnavailableError,
 )
-from horus_celery.insistence import until_written
 from horus_celery.journal import AlreadyRunning, process_mark
 from horus_celery.lifecycle import Event, Status
-from horus_celery.node import Assignment, Node
 from horus_celery.record import LEASE, Change, Record
+from horus_celery.runner.insistence import until_written
+from horus_celery.runner.node import Assignment, Node
 from horus_celery.statements import dsse
 from horus_celery.statements.trust import ALL, RunnerEntry, Trust, is_listed
 from horus_celery.store.runner_bell import JOB_ID

@@ -13,10 +13,10 @@ from typing import Final
 
 import structlog
 
-from horus_celery.conductor import Conductor
-from horus_celery.elsewhere import RemoteSupervisor
 from horus_celery.errors import HorusError
 from horus_celery.store.workflows import Handed
+from horus_celery.workflows.conductor import Conductor
+from horus_celery.workflows.elsewhere import RemoteSupervisor
 
 #: Steps that are waited for at a time; the others are looked at now and then.
 _MOST: Final = 16

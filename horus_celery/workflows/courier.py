@@ -5,12 +5,12 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 
 from horus_celery.errors import UnavailableError
-from horus_celery.manifests import Manifests
 from horus_celery.parcels import Parcel
 from horus_celery.statements import canonical, dsse
 from horus_celery.statements.job import Job
 from horus_celery.store.workflows import Handed, WorkflowStore
-from horus_celery.supervisors import StepSupervisor
+from horus_celery.workflows.manifests import Manifests
+from horus_celery.workflows.supervisors import StepSupervisor
 
 
 class Courier:

@@ -1,0 +1,1 @@
+"""What moves workflows on: which are let in, and how their steps are started."""
