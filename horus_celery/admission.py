@@ -291,7 +291,7 @@ def _verify(envelope: dsse.Envelope, gate: Gate) -> frozenset[str]:
         raise SignatureError(
             "sig.none",
             f"the trust bundle expired at {shown(gate.trust.expires_at)}, so no key"
-            " counts; see: horus trust show",
+            " counts; run `horus trust renew` where the root key lies",
         )
     signed_by = dsse.signers(envelope, gate.trust.caller_keys())
     if not signed_by:

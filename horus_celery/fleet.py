@@ -436,7 +436,7 @@ def _require_valid(trust: Trust, now: datetime) -> None:
         raise SignatureError(
             "sig.none",
             f"the trust bundle expired at {shown(trust.expires_at)}, so no key counts;"
-            " see: horus trust show",
+            " run `horus trust renew` where the root key lies",
         )
 
 

@@ -13,6 +13,7 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import datetime, timedelta
+from functools import partial
 from typing import Any, Final
 
 from horus_celery.authoring.drafts import WorkflowDraft
@@ -38,14 +39,11 @@ from horus_celery.outcome import Outcome, Submitted
 ONE_CALL: Final = 3 * 1024 * 1024
 #: Bytes of JSON of the jobs that one of several calls hands in.
 PIECE: Final = 1024 * 1024
-#: How long a supervisor that was there may be away before its client gives up.
-AWAY: Final = timedelta(seconds=60)
 
 #: Between two looks, which are at least three times as far apart as one takes.
 PAUSE: Final = timedelta(seconds=0.25)
 _LOOKS: Final = 3
 _LONGEST_PAUSE: Final = timedelta(seconds=5)
-RETRY: Final = timedelta(seconds=1)
 #: Jobs that are asked for by one call.
 _FETCHED: Final = 1000
 _TOO_LARGE: Final = -32023
@@ -98,8 +96,8 @@ class WorkflowRun:
         submission: Submission,
         *,
         pause: timedelta = PAUSE,
-        patience: timedelta = AWAY,
-        retry: timedelta = RETRY,
+        patience: timedelta | None = None,
+        retry: timedelta | None = None,
     ) -> None:
         """Take the workflow, whether it was handed in before or not.
 
@@ -107,8 +105,9 @@ class WorkflowRun:
             client: The connection to the supervisor.
             submission: The workflow, signed.
             pause: Between two looks; it grows with how long a look takes.
-            patience: How long the supervisor may be away while it is followed.
-            retry: Between two calls while it is.
+            patience: How long the supervisor may be away while it is followed; a minute
+                by default.
+            retry: Between two calls while it is; a second by default.
         """
         self._client = client
         self._submission = submission
@@ -149,31 +148,34 @@ class WorkflowRun:
                 return
         self._submit_in_pieces(wire, wanted, on_sent)
 
-    def follow(self, on_look: Callable[[RunView], object]) -> RunView:
+    def follow(
+        self,
+        on_look: Callable[[RunView], object],
+        *,
+        on_away: Callable[[str], None] | None = None,
+    ) -> RunView:
         """Wait until the workflow is over, however long it takes.
 
         Args:
             on_look: Called with what is shown of it, again and again.
+            on_away: Told, for a person, that the supervisor does not answer any more,
+                and that it does again.
 
         Raises:
             UnavailableError: if the supervisor stays away.
             RpcError: if it answers, and is not able to go on.
         """
-        heard = time.monotonic()
+        absence = self._client.absence(
+            on_away, patience=self._patience, retry=self._retry
+        )
         while True:
             began = time.monotonic()
-            try:
-                view = self.look()
-                heard = time.monotonic()
-                on_look(view)
-                if view.is_over:
-                    return view
-                self._wait(timedelta(seconds=time.monotonic() - began))
-            except (UnavailableError, RpcError) as error:
-                is_away = time.monotonic() - heard > self._patience.total_seconds()
-                if is_away or not _may_go_on(error):
-                    raise
-                time.sleep(self._retry.total_seconds())
+            view = absence.insist(self.look)
+            on_look(view)
+            if view.is_over:
+                return view
+            looked = timedelta(seconds=time.monotonic() - began)
+            absence.insist(partial(self._wait, looked))
 
     def look(self) -> RunView:
         """Return what is shown of the workflow now.
@@ -191,9 +193,11 @@ class WorkflowRun:
             status=WorkflowStatus(told["status"]), reason=told["reason"], steps=steps
         )
 
-    def stop(self) -> None:
-        """Stop the workflow; a second time changes nothing."""
-        self._client.call("workflow.stop", workflow_id=self._submission.digest)
+    def stop(self) -> WorkflowStatus:
+        """Stop the workflow and return its status; a second time changes nothing."""
+        digest = self._submission.digest
+        told = self._client.call("workflow.stop", workflow_id=digest)
+        return WorkflowStatus(told["status"])
 
     def prove(self, view: RunView) -> RunOutcome:
         """Return how the workflow ended, once that is proven.
@@ -369,11 +373,6 @@ def fetch(client: Horus, workflow_id: str, *, keys: Mapping[str, bytes]) -> Subm
             raise UnavailableError(
                 f"the supervisor does not have all jobs of workflow {workflow_id}"
             )
-
-
-def _may_go_on(error: UnavailableError | RpcError) -> bool:
-    """Say whether the same call may succeed a moment later."""
-    return error.is_retryable if isinstance(error, RpcError) else error.retryable
 
 
 def _may_have_ended(

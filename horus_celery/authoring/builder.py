@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
@@ -66,6 +67,7 @@ class Workflow:
         env: Mapping[str, str] = _NOTHING,
         attempts: int = 1,
         supervisor: str | None = None,
+        folder: Path | str | None = None,
     ) -> None:
         """Begin without any step.
 
@@ -78,6 +80,8 @@ class Workflow:
             env: Environment variables of every step; a step's own come on top.
             attempts: How often steps that do not say it may be started.
             supervisor: Where steps that do not say it go.
+            folder: From where the files of scripts are named; by default the folder of
+                the program that begins the workflow, as it is with a file.
 
         Raises:
             ConfigurationError: if a duration is no timedelta, or `env` no dictionary.
@@ -95,6 +99,7 @@ class Workflow:
         self._env = dict(env)
         self._attempts = attempts
         self._supervisor = supervisor
+        self._folder = (_caller() / (folder or "")).absolute()
 
     def __enter__(self) -> Self:
         return self
@@ -135,7 +140,7 @@ class Workflow:
         Args:
             name: Its name, unique within the workflow.
             run: The script itself; or
-            file: the file that holds it.
+            file: the file that holds it, from the workflow's own folder.
             executor: The kind of work; by default that of the file's name, else of the
                 workflow, else `python`.
             after: The steps that it depends on.
@@ -167,7 +172,7 @@ class Workflow:
             _require_dictionary(f"{here}: {what}", named)
         if timeout is not None:
             _require_duration(f"{here}: timeout", timeout)
-        path = None if file is None else Path(file)
+        path = None if file is None else self._folder / file
         script = _script(name, run, path)
         if name in self._steps:
             raise ConfigurationError(
@@ -221,6 +226,18 @@ class Workflow:
         return sign(self.draft(), signer, now=now, on_signed=on_signed)
 
 
+def _caller() -> Path:
+    """Return the folder of the program that begins a workflow.
+
+    What is typed into an interpreter has none: there it is the current directory.
+    """
+    frame = inspect.currentframe()
+    while frame is not None and frame.f_globals is globals():
+        frame = frame.f_back
+    file = None if frame is None else frame.f_globals.get("__file__")
+    return Path() if file is None else Path(file).parent
+
+
 # A program is written by hand: these look at what its types only promise.
 
 
@@ -246,7 +263,10 @@ def _script(name: str, run: str | None, file: Path | None) -> str:
     if run is not None and file is None:
         return run
     if file is not None and run is None:
-        return read_script(file)
+        try:
+            return read_script(file)
+        except ConfigurationError as error:
+            raise ConfigurationError(f"the step {name}: {error.detail}") from None
     raise ConfigurationError(f"the step {name} needs one script: pass run=… or file=…")
 
 

@@ -54,7 +54,7 @@ def read_script(file: Path) -> str:
         raw = file.read_bytes()
     except OSError as error:
         raise ConfigurationError(
-            f"cannot read the script {file}: {os.strerror(error.errno or 0)}"
+            f"cannot read the script {file.absolute()}: {os.strerror(error.errno or 0)}"
         ) from None
     return text_of(raw, str(file))
 

@@ -21,8 +21,13 @@ MAX_FILE_BYTES: Final = 64 * 1024 * 1024
 MAX_VALUES: Final = 2_000_000
 #: How many lists and mappings may stand inside each other.
 MAX_DEPTH: Final = 32
-_INTEGER: Final = "tag:yaml.org,2002:int"
+_KIND: Final = "tag:yaml.org,2002:"
+_INTEGER: Final = f"{_KIND}int"
+#: Kinds of which a value can always be made, once its number is decimal; and `<<`.
+_PLAIN: Final = frozenset({_INTEGER, f"{_KIND}str", f"{_KIND}null", f"{_KIND}merge"})
 _DECIMAL: Final = re.compile(r"[-+]?(0|[1-9][0-9_]*)")
+#: What making a value of another kind ends in: `2020-99-99`, `!!bool nope`.
+_UNREADABLE: Final = (ValueError, ArithmeticError, LookupError, AttributeError)
 _FORMATS: Final = "the name of a workflow's file ends in .toml, .yaml or .yml"
 
 
@@ -112,8 +117,8 @@ def _places(root: yaml.Node, max_values: int) -> Iterator[tuple[Place, int]]:
     """Yield each place with its line, counted from 1.
 
     Raises:
-        yaml.MarkedYAMLError: if a mapping has a key twice, there are too many, or a
-            number is not decimal.
+        yaml.MarkedYAMLError: if a mapping has a key twice, there are too many, a
+            number is not decimal, or a value is not of the kind that it claims.
     """
     found: list[tuple[Place, Any]] = [((), root)]
     for place, node in found:  # which grows meanwhile
@@ -121,6 +126,7 @@ def _places(root: yaml.Node, max_values: int) -> Iterator[tuple[Place, int]]:
             raise _problem("it has too many values, or too deep ones", node)
         if isinstance(node, yaml.ScalarNode):
             _require_decimal(node)
+            _require_readable(node)
         elif isinstance(node, yaml.SequenceNode):
             for number, one in enumerate(node.value):
                 found.append(((*place, number), one))
@@ -130,6 +136,7 @@ def _places(root: yaml.Node, max_values: int) -> Iterator[tuple[Place, int]]:
             for key, value in node.value:
                 if not isinstance(key, yaml.ScalarNode):
                     raise _problem("a key is no text", key)
+                _require_readable(key)
                 if key.value in seen:
                     raise _problem(f"the key {key.value!r} stands twice", key)
                 seen.add(key.value)
@@ -145,6 +152,20 @@ def _require_decimal(node: yaml.ScalarNode) -> None:
             " is text",
             node,
         )
+
+
+def _require_readable(node: yaml.ScalarNode) -> None:
+    if node.tag in _PLAIN:
+        return
+    try:
+        yaml.constructor.SafeConstructor().construct_object(node)
+    except _UNREADABLE:
+        kind = node.tag.rpartition(":")[2]
+        raise _problem(
+            f"the value {node.value!r} cannot be a {kind}: mend it, or write it in"
+            " quotes if it is text",
+            node,
+        ) from None
 
 
 def _problem(said: str, node: yaml.Node) -> yaml.MarkedYAMLError:

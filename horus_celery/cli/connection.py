@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shlex
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
@@ -54,6 +55,13 @@ def signer_options(function: _F) -> _F:
     caller = option("--caller", help="Who asks.")
     key = option("--key", help="Key to sign with: NAME or FILE.")
     return context(caller(key(function)))
+
+
+def pasted(*words: str, url: str | None = None, state_dir: Path | None = None) -> str:
+    """Return a command to paste: it finds what the command at work was given."""
+    where = [] if url is None else ["--url", url]
+    where += [] if state_dir is None else ["--state-dir", str(state_dir)]
+    return shlex.join(["horus", *words, *where])
 
 
 def read_settings(state_dir: Path | None) -> Settings:

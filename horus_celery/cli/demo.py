@@ -20,7 +20,8 @@ import click
 from horus_celery import admission, wiring
 from horus_celery.cli import FAILED, INTERRUPTED, output
 from horus_celery.cli.run import summary
-from horus_celery.cli.up import running, until_asked
+from horus_celery.cli.signals import until_asked
+from horus_celery.cli.up import running
 from horus_celery.client import Horus, Outcome, RpcError
 from horus_celery.errors import HorusError
 from horus_celery.lifecycle import Status

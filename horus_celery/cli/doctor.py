@@ -9,9 +9,9 @@ import subprocess
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import suppress
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from datetime import UTC, datetime
-from enum import StrEnum
+from functools import partial
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any, Final
@@ -19,15 +19,18 @@ from typing import Any, Final
 import click
 
 from horus_celery import __version__, certificates, redis_server
-from horus_celery.cli import FAILED, output
-from horus_celery.cli.connection import json_option, read_settings, state_option
-from horus_celery.crew import whole_crew
+from horus_celery.cli import FAILED, output, vitals
+from horus_celery.cli.connection import (
+    json_option,
+    pasted,
+    read_settings,
+    state_option,
+)
+from horus_celery.cli.findings import Finding, Patient, Said, Verdict
 from horus_celery.errors import ConfigurationError, HorusError
-from horus_celery.journal import is_alive
 from horus_celery.node_secrets import read_value
-from horus_celery.processes.addresses import Addresses, read_addresses, with_ports
+from horus_celery.processes.addresses import with_ports
 from horus_celery.processes.programs import environment
-from horus_celery.settings import Settings
 from horus_celery.statedir import (
     CLOCK_SKEW,
     TRUST_RENEWAL,
@@ -52,35 +55,6 @@ _PACKAGES: Final = {
 _EARLIEST: Final = datetime(2025, 1, 1, tzinfo=UTC)
 
 
-class Verdict(StrEnum):
-    """What a check found."""
-
-    OK = "ok"
-    #: It works; somebody may still want to know.
-    NOTE = "note"
-    WRONG = "wrong"
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Finding:
-    """What one check found, and what to do about it."""
-
-    name: str
-    verdict: Verdict
-    detail: str
-    #: A command, or a sentence; empty where there is nothing to do.
-    remedy: str = ""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Patient:
-    """What is looked at."""
-
-    settings: Settings
-    state: StateDirectory
-    now: datetime
-
-
 @click.command()
 @state_option
 @json_option
@@ -95,6 +69,7 @@ def command(*, state_dir: Path | None, as_json: bool) -> int:
             settings=settings,
             state=StateDirectory(settings.state_dir),
             now=datetime.now(UTC),
+            paste=partial(pasted, state_dir=state_dir),
         )
     )
     if as_json:
@@ -122,10 +97,7 @@ def examine(patient: Patient) -> list[Finding]:
     return findings
 
 
-_Said = tuple[Verdict, str, str]
-
-
-def _versions(_: Patient) -> Iterator[_Said]:
+def _versions(_: Patient) -> Iterator[Said]:
     found = {}
     for package, wanted in _PACKAGES.items():
         try:
@@ -140,11 +112,11 @@ def _versions(_: Patient) -> Iterator[_Said]:
     yield Verdict.OK, f"horus {__version__}; {told}", ""
 
 
-def _state(patient: Patient) -> Iterator[_Said]:
+def _state(patient: Patient) -> Iterator[Said]:
     state = patient.state
     state.check_place()
     if not state.is_there():
-        yield Verdict.NOTE, f"{state.path} is not made yet", "horus init"
+        yield Verdict.NOTE, f"{state.path} is not made yet", patient.paste("init")
         return
     yield Verdict.OK, f"{state.path}, for this user alone", ""
     disk = os.statvfs(state.path)
@@ -157,18 +129,18 @@ def _state(patient: Patient) -> Iterator[_Said]:
         yield Verdict.WRONG, detail, "make room there: by itself all then goes on"
 
 
-def _files(patient: Patient) -> Iterator[_Said]:
+def _files(patient: Patient) -> Iterator[Said]:
     state = patient.state
     if not state.is_there():
         return
-    faults = list(state.faults(whole_crew(patient.settings).wanted))
+    faults = list(state.faults(patient.wanted))
     yield from ((Verdict.WRONG, fault, "") for fault in faults)
     if not faults:
         detail = "keys, secrets and trust bundle can be used, by this user alone"
         yield Verdict.OK, detail, ""
 
 
-def _keys(patient: Patient) -> Iterator[_Said]:
+def _keys(patient: Patient) -> Iterator[Said]:
     state, trust = patient.state, _trust_of(patient)
     if trust is None:
         return
@@ -179,17 +151,17 @@ def _keys(patient: Patient) -> Iterator[_Said]:
         with suppress(ConfigurationError):
             if read_key_file(path).keyid not in granted:
                 name = path.stem
-                words = f"--context {name} --caller {name} --key {name}"
+                words = ("--context", name, "--caller", name, "--key", name)
                 detail = f"the key {name} may sign nothing"
-                yield Verdict.NOTE, detail, f"horus trust grant {words}"
-    for runner in whole_crew(patient.settings).wanted:
+                yield Verdict.NOTE, detail, patient.paste("trust", "grant", *words)
+    for runner in patient.wanted:
         if trust.runner(runner.name) is None:
             detail = f"the trust bundle has no runner {runner.name}"
-            yield Verdict.WRONG, detail, "horus init"
+            yield Verdict.WRONG, detail, patient.paste("init")
     yield Verdict.OK, f"the trust bundle knows {len(trust.keys)} keys", ""
 
 
-def _trust(patient: Patient) -> Iterator[_Said]:
+def _trust(patient: Patient) -> Iterator[Said]:
     trust, now = _trust_of(patient), patient.now
     if trust is None:
         return
@@ -199,7 +171,7 @@ def _trust(patient: Patient) -> Iterator[_Said]:
             f" {patient.settings.namespace}"
         )
         yield Verdict.WRONG, detail, f"set namespace = {trust.aud!r}"
-    renew = "horus trust renew"
+    renew = patient.paste("trust", "renew")
     if not patient.state.has_root_key():
         renew += " where the root key lies, and bring its trust.json here"
     if trust.is_expired(now):
@@ -219,7 +191,7 @@ def _trust_of(patient: Patient) -> Trust | None:
     return None
 
 
-def _secrets(patient: Patient) -> Iterator[_Said]:
+def _secrets(patient: Patient) -> Iterator[Said]:
     files = {name: one.file for name, one in patient.settings.node_secrets.items()}
     is_well = True
     for name, file in files.items():
@@ -237,7 +209,7 @@ def _secrets(patient: Patient) -> Iterator[_Said]:
         yield Verdict.OK, f"scripts may be given {', '.join(files)}", ""
 
 
-def _clock(patient: Patient) -> Iterator[_Said]:
+def _clock(patient: Patient) -> Iterator[Said]:
     now, mend = patient.now, "set the clock: timedatectl set-ntp true"
     told = f"it shows {now:%Y-%m-%d %H:%M:%S} UTC"
     if now < _EARLIEST:
@@ -253,7 +225,7 @@ def _clock(patient: Patient) -> Iterator[_Said]:
     yield Verdict.OK, told, ""
 
 
-def _redis(patient: Patient) -> Iterator[_Said]:
+def _redis(patient: Patient) -> Iterator[Said]:
     url = patient.settings.redis_url
     if url is not None:
         namespace = patient.settings.namespace
@@ -270,7 +242,7 @@ def _redis(patient: Patient) -> Iterator[_Said]:
     number = ".".join(map(str, server.version))
     yield Verdict.OK, f"{server.path}, version {number}", ""
     state = patient.state
-    if _running(state) is None:
+    if patient.running is None:
         return
     url, namespace = redis_server.url(state), patient.settings.namespace
     if why := redis_server.find_fault(url, namespace=namespace):
@@ -279,7 +251,7 @@ def _redis(patient: Patient) -> Iterator[_Said]:
         yield Verdict.WRONG, detail, f"{remedy}/redis.log"
 
 
-def _tmux(patient: Patient) -> Iterator[_Said]:
+def _tmux(patient: Patient) -> Iterator[Said]:
     actors = patient.settings.actors
     names = [actor.name for actor in actors if actor.process_manager != "simple"]
     if names and shutil.which("tmux") is None:
@@ -289,7 +261,7 @@ def _tmux(patient: Patient) -> Iterator[_Said]:
         yield Verdict.OK, f"installed; it is to run {', '.join(names)}", ""
 
 
-def _tls(patient: Patient) -> Iterator[_Said]:
+def _tls(patient: Patient) -> Iterator[Said]:
     settings = patient.settings
     if settings.tls_cert is not None and settings.tls_key is not None:
         certificates.serving(settings.tls_cert, settings.tls_key)
@@ -301,8 +273,8 @@ def _tls(patient: Patient) -> Iterator[_Said]:
         yield Verdict.OK, "without it only this machine reaches the API", ""
 
 
-def _ports(patient: Patient) -> Iterator[_Said]:
-    running = _running(patient.state)
+def _ports(patient: Patient) -> Iterator[Said]:
+    running = patient.running
     if running is not None:
         flower = f", Flower {running.flower}" if running.flower else ""
         detail = f"Horus is up: {running.api}{flower}"
@@ -310,7 +282,8 @@ def _ports(patient: Patient) -> Iterator[_Said]:
         return
     wanted = patient.settings
     chosen = with_ports(wanted)
-    yield Verdict.OK, f"{chosen.port} is free for the API", ""
+    detail = f"{chosen.port} is free for the API: Horus is not up here"
+    yield Verdict.OK, detail, ""
     if wanted.flower_port and chosen.flower_port != wanted.flower_port:
         yield (
             Verdict.NOTE,
@@ -319,13 +292,7 @@ def _ports(patient: Patient) -> Iterator[_Said]:
         )
 
 
-def _running(state: StateDirectory) -> Addresses | None:
-    """Return where the deployment listens that is up; a killed one has left its own."""
-    found = read_addresses(state)
-    return found if found is not None and is_alive(found.process) else None
-
-
-def _containment(patient: Patient) -> Iterator[_Said]:
+def _containment(patient: Patient) -> Iterator[Said]:
     said = _asked("workers.trial", patient)
     if said is None:
         yield Verdict.WRONG, "a script cannot be started here", "install Horus again"
@@ -356,7 +323,7 @@ def _containment(patient: Patient) -> Iterator[_Said]:
         yield Verdict.OK, detail, ""
 
 
-def _executors(patient: Patient) -> Iterator[_Said]:
+def _executors(patient: Patient) -> Iterator[Said]:
     faults = _asked("workers.kinds", patient)
     if faults is None:
         yield Verdict.WRONG, "executors cannot be looked at", "install Horus again"
@@ -387,7 +354,7 @@ def _asked(module: str, patient: Patient) -> Any | None:  # noqa: ANN401 - any J
         return None
 
 
-def _setpriv(_: Patient) -> Iterator[_Said]:
+def _setpriv(_: Patient) -> Iterator[Said]:
     if shutil.which("setpriv") is None:
         detail = "not installed: what a killed `horus up` started may go on"
         yield Verdict.NOTE, detail, "apt-get install util-linux"
@@ -396,7 +363,7 @@ def _setpriv(_: Patient) -> Iterator[_Said]:
 
 
 #: Every check by its name, in the order in which one would mend things.
-CHECKS: Final[dict[str, Callable[[Patient], Iterator[_Said]]]] = {
+CHECKS: Final[dict[str, Callable[[Patient], Iterator[Said]]]] = {
     "versions": _versions,
     "state directory": _state,
     "files": _files,
@@ -407,6 +374,10 @@ CHECKS: Final[dict[str, Callable[[Patient], Iterator[_Said]]]] = {
     "redis": _redis,
     "tls": _tls,
     "ports": _ports,
+    "api": vitals.api,
+    "programs": vitals.programs,
+    "runners": vitals.runners,
+    "jobs": vitals.jobs,
     "tmux": _tmux,
     "executors": _executors,
     "containment": _containment,

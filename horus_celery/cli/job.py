@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Callable, Mapping
 from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +13,7 @@ import click
 
 from horus_celery.check import ACCEPT, builds_on, check_job, read_trust_text
 from horus_celery.cli import FAILED, REFUSED, output
-from horus_celery.cli.connection import call_options, connect
+from horus_celery.cli.connection import call_options, connect, pasted
 from horus_celery.cli.run import (
     exit_code,
     is_as_signed,
@@ -19,11 +21,11 @@ from horus_celery.cli.run import (
     summary,
     to_json,
 )
-from horus_celery.client import Transcript
+from horus_celery.client import Horus, Transcript
 from horus_celery.errors import ConfigurationError, NotFoundError
 from horus_celery.instants import from_ms
 from horus_celery.journal import Journal
-from horus_celery.lifecycle import TERMINAL
+from horus_celery.lifecycle import TERMINAL, Status
 
 _LISTED = (
     "id",
@@ -153,10 +155,17 @@ def why(*, job: str, url: str | None, state_dir: Path | None, as_json: bool) -> 
     """Say the one thing that holds a job now, or what ended it."""
     with connect(url=url, state_dir=state_dir) as client:
         told = client.why(job)
-    if as_json:
-        output.data(told)
-        return
-    output.line(f"{told['status']}: {output.printable(told['detail'] or told['gate'])}")
+        if as_json:
+            output.data(told)
+            return
+        paste = partial(pasted, url=url, state_dir=state_dir)
+        look = where_to_look(client, job, told, paste=paste)
+    said = output.printable(told["detail"] or told["gate"])
+    # How one ended begins with its status already.
+    is_over = told["status"] in TERMINAL
+    output.line(said if is_over else f"{told['status']}: {said}")
+    if look is not None:
+        output.note(f"see: {look}")
 
 
 @command.command()
@@ -238,6 +247,21 @@ def check(
             " would also want the receipts, which are not here"
         )
     return 0
+
+
+def where_to_look(
+    client: Horus, job: str, told: Mapping[str, Any], *, paste: Callable[..., str]
+) -> str | None:
+    """Return the command that says more of what holds a job, or ended it."""
+    if told["status"] == Status.QUEUED and told["gate"] == "runner":
+        return paste("runners", "list")
+    if told["status"] != Status.REJECTED:
+        return None
+    receipt = client.outcome(job).receipt
+    if receipt is None:
+        return None
+    # Its line `job refused` says in words what the receipt has as a code.
+    return paste("runners", "logs", receipt.runner)
 
 
 def _names(words: str) -> frozenset[str]:

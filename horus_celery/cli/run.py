@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import hashlib
 import sys
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from datetime import datetime, timedelta
+from functools import partial
 from pathlib import Path
 from typing import Final
 
@@ -17,8 +18,13 @@ from horus_celery.authoring.scripts import (
     text_of,
     usual_executor,
 )
-from horus_celery.cli import FAILED, INTERRUPTED, REFUSED, output
-from horus_celery.cli.connection import call_options, connect, signer_options
+from horus_celery.cli import FAILED, REFUSED, output, signals
+from horus_celery.cli.connection import (
+    call_options,
+    connect,
+    pasted,
+    signer_options,
+)
 from horus_celery.client import (
     Agreement,
     Horus,
@@ -28,8 +34,9 @@ from horus_celery.client import (
     Transcript,
     about_job,
 )
+from horus_celery.errors import UnavailableError
 from horus_celery.instants import to_ms
-from horus_celery.lifecycle import Status
+from horus_celery.lifecycle import TERMINAL, Status
 from horus_celery.statements.receipt import Receipt
 from horus_celery.store.base import LogLine
 
@@ -162,13 +169,15 @@ def command(
     for the long options below; behind -- everything is the script's.
     JOB is a job's id, or its digest; its end is waited for and verified first.
     The exit code is the script's; 124 after a timeout, 3 for a refusal, 1 if the
-    output that was shown is not what the runner signed.
+    output that was shown is not what the runner signed. Ctrl-C, or TERM, stops the job:
+    then it is 130, or 143.
     """
     payload, arguments, file = _script(words, code)
     by_file = None if file is None else executor_for(file)
     executor = executor or by_file or usual_executor(file)
     variables = dict(_named(given, "--env NAME=VALUE") for given in env)
     sources = dict(_named(given, "--input NAME=JOB") for given in inputs)
+    paste = partial(pasted, url=url, state_dir=state_dir)
     with connect(
         url=url, state_dir=state_dir, key=key, context=context, caller=caller
     ) as client:
@@ -186,13 +195,11 @@ def command(
             runner=runner,
             attempts=attempts,
         )
-        try:
-            return (_wait if as_json else _follow)(client, submitted)
-        except KeyboardInterrupt:
-            with about_job(submitted.id):
-                client.stop(submitted.id)
-            output.note(f"stopped {submitted.id}")
-            return INTERRUPTED
+        return signals.follow(
+            lambda: _await(client, submitted, as_json=as_json, paste=paste),
+            stop=lambda: _stop(client, submitted.id),
+            later=paste("job", "stop", submitted.id),
+        )
 
 
 def show_all(lines: Iterable[LogLine], transcript: Transcript) -> None:
@@ -272,23 +279,66 @@ def to_json(outcome: Outcome) -> dict[str, object]:
     }
 
 
+class Reasons:
+    """Says why a job waits, and again when that has changed."""
+
+    def __init__(self, client: Horus, job_id: str) -> None:
+        self._client = client
+        self._job_id = job_id
+        self._said: str | None = None
+
+    def tell(self) -> None:
+        """Ask why, and say it if it is news."""
+        with about_job(self._job_id):
+            told = self._client.why(self._job_id)
+        is_waiting = told["status"] == Status.QUEUED
+        if not is_waiting and self._said is None:
+            return
+        kind = "waiting" if is_waiting else told["status"]
+        said = output.printable(f"{kind}: {told['detail']}")
+        if said != self._said:
+            self._said = said
+            output.note(said)
+
+
+def _await(
+    client: Horus, job: Submitted, *, as_json: bool, paste: Callable[..., str]
+) -> int:
+    try:
+        return _wait(client, job) if as_json else _follow(client, job)
+    except UnavailableError as error:
+        later = paste("job", "result", job.id)
+        raise UnavailableError(f"{error.detail}; to see its end: {later}") from None
+
+
 def _wait(client: Horus, job: Submitted) -> int:
-    outcome = client.outcome(job, on_quiet=lambda: _tell_why(client, job.id))
+    tell = Reasons(client, job.id).tell
+    outcome = client.outcome(job, on_quiet=tell, on_away=output.note)
     output.data(to_json(outcome))
     return exit_code(outcome)
 
 
 def _follow(client: Horus, job: Submitted) -> int:
     transcript = Transcript.of(job)
-    lines = client.logs(job, on_quiet=lambda: _tell_why(client, job.id), verify=False)
+    tell = Reasons(client, job.id).tell
+    lines = client.logs(job, on_quiet=tell, on_away=output.note, verify=False)
     show_all(lines, transcript)
-    outcome = client.outcome(job)
+    outcome = client.outcome(job, on_away=output.note)
     if not is_as_signed(transcript, outcome):
         return FAILED
     if _has_own_result(outcome):
         output.text(outcome.result or "")
     output.note(summary(outcome))
     return exit_code(outcome)
+
+
+def _stop(client: Horus, job_id: str) -> str:
+    """Have a job stopped, and return what is to be said of it."""
+    with about_job(job_id):
+        status = Status(client.stop(job_id)["status"])
+    if status in TERMINAL and status is not Status.STOPPED:
+        return f"job {job_id} was over: {status.value}"
+    return f"stopped {job_id}"
 
 
 def _has_own_result(outcome: Outcome) -> bool:
@@ -308,17 +358,11 @@ def _ended_well(client: Horus, job: str) -> Outcome:
         JobNotCompleted: if it did not complete.
         ReceiptError: if the outcome is not what a trusted runner signed.
     """
-    outcome = client.outcome(job, on_quiet=lambda: _tell_why(client, job))
+    tell = Reasons(client, job).tell
+    outcome = client.outcome(job, on_quiet=tell, on_away=output.note)
     if not outcome.succeeded:
         raise JobNotCompleted(outcome)
     return outcome
-
-
-def _tell_why(client: Horus, job_id: str) -> None:
-    with about_job(job_id):
-        told = client.why(job_id)
-    if told["status"] == Status.QUEUED:
-        output.note(f"waiting: {output.printable(told['detail'])}")
 
 
 def _is_cut(receipt: Receipt) -> bool:

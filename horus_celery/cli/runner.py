@@ -19,6 +19,7 @@ from horus_celery.cli.connection import state_option
 from horus_celery.crew import runner_name
 from horus_celery.errors import ConfigurationError
 from horus_celery.executors import require
+from horus_celery.processes import temporary
 from horus_celery.processes.programs import environment, worker_command
 from horus_celery.settings import Settings, load_settings
 from horus_celery.statedir import StateDirectory
@@ -92,6 +93,13 @@ def _require_redis(settings: Settings, state: StateDirectory) -> None:
 
 def _become(worker: list[str], settings: Settings, state: StateDirectory) -> NoReturn:
     given = environment(settings)
+    try:
+        given[temporary.VARIABLE] = str(temporary.make_own(state.temporary))
+    except OSError as error:
+        raise ConfigurationError(
+            f"cannot write {state.temporary}: {error.strerror}; mend that, or choose"
+            " another state directory with --state-dir"
+        ) from None
     program = shutil.which(worker[0], path=given["PATH"])
     if program is None:
         raise ConfigurationError("Celery is missing: install Horus again")

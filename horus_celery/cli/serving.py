@@ -10,7 +10,8 @@ import click
 
 from horus_celery.cli import output
 from horus_celery.cli.connection import state_option
-from horus_celery.cli.up import running, until_asked, watch, with_config
+from horus_celery.cli.signals import until_asked
+from horus_celery.cli.up import running, watch, with_config
 from horus_celery.processes.lineup import Extent
 from horus_celery.processes.platform import Platform
 from horus_celery.settings import load_settings

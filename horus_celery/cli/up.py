@@ -4,19 +4,17 @@ from __future__ import annotations
 
 import os
 import shlex
-import signal
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
-from types import FrameType
 from typing import Final, NoReturn
 
 import click
 
-from horus_celery.cli import output
+from horus_celery.cli import output, signals
 from horus_celery.cli.connection import state_option
 from horus_celery.errors import HorusError
 from horus_celery.processes.lineup import Extent
@@ -24,15 +22,10 @@ from horus_celery.processes.platform import Platform
 from horus_celery.settings import Settings, load_settings
 from horus_celery.statements.keys import read_key_file
 
-_SIGNALS: Final = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 #: How often a person is told what happened to the programs.
 _NEWS: Final = timedelta(seconds=1)
 #: How often the state directory is looked at: a trust bundle ends some day.
 _MENDING: Final = timedelta(hours=1)
-
-
-class EndAsked(BaseException):
-    """Somebody pressed Ctrl-C, or sent TERM: not an error."""
 
 
 @click.command()
@@ -77,7 +70,10 @@ def command(
         bind_address=bind_address,
     )
     base = with_config(config)
-    with until_asked(), running(settings, tell=output.note, base=base) as platform:
+    with (
+        signals.until_asked(),
+        running(settings, tell=output.note, base=base) as platform,
+    ):
         _tell_ready(platform)
         watch(platform)
     output.note("ended")
@@ -114,25 +110,8 @@ def running(
         platform.wait_until_ready()
         yield platform
     finally:
-        _ignore_signals()
+        signals.ignore()
         platform.stop()
-
-
-@contextmanager
-def until_asked() -> Iterator[None]:
-    """Let the first signal that asks for the end leave the block, and no second one."""
-    earlier = {number: signal.getsignal(number) for number in _SIGNALS}
-    for number, handler in earlier.items():
-        # What nohup starts is to go on when its terminal goes away.
-        if (number, handler) != (signal.SIGHUP, signal.SIG_IGN):
-            signal.signal(number, _end)
-    try:
-        yield
-    except EndAsked:
-        pass
-    finally:
-        for number, handler in earlier.items():
-            signal.signal(number, handler)
 
 
 @dataclass(slots=True)
@@ -159,29 +138,11 @@ class Caretaker:
 def watch(platform: Platform) -> NoReturn:
     """Tell what happens, and keep the state directory valid, until the end."""
     caretaker = Caretaker(platform.mend, datetime.now(UTC) + _MENDING)
-    while not _is_end_asked():
+    while not signals.is_end_asked():
         time.sleep(_NEWS.total_seconds())
         for note in (*platform.news(), *caretaker.look(datetime.now(UTC))):
             output.note(note)
-    raise EndAsked
-
-
-def _end(_number: int, _frame: FrameType | None) -> None:
-    _ignore_signals()
-    raise EndAsked
-
-
-def _ignore_signals() -> None:
-    for number in _SIGNALS:
-        signal.signal(number, signal.SIG_IGN)
-
-
-def _is_end_asked() -> bool:
-    """Whether no signal is heard any more, because one was.
-
-    What it raises is lost where it comes in the middle of a finalizer.
-    """
-    return signal.getsignal(signal.SIGTERM) is signal.SIG_IGN
+    raise signals.EndAsked
 
 
 def _tell_ready(platform: Platform) -> None:

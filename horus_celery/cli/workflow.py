@@ -2,27 +2,34 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from contextlib import suppress
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 import click
 
 from horus_celery.authoring.programs import read_workflow
 from horus_celery.authoring.rerun import Rerun, rerun
 from horus_celery.authoring.signing import Submission, sign
-from horus_celery.cli import FAILED, INTERRUPTED, output
+from horus_celery.cli import FAILED, output, signals
 from horus_celery.cli.board import Board
-from horus_celery.cli.connection import call_options, connect, signer_options
+from horus_celery.cli.connection import (
+    call_options,
+    connect,
+    pasted,
+    signer_options,
+)
 from horus_celery.cli.job import shown_value
-from horus_celery.client import Horus
+from horus_celery.client import Horus, RpcError
 from horus_celery.dag import pictures
 from horus_celery.dag.compiler import Plan, compile_plan
 from horus_celery.dag.model import Graph, shown
-from horus_celery.dag.progress import ENDS, End, WorkflowStatus
+from horus_celery.dag.progress import ENDED, ENDS, End, StepStatus, WorkflowStatus
 from horus_celery.dag.shapes import Strategy, why_no_canvas
-from horus_celery.errors import ConfigurationError
+from horus_celery.errors import ConfigurationError, UnavailableError
 from horus_celery.instants import to_ms
 from horus_celery.runs import RunOutcome, WorkflowRun, fetch
 from horus_celery.statements import canonical, dsse, manifest
@@ -46,6 +53,8 @@ _OF_A_STEP: Final = (
     "ended_at",
     "job_id",
 )
+#: Steps of which it is asked why they wait: they mostly wait for the same.
+_MOST_REASONS: Final = 5
 #: Of larger workflows each tenth of the signatures is told.
 _MANY_STEPS: Final = 1000
 
@@ -85,7 +94,7 @@ def run(
     """Sign a workflow, have it run, follow its steps, and verify what came of it.
 
     The exit code is 0 only if it completed and every completed step is proven; 1 if it
-    failed, 3 for a refusal.
+    failed, 3 for a refusal. Ctrl-C, or TERM, stops it: then it is 130, or 143.
     """
     draft = read_workflow(file)
     with connect(
@@ -100,7 +109,12 @@ def run(
         )
         wanted = None if strategy is None else Strategy(strategy)
         return hand_in(
-            client, submission, strategy=wanted, detach=detach, as_json=as_json
+            client,
+            submission,
+            strategy=wanted,
+            detach=detach,
+            paste=partial(pasted, url=url, state_dir=state_dir),
+            as_json=as_json,
         )
 
 
@@ -150,6 +164,7 @@ def status(
     """Show where a workflow and its steps stand, by its coordinator's word."""
     with connect(url=url, state_dir=state_dir) as client:
         told = client.call("workflow.status", workflow_id=workflow)
+        reasons = {} if as_json else _reasons(client, told["steps"])
     if as_json:
         output.data(told)
         return
@@ -165,6 +180,8 @@ def status(
     ]
     output.line()
     output.table(["step", *_OF_A_STEP], rows)
+    for name, why in reasons.items():
+        output.note(output.printable(f"{name} waits: {why}"))
 
 
 @command.command(name="list")
@@ -209,7 +226,8 @@ def result(
     with connect(url=url, state_dir=state_dir) as client:
         keys = client.trust().caller_keys()
         submission = fetch(client, workflow, keys=keys)
-        return follow(client, submission, as_json=as_json)
+        paste = partial(pasted, url=url, state_dir=state_dir)
+        return follow(client, submission, paste=paste, as_json=as_json)
 
 
 @command.command()
@@ -302,7 +320,13 @@ def rerun_workflow(
             client.signer(), caller_id=said.caller_id, context_id=said.context_id
         )
         submission = sign(plan.draft, signer, now=client.now())
-        return hand_in(client, submission, detach=detach, as_json=as_json)
+        return hand_in(
+            client,
+            submission,
+            detach=detach,
+            paste=partial(pasted, url=url, state_dir=state_dir),
+            as_json=as_json,
+        )
 
 
 def hand_in(
@@ -311,34 +335,57 @@ def hand_in(
     *,
     strategy: Strategy | None = None,
     detach: bool,
+    paste: Callable[..., str],
     as_json: bool,
 ) -> int:
-    """Have a signed workflow run, show how it goes, and return the exit code."""
+    """Have a signed workflow run, show how it goes, and return the exit code.
+
+    Args:
+        client: The connection to the supervisor.
+        submission: The workflow.
+        strategy: How it runs, if it can.
+        detach: Whether its id is all that is wanted.
+        paste: Writes a command that finds the same supervisor.
+        as_json: Whether a program reads it.
+    """
     run_ = WorkflowRun(client, submission)
     run_.submit(_telling("handed in", len(submission.jobs)), strategy=strategy)
     if detach:
         _show_id(run_, as_json=as_json)
         return 0
-    try:
-        return follow(client, submission, as_json=as_json)
-    except KeyboardInterrupt:
-        run_.stop()
-        output.note(f"stopped workflow {run_.id}")
-        return INTERRUPTED
+    return signals.follow(
+        lambda: follow(client, submission, paste=paste, as_json=as_json),
+        stop=lambda: _stop(run_),
+        later=paste("workflow", "stop", run_.id),
+    )
 
 
-def follow(client: Horus, submission: Submission, *, as_json: bool) -> int:
+def _stop(run_: WorkflowRun) -> str:
+    """Have a workflow stopped, and return what is to be said of it."""
+    status = run_.stop()
+    if status in ENDED and status is not WorkflowStatus.STOPPED:
+        return f"workflow {run_.id} was over: {status.value}"
+    return f"stopped workflow {run_.id}"
+
+
+def follow(
+    client: Horus, submission: Submission, *, paste: Callable[..., str], as_json: bool
+) -> int:
     """Show how a workflow goes until it is over, and return the exit code."""
     run_ = WorkflowRun(client, submission)
     board = Board(submission.graph.names, is_silent=as_json)
     output.note(f"workflow {run_.id}: {submission.manifest.name}")
-    with board:
-        view = run_.follow(board.show)
+    try:
+        with board:
+            view = run_.follow(board.show, on_away=output.note)
+    except UnavailableError as error:
+        later = paste("workflow", "result", run_.id)
+        raise UnavailableError(f"{error.detail}; to see its end: {later}") from None
     outcome = run_.prove(view)
     if as_json:
         output.data(to_json(submission, outcome))
     else:
-        _show_end(outcome, board)
+        _show_end(outcome, board, paste=paste)
     return 0 if view.status is WorkflowStatus.COMPLETED else FAILED
 
 
@@ -410,6 +457,25 @@ def _graph(workflow: str, *, url: str | None, state_dir: Path | None) -> Graph:
     return Graph.of(Manifest.from_wire(canonical.parse(envelope.body)))
 
 
+def _reasons(client: Horus, steps: Mapping[str, Mapping[str, Any]]) -> dict[str, str]:
+    """Return why the first of the queued steps wait that are to run here."""
+    waiting = [
+        name
+        for name, step in steps.items()
+        if step["status"] == StepStatus.QUEUED
+        and step["job_id"] is not None
+        and step["supervisor"] is None
+    ]
+    found = {}
+    for name in waiting[:_MOST_REASONS]:
+        # It may be gone by now, or shown to others alone.
+        with suppress(RpcError):
+            told = client.why(steps[name]["job_id"])
+            if told["status"] == StepStatus.QUEUED:
+                found[name] = told["detail"]
+    return found
+
+
 def _show_difference(plan: Rerun) -> None:
     rows = [(name, status.value, "runs again") for name, status in plan.again.items()]
     rows += [(name, status.value, "is kept") for name, status in plan.kept.items()]
@@ -441,7 +507,7 @@ def _show_id(run_: WorkflowRun, *, as_json: bool) -> None:
         output.line(run_.id)
 
 
-def _show_end(outcome: RunOutcome, board: Board) -> None:
+def _show_end(outcome: RunOutcome, board: Board, *, paste: Callable[..., str]) -> None:
     view = outcome.view
     for name, result in outcome.results.items():
         if result:
@@ -450,7 +516,7 @@ def _show_end(outcome: RunOutcome, board: Board) -> None:
     for name, step in view.steps.items():
         if step.job_id is not None and ENDS[step.status] is End.FAILED:
             where = "" if step.supervisor is None else f" at {step.supervisor}"
-            told = f"see: horus job logs {step.job_id}  # {name}{where}"
+            told = f"see: {paste('job', 'logs', step.job_id)}  # {name}{where}"
             output.note(output.printable(told))
     proven = sum(one.is_verified for one in outcome.steps.values())
     output.note(

@@ -62,7 +62,9 @@ class Connection:
                 "the secret for the API is empty, or has what no secret has: white"
                 " space around it, a line break, or a character that is not ASCII"
             )
-        self._url = url
+        self.url = url
+        #: Whether there ever was a supervisor at the other end.
+        self.has_answered = False
         self._http = httpx.Client(
             headers={"Authorization": f"Bearer {secret}"},
             verify=True if ca is None else certificates.believing(ca),
@@ -94,21 +96,28 @@ class Connection:
         }
         try:
             response = self._http.post(
-                self._url, json=request, timeout=(wait + PATIENCE).total_seconds()
+                self.url, json=request, timeout=(wait + PATIENCE).total_seconds()
             )
         except httpx.InvalidURL:
-            raise ConfigurationError(f"{self._url} is not a URL") from None
+            raise ConfigurationError(f"{self.url} is not a URL") from None
         except httpx.UnsupportedProtocol:
             raise ConfigurationError(
-                f"{self._url} is not a URL of a supervisor: it begins with http:// or"
+                f"{self.url} is not a URL of a supervisor: it begins with http:// or"
                 " https://"
+            ) from None
+        except httpx.ReadTimeout:
+            raise UnavailableError(
+                f"the supervisor at {self.url} does not answer in time: `horus doctor`"
+                " on its machine says what is wrong"
             ) from None
         except httpx.HTTPError as error:
             raise UnavailableError(
-                f"no supervisor answers at {self._url} ({type(error).__name__});"
+                f"no supervisor answers at {self.url} ({type(error).__name__});"
                 " start one with `horus up`, or name another with --url"
             ) from None
-        return _result(response, url=self._url)
+        result = _result(response, url=self.url)
+        self.has_answered = True
+        return result
 
     def wait(self, method: str, **params: Any) -> Any | None:  # noqa: ANN401 - as in call
         """Make a call that waits, and return its result, or None if it is to go on."""

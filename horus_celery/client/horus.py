@@ -13,6 +13,7 @@ from typing import Any, Final, Self
 import httpx
 
 from horus_celery.authoring.signing import Signer
+from horus_celery.client.absence import Absence
 from horus_celery.client.connection import Connection, about_job
 from horus_celery.client.lines import lines_of
 from horus_celery.client.proofs import Proofs, expected_by, expected_of
@@ -100,6 +101,16 @@ class Horus:
     def close(self) -> None:
         """Close the connection."""
         self._connection.close()
+
+    def absence(
+        self,
+        on_away: Callable[[str], None] | None,
+        *,
+        patience: timedelta | None = None,
+        retry: timedelta | None = None,
+    ) -> Absence:
+        """Return what makes calls again while the supervisor is away; see there."""
+        return Absence(self._connection, on_away, patience=patience, retry=retry)
 
     # --- jobs ----------------------------------------------------------------
 
@@ -234,7 +245,11 @@ class Horus:
         return self.outcome(submitted)
 
     def outcome(
-        self, job: Submitted | str, *, on_quiet: Callable[[], None] | None = None
+        self,
+        job: Submitted | str,
+        *,
+        on_quiet: Callable[[], None] | None = None,
+        on_away: Callable[[str], None] | None = None,
     ) -> Outcome:
         """Wait until a job is over, however long it takes, and return its outcome.
 
@@ -243,25 +258,33 @@ class Horus:
 
         Args:
             job: What `submit` returned, or an id, or a digest.
-            on_quiet: Called once if the job is not over after two seconds.
+            on_quiet: Called if the job is not over after two seconds, and again, ever
+                more seldom.
+            on_away: Told, for a person, that the supervisor does not answer any more,
+                and that it does again.
 
         Raises:
             ReceiptError: if the outcome is not what a trusted runner signed.
+            UnavailableError: if a supervisor that has answered stays away for a minute.
         """
         job_id = job if isinstance(job, str) else job.id
-        quiet = Quiet(on_quiet)
+        quiet, absence = Quiet(on_quiet), self.absence(on_away)
+
+        def wait() -> object | None:
+            return self._connection.wait("job.result", job_id=job_id, wait=quiet.wait())
+
         with about_job(job_id):
-            while (
-                self._connection.wait("job.result", job_id=job_id, wait=quiet.wait())
-                is None
-            ):
-                quiet.pass_on()
-            record = self.get(job_id)
-            if isinstance(job, str):
-                expected = expected_by(record, asked_for=job)
-            else:
-                expected = expected_of(job)
-            return self._proofs.outcome(record, expected)
+            while absence.insist(wait) is None:
+                absence.insist(quiet.pass_on)
+            return absence.insist(lambda: self._proven_end(job, job_id))
+
+    def _proven_end(self, job: Submitted | str, job_id: str) -> Outcome:
+        record = self.get(job_id)
+        if isinstance(job, str):
+            expected = expected_by(record, asked_for=job)
+        else:
+            expected = expected_of(job)
+        return self._proofs.outcome(record, expected)
 
     def result(self, job: Submitted | str) -> str:
         """Wait until a job is over and return its result.
@@ -281,6 +304,7 @@ class Horus:
         *,
         follow: bool = True,
         on_quiet: Callable[[], None] | None = None,
+        on_away: Callable[[str], None] | None = None,
         verify: bool = True,
     ) -> Generator[LogLine]:
         """Yield the job's output lines; with `follow` until the job is over.
@@ -291,8 +315,9 @@ class Horus:
         Args:
             job: What `submit` returned, or an id, or a digest.
             follow: Whether to wait for lines.
-            on_quiet: Called once if there is neither a line nor an end for the first
-                two seconds.
+            on_quiet: Called if there is neither a line nor an end for two seconds, and
+                again, ever more seldom.
+            on_away: As of `outcome`.
             verify: False leaves the comparison to the caller (see `Transcript`).
 
         Raises:
@@ -303,7 +328,13 @@ class Horus:
             job_id, transcript = job, Transcript(may_repeat=True)
         else:
             job_id, transcript = job.id, Transcript.of(job)
-        lines = lines_of(job_id, self._connection, Quiet(on_quiet), follow=follow)
+        lines = lines_of(
+            job_id,
+            self._connection,
+            quiet=Quiet(on_quiet),
+            absence=self.absence(on_away),
+            follow=follow,
+        )
         while True:
             try:
                 line = next(lines)

@@ -11,29 +11,39 @@ from typing import Final
 WAIT: Final = timedelta(seconds=25)
 #: How long nothing is heard of a job before its `on_quiet` is called.
 QUIET: Final = timedelta(seconds=2)
+#: How long at most until it is called again; each time it is twice as long.
+LONGEST: Final = timedelta(seconds=60)
 
 
 class Quiet:
-    """Makes a call once, when nothing was heard for a time."""
+    """Makes a call when nothing was heard for a time, and again, ever more seldom."""
 
-    def __init__(self, call: Callable[[], None] | None) -> None:
+    def __init__(
+        self,
+        call: Callable[[], None] | None,
+        *,
+        now: Callable[[], float] = time.monotonic,
+    ) -> None:
         self._call = call
-        self._at = time.monotonic() + QUIET.total_seconds()
+        self._now = now
+        self.heard()
 
     def wait(self) -> float:
         """Return how many seconds one may wait now."""
         wait = WAIT.total_seconds()
         if self._call is None:
             return wait
-        return min(wait, max(0.0, self._at - time.monotonic()))
+        return min(wait, max(0.0, self._at - self._now()))
 
-    def end(self) -> None:
-        """Something was heard: nobody need be called."""
-        self._call = None
+    def heard(self) -> None:
+        """Begin again: it is not quiet."""
+        self._pause = QUIET
+        self._at = self._now() + self._pause.total_seconds()
 
     def pass_on(self) -> None:
         """Make the call, if it is time for it."""
-        call = self._call
-        if call is not None and time.monotonic() >= self._at:
-            self._call = None
-            call()
+        if self._call is None or self._now() < self._at:
+            return
+        self._call()
+        self._pause = min(2 * self._pause, LONGEST)
+        self._at = self._now() + self._pause.total_seconds()

@@ -6,7 +6,6 @@ no slash in it and does not begin with a dot, so it can be that of a file.
 
 from __future__ import annotations
 
-import fcntl
 import json
 import re
 import secrets
@@ -20,6 +19,7 @@ from typing import Any, Final
 import pyrage
 from nacl.signing import SigningKey
 
+from horus_celery import locks
 from horus_celery.errors import (
     ConfigurationError,
     ConflictError,
@@ -226,18 +226,24 @@ class Keyring:
 
     @contextmanager
     def _changing(self, context: str) -> Iterator[None]:
-        """Be the only one who changes keys of a context."""
+        """Be the only one who changes keys of a context.
+
+        Raises:
+            ConfigurationError: if nothing can be changed there, or somebody else does
+                it and does not end.
+        """
         folder = self._of(context)
+        path = folder / ".lock"
         try:
             folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-            file = (folder / ".lock").open("ab")
+            file = path.open("ab")
         except OSError as error:
             raise ConfigurationError(
                 f"keys cannot be kept in {folder}: {words(error)}; mend its owner and"
                 " mode"
             ) from None
         with file:
-            fcntl.flock(file, fcntl.LOCK_EX)
+            locks.take(file, path, what=f"changing keys of the context {context}")
             yield
 
 

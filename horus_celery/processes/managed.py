@@ -68,7 +68,8 @@ def forget_runners(state: StateDirectory) -> None:
     _file(state).unlink(missing_ok=True)
 
 
-def _read_runners(state: StateDirectory) -> tuple[ManagedRunner, ...]:
+def read_runners(state: StateDirectory) -> tuple[ManagedRunner, ...]:
+    """Return the runners that are managed; none where nothing is up."""
     try:
         values: list[Any] = json.loads(_file(state).read_text("utf-8"))
     except FileNotFoundError:
@@ -130,7 +131,7 @@ class ManagedRunners:
     def of(cls, settings: Settings) -> Self:
         """Return those of the deployment that runs here; none if there is none."""
         state = StateDirectory(settings.state_dir)
-        return cls(state, _read_runners(state))
+        return cls(state, read_runners(state))
 
     def names(self) -> Collection[str]:
         return tuple(self._runners)

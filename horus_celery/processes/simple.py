@@ -14,7 +14,7 @@ from horus_celery.processes.supervisord import STOPPING, Supervisord
 KIND: Final = "simple"
 #: What supervisord's words mean: STARTING is one that runs, for less than two seconds
 #: so far, and STOPPING is one that still runs.
-_STATUS: Final[Mapping[str, ProcessStatus]] = MappingProxyType(
+STATUS: Final[Mapping[str, ProcessStatus]] = MappingProxyType(
     {
         "STARTING": "running",
         "BACKOFF": "starting",
@@ -57,7 +57,7 @@ class SupervisordManager:
 
     def status(self, name: str) -> ProcessStatus:
         word = self._control.program(self._processes[name].program).word
-        return _STATUS[word]
+        return STATUS[word]
 
     def logs(self, name: str, *, lines: int) -> tuple[str, ...]:
         program = self._processes[name].program

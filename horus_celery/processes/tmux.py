@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import fcntl
 import hashlib
 import os
 import select
@@ -19,6 +18,7 @@ from pathlib import Path
 from typing import Final
 
 import horus_celery
+from horus_celery import locks
 from horus_celery.errors import ConfigurationError, UnavailableError
 from horus_celery.processes import tree
 from horus_celery.processes.base import (
@@ -34,6 +34,8 @@ PREFIX: Final = "tmux:"
 _KEPT: Final = ("PATH", "HOME", "USER", "LOGNAME", "SHELL", "TERM", "LANG", "TZ")
 _KEPT_PREFIXES: Final = ("LC_", "XDG_", "TMUX_TMPDIR")
 _PATIENCE: Final = timedelta(seconds=10)
+#: How long others may open windows: who asked for one is told before he gives up.
+_OTHERS: Final = timedelta(seconds=8)
 #: Longer than the process in a window needs to kill what does not end by itself.
 _KILLED: Final = timedelta(seconds=1.5)
 _STEP: Final = timedelta(milliseconds=10)
@@ -292,9 +294,14 @@ class TmuxManager:
 
     @contextmanager
     def _alone(self) -> Iterator[None]:
-        """Be the only one who opens windows here: two would open two."""
-        with (self._folder / "lock").open("ab") as file:
-            fcntl.flock(file, fcntl.LOCK_EX)
+        """Be the only one who opens windows here: two would open two.
+
+        Raises:
+            ConfigurationError: if somebody else does it, and does not end.
+        """
+        path = self._folder / "lock"
+        with path.open("ab") as file:
+            locks.take(file, path, what="opening windows of tmux", within=_OTHERS)
             yield
 
 

@@ -10,7 +10,7 @@ from pydantic import BaseModel, ValidationError
 from pydantic.fields import FieldInfo
 
 from horus_celery.settings.lines import Place
-from horus_celery.settings.values import SettingError, Settings
+from horus_celery.settings.values import OWN_EXECUTORS, SettingError, Settings
 
 
 def complaint(error: ValidationError, where: Callable[[Place], object]) -> str:
@@ -39,7 +39,12 @@ def complaint(error: ValidationError, where: Callable[[Place], object]) -> str:
 
 
 def shown(place: Place) -> str:
-    """Write a place as in `actors[2].concurrency`; a secret is what it stands in."""
+    """Write a place as in `actors[2].concurrency`; a secret is what it stands in.
+
+    A command of the site is called as a file calls it, where people write them.
+    """
+    if place[0] == OWN_EXECUTORS and len(place) > 1:
+        place = ("executors", *place[1:])
     if place[-1] == "secret":
         place = place[:-1]
     steps = [f"[{step}]" if isinstance(step, int) else f".{step}" for step in place]

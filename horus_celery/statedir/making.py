@@ -3,16 +3,14 @@
 from __future__ import annotations
 
 import base64
-import fcntl
 import os
 import secrets
-import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from datetime import datetime, timedelta
-from pathlib import Path
-from typing import BinaryIO, Final
+from typing import Final
 
+from horus_celery import locks
 from horus_celery.bundle import (
     Body,
     WantedRunner,
@@ -44,10 +42,6 @@ TRUST_LIFETIME: Final = timedelta(days=90)
 TRUST_RENEWAL: Final = timedelta(days=30)
 #: By how much two clocks may differ (protocol section 3).
 CLOCK_SKEW: Final = timedelta(minutes=5)
-#: How long others may change something here: milliseconds is what it takes. A runner
-#: that waited for longer than its beats keep would count as dead.
-_PATIENCE: Final = timedelta(seconds=3)
-_STEP: Final = timedelta(milliseconds=10)
 
 
 class StateDirectory(Layout):
@@ -115,7 +109,7 @@ class StateDirectory(Layout):
                 " missing"
             ) from None
         with file:
-            _take(file, path)
+            locks.take(file, path, what="changing keys or trust here")
             yield
 
     def reissue(self, change: Callable[[Body], Body], *, now: datetime) -> Trust:
@@ -340,21 +334,3 @@ class StateDirectory(Layout):
             ) from None
         write(self.trust_file, f"{text}\n", replace=True)
         return trust
-
-
-def _take(file: BinaryIO, path: Path) -> None:
-    """Take a lock; who holds it for long has been stopped, and may be for ever."""
-    deadline = time.monotonic() + _PATIENCE.total_seconds()
-    while True:
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            if time.monotonic() > deadline:
-                raise ConfigurationError(
-                    "somebody has been changing keys or trust here for longer than"
-                    f" {_PATIENCE.total_seconds():.0f} s: see who holds {path} (fuser"
-                    " names it), let that go on or end it, and try again"
-                ) from None
-            time.sleep(_STEP.total_seconds())
-        else:
-            return

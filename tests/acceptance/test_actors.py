@@ -311,14 +311,22 @@ def test_a_supervisor_runs_the_api_and_its_actors_and_no_more(
     assert everything.left(within=0.1) == []
 
 
-def test_one_runner_in_the_foreground_runs_jobs_until_it_is_told_to_end(shared, deploy):
+def test_one_runner_in_the_foreground_runs_jobs_until_it_is_told_to_end(
+    shared, deploy, tmp_path
+):
     runner = deploy(
         shared.state_dir,
         *("--concurrency", "1", "--name", "extra"),
         command="runner python,system",
         ready=" -------------- [queues]",
+        env={"TMPDIR": str(tmp_path)},
     )
     try:
+        (own,) = (shared.state_dir / "run" / "tmp").glob("own-*")
+        variables = (
+            Path(f"/proc/{runner.process.pid}/environ").read_bytes().split(b"\0")
+        )
+        assert f"TMPDIR={own}".encode() in variables
         with client_of(shared) as client:
             for executor in ("python", "system"):
                 outcome = client.run("", executor=executor, runner="extra")
@@ -326,6 +334,7 @@ def test_one_runner_in_the_foreground_runs_jobs_until_it_is_told_to_end(shared, 
                 assert outcome.receipt.runner == "extra"
         code, _ = runner.end(signal.SIGTERM)
         assert code == 0
+        assert list(tmp_path.iterdir()) == []
     finally:
         runner.close()
 

@@ -226,7 +226,7 @@ def test_an_expired_bundle_refuses_every_job_and_says_so():
     refusal = refusal_of(envelope(), gate(trust=expired))
     assert refusal.reason == "sig.none"
     assert "expired at 2025-10-09T00:00:00+00:00" in str(refusal)
-    assert "horus trust show" in str(refusal)
+    assert "run `horus trust renew` where the root key lies" in str(refusal)
 
 
 def test_nothing_is_parsed_before_it_is_verified():

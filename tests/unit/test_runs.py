@@ -12,7 +12,7 @@ from horus_celery.authoring.drafts import StepDraft, WorkflowDraft
 from horus_celery.authoring.signing import sign
 from horus_celery.client import Horus, RpcError
 from horus_celery.dag.shapes import Strategy
-from horus_celery.errors import ReceiptError
+from horus_celery.errors import ReceiptError, UnavailableError
 from horus_celery.lifecycle import Status
 from horus_celery.runs import WorkflowRun, run_workflow
 from tests.coordinator import ALICE, NOW, ROOT, FakeCoordinator, Refusal
@@ -58,7 +58,9 @@ def start(client):
     def start(*steps, **facts):
         draft = WorkflowDraft(name="x", steps=steps or FLOW, **facts)
         submission = sign(draft, client.signer(), now=client.now())
-        run = WorkflowRun(client, submission, pause=NO_TIME, patience=NO_TIME)
+        run = WorkflowRun(
+            client, submission, pause=NO_TIME, patience=NO_TIME, retry=NO_TIME
+        )
         run.submit()
         return run
 
@@ -140,7 +142,13 @@ def test_a_supervisor_that_comes_back_is_followed_on(client, coordinator):
     submission = sign(draft, client.signer(), now=client.now())
     run = WorkflowRun(client, submission, pause=NO_TIME, retry=NO_TIME)
     run.submit()
-    assert run.follow(lambda _: None).status == "completed"
+    told: list[str] = []
+    view = run.follow(lambda _: None, on_away=told.append)
+    assert view.status == "completed"
+    assert told[:2] == [
+        "waiting: the supervisor cannot tell now: unavailable; asked again for 60 s",
+        "the supervisor answers again",
+    ]
 
 
 def test_a_supervisor_that_stays_away_is_given_up(start, coordinator):
@@ -149,9 +157,8 @@ def test_a_supervisor_that_stays_away_is_given_up(start, coordinator):
 
     run = start()
     coordinator.lies["workflow.status"] = be_away
-    with pytest.raises(RpcError) as refusal:
+    with pytest.raises(UnavailableError, match="has been away for 0 s"):
         run.follow(lambda _: None)
-    assert refusal.value.reason == "unavailable"
 
 
 @pytest.mark.parametrize("method", ["workflow.status", "workflow.result"])

@@ -85,22 +85,22 @@ WRONG_LINES = [
     (
         "[[executors]]\nname = 'a'\ncommand = ['b']",
         3,
-        "executor_commands[0].command must be a list of words such as",
+        "executors[0].command must be a list of words such as",
     ),
     (
         "[[executors]]\nname = 'a'\ncommand = ['b', 'c']",
         3,
-        "executor_commands[0].command must hold the word {script} once",
+        "executors[0].command must hold the word {script} once",
     ),
     (
         "[[executors]]\nname = 'flower'\ncommand = ['b', '{script}']",
         2,
-        "executor_commands[0].name 'flower' is taken",
+        "executors[0].name 'flower' is taken",
     ),
     (
         "[[executors]]\nname = 'python'\ncommand = ['b', '{script}']",
         2,
-        "executor_commands[0].name 'python' is taken: choose another name",
+        "executors[0].name 'python' is taken: choose another name",
     ),
     ("[actors]\nid = 'a'", 1, "actors must be tables under [[actors]]"),
     ("[[actors]]\nid = 'a'", 1, "actors[0].executor is missing: it must be 1 to"),
@@ -544,7 +544,7 @@ def test_a_secret_is_never_shown():
 @given(st.sampled_from(sorted(Settings.model_fields)), st.text())
 def test_whatever_a_variable_holds_is_taken_or_refused_with_its_name(name, value):
     said = complaint(f"HORUS_{name.upper()}", value)
-    assert said is None or (name in said and "\n" not in said)
+    assert said is None or (name in said.lower() and "\n" not in said)
 
 
 def test_reading_settings_is_light():

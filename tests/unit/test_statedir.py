@@ -49,7 +49,7 @@ def test_it_has_the_layout_of_the_protocol(state):
 
 def test_who_changes_it_and_does_not_end_is_not_waited_for_for_ever(state, monkeypatch):
     initialise(state)
-    monkeypatch.setattr("horus_celery.statedir.making._PATIENCE", timedelta(0))
+    monkeypatch.setattr("horus_celery.locks.PATIENCE", timedelta(0))
     with state.locked(), pytest.raises(ConfigurationError, match=r"changes\.lock"):
         initialise(state)
     assert initialise(state) == ()

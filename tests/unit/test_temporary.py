@@ -4,11 +4,15 @@ from __future__ import annotations
 
 import errno
 import os
+import subprocess
+import sys
+from contextlib import contextmanager
+from pathlib import Path
 
 import pytest
 
 from horus_celery.errors import ConfigurationError
-from horus_celery.processes.temporary import make_empty
+from horus_celery.processes.temporary import make_empty, make_own
 from horus_celery.statedir import StateDirectory
 
 
@@ -113,3 +117,60 @@ def test_what_cannot_be_removed_is_said_and_the_rest_is_removed(folder, monkeypa
 def test_a_socket_has_room_in_it_as_in_the_state_directory(folder):
     state = StateDirectory(folder.parents[1])
     assert len(os.fsencode(folder)) < len(os.fsencode(state.redis_socket))
+
+
+# --- a program that is started by itself ---------------------------------------------
+
+#: Has a folder of its own as another program, which it becomes, and says which.
+ALONE = """
+import os, sys
+from pathlib import Path
+from horus_celery.processes.temporary import make_own
+own = make_own(Path(sys.argv[1]))
+(own / "file").write_text("at work")
+os.execv("/bin/sh", ["sh", "-c", f"echo {own}; read line"])
+"""
+
+
+@pytest.fixture
+def alone(folder):
+    """Start a program by itself, and have it end with the block."""
+
+    @contextmanager
+    def start():
+        words = [sys.executable, "-c", ALONE, str(folder)]
+        with subprocess.Popen(  # noqa: S603 - our own words
+            words, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+        ) as program:
+            assert program.stdout is not None
+            yield Path(program.stdout.readline().rstrip())
+            program.kill()
+
+    return start
+
+
+def test_who_is_started_by_itself_has_a_folder_that_nobody_removes(folder, alone):
+    with alone() as own, alone() as other:
+        assert own.parent == other.parent == folder
+        assert own != other
+        assert own.stat().st_mode & 0o777 == 0o700
+        (folder / "left").write_text("by an earlier run")
+        assert make_empty(folder) == ()
+        assert set(folder.iterdir()) == {own, other}
+        assert (own / "file").read_text() == "at work"
+
+
+def test_what_one_that_was_killed_has_left_goes_with_the_next_one(folder, alone):
+    with alone() as own:
+        pass
+    assert own.is_dir()
+    with alone() as other:
+        assert set(folder.iterdir()) == {other}
+    assert make_empty(folder) == ()
+    assert list(folder.iterdir()) == []
+
+
+def test_who_is_started_by_itself_follows_no_link(folder, victim):
+    folder.symlink_to(victim)
+    with pytest.raises(ConfigurationError, match="run/tmp is no directory: remove it"):
+        make_own(folder)

@@ -9,6 +9,7 @@ compares.
 from __future__ import annotations
 
 import argparse
+import difflib
 import json
 import sys
 import textwrap
@@ -57,6 +58,13 @@ def data(modules: Sequence[Module]) -> list[dict[str, object]]:
         }
         for module in modules
     ]
+
+
+def unknown(module: str, names: Sequence[str]) -> str:
+    """Say that there is no such module, which is near, and which there are."""
+    near = difflib.get_close_matches(module.lower(), names, n=1)
+    hint = f" (did you mean {near[0]}?)" if near else ""
+    return f"there is no module {module!r} of SAL{hint}: there are {', '.join(names)}"
 
 
 def _module_lines(module: Module) -> Iterator[str]:
@@ -130,11 +138,13 @@ def main() -> None:
     """Write the documents of a module, or of all, to standard output."""
     parser = argparse.ArgumentParser(prog="horus sal docs")
     names = [module.name for module in MODULES]
-    parser.add_argument("module", nargs="?", choices=names)
+    parser.add_argument("module", nargs="?")
     form = parser.add_mutually_exclusive_group()
     form.add_argument("--json", action="store_true")
     form.add_argument("--markdown", action="store_true")
     asked = parser.parse_args()
+    if asked.module not in {None, *names}:
+        parser.error(unknown(asked.module, names))
     modules = [one for one in MODULES if asked.module in {None, one.name}]
     if asked.json:
         written = json.dumps(data(modules), indent=2) + "\n"

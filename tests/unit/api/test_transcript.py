@@ -12,8 +12,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from api import create_app
-from horus_celery.client import Agreement, Horus, RpcError, Transcript
-from horus_celery.errors import ReceiptError
+from horus_celery.client import Agreement, Horus, Transcript
+from horus_celery.errors import ReceiptError, UnavailableError
 from horus_celery.instants import from_ms
 from horus_celery.lifecycle import Event, Status
 from horus_celery.record import Change
@@ -362,14 +362,16 @@ def test_a_run_whose_lines_differ_from_the_receipt_is_an_error(
     assert lines[0].text == "true"
 
 
-def test_an_error_after_acceptance_names_the_job(world, connected):
+def test_an_error_after_acceptance_names_the_job(world, connected, monkeypatch):
+    for name in ("AWAY", "RETRY"):
+        monkeypatch.setattr(f"horus_celery.client.absence.{name}", timedelta(0))
     client, wire = connected(world)
     with client:
         job = client.submit("print(5)")
         world.store.is_away = True
-        with pytest.raises(RpcError, match=job.id):
+        with pytest.raises(UnavailableError, match=f"job {job.id}: .* been away for"):
             client.outcome(job)
-        with pytest.raises(RpcError, match=job.id):
+        with pytest.raises(UnavailableError, match=f"job {job.id}: .* been away for"):
             list(client.logs(job.id))
     assert "job.result" in wire.calls
 
@@ -397,9 +399,7 @@ def test_who_is_sent_away_because_too_many_wait_asks_again(
 
 
 @pytest.mark.parametrize("follow", [Horus.logs, Horus.outcome])
-def test_who_hears_nothing_for_a_while_is_called_once(
-    world, connected, monkeypatch, follow
-):
+def test_who_hears_nothing_for_a_while_is_called(world, connected, monkeypatch, follow):
     monkeypatch.setattr("horus_celery.client.quiet.QUIET", timedelta(milliseconds=20))
     client, _ = connected(world)
     with client:

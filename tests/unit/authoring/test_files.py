@@ -433,7 +433,15 @@ def test_the_format_goes_by_the_name(complaint):
         ("a.yaml", "a: &a [*a]\n", "a.yaml line 1 is no YAML: it has too many"),
         ("a.yaml", "a: !!python/name:os.system x\n", "a.yaml line 1 is no YAML: could"),
         ("a.yaml", "a: *b\n", "a.yaml line 1 is no YAML: found undefined alias"),
-        ("a.yaml", "a: 2020-99-99\n", "a.yaml is no YAML: it breaks off"),
+        (
+            "a.yaml",
+            "a: 1\nb: 2020-99-99\n",
+            "a.yaml line 2 is no YAML: the value '2020-99-99' cannot be a timestamp:",
+        ),
+        ("a.yaml", "a: !!bool b\n", "a.yaml line 1 is no YAML: the value 'b' cannot"),
+        ("a.yaml", "a: !!float ''\n", "a.yaml line 1 is no YAML: the value '' cannot"),
+        ("a.yaml", "2020-99-99: b\n", "a.yaml line 1 is no YAML: the value '2020-"),
+        ("a.yaml", "a:\n- !!timestamp b", "a.yaml line 2 is no YAML: the value 'b' c"),
         ("a.toml", b"\xff", "a.toml is not UTF-8 text"),
     ],
 )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -54,6 +55,54 @@ def test_a_program_finds_what_stands_beside_it(read, tmp_path):
         "flow = Workflow('x')\nflow.step('a', run=SCRIPT)\n"
     )
     assert read(text).steps[0].payload == "print(3)"
+
+
+WITH_FILE = """\
+from horus_celery.authoring import Workflow
+
+with Workflow("etl") as etl:
+    etl.step("load", file="load.py")
+"""
+
+
+@pytest.mark.parametrize("name", ["etl.py", "jobs/etl.py"])
+def test_the_files_of_its_scripts_are_named_from_where_it_lies(
+    read, tmp_path, monkeypatch, name
+):
+    (tmp_path / "jobs").mkdir()
+    (tmp_path / name).with_name("load.py").write_text("print(4)\n")
+    for folder in (tmp_path, tmp_path / "jobs"):
+        monkeypatch.chdir(folder)
+        assert read(WITH_FILE, name).steps[0].payload == "print(4)\n"
+
+
+def test_a_file_is_not_looked_for_in_the_current_directory(read, tmp_path, monkeypatch):
+    (tmp_path / "load.py").write_text("print('of somebody else')\n")
+    (tmp_path / "jobs").mkdir()
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(ConfigurationError) as caught:
+        read(WITH_FILE, "jobs/etl.py")
+    assert caught.value.detail == (
+        f"the step load: cannot read the script {tmp_path}/jobs/load.py: No such file"
+        " or directory"
+    )
+
+
+@pytest.mark.parametrize("is_absolute", [True, False])
+def test_a_program_may_say_where_the_files_lie(read, tmp_path, is_absolute):
+    folder = tmp_path / "jobs" if is_absolute else "jobs"
+    (tmp_path / "jobs").mkdir()
+    (tmp_path / "jobs" / "load.py").write_text("print(5)\n")
+    text = WITH_FILE.replace('"etl")', f'"etl", folder={str(folder)!r})')
+    assert read(text).steps[0].payload == "print(5)\n"
+
+
+def test_what_is_typed_in_names_files_from_the_current_directory(tmp_path, monkeypatch):
+    (tmp_path / "load.py").write_text("print(6)\n")
+    monkeypatch.chdir(tmp_path)
+    typed: dict[str, Any] = {}
+    exec(WITH_FILE, typed)  # noqa: S102 - as an interpreter does with what is typed
+    assert typed["etl"].draft().steps[0].payload == "print(6)\n"
 
 
 @pytest.mark.parametrize(

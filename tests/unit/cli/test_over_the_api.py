@@ -246,6 +246,28 @@ def test_why_a_supervisor_refuses_is_told(horus, supervisor):
     assert (told.code, told.out, told.err) == (1, "", "horus: not you\n")
 
 
+# --- jobs --------------------------------------------------------------------------
+
+WHY = [
+    ("queued", "runner", "no live runner", "queued: no live runner"),
+    ("stopped", "stopped", "stopped", "stopped"),
+    ("failed", "exit_code", "failed: exit_code 3", "failed: exit_code 3"),
+]
+
+
+@pytest.mark.usefixtures("state")
+@pytest.mark.parametrize(("status", "gate", "detail", "said"), WHY)
+def test_what_holds_a_job_or_ended_it_is_said_once(
+    horus, supervisor, status, gate, detail, said
+):
+    holdup = {"status": status, "gate": gate, "since": None, "detail": detail}
+    supervisor.answers["job.why"] = holdup
+    told = horus("job", "why", MADE["id"])
+    assert told.out == f"{said}\n"
+    assert told.err == ("see: horus runners list\n" if gate == "runner" else "")
+    assert json.loads(horus("job", "why", MADE["id"], "--json").out) == holdup
+
+
 # --- herodb --------------------------------------------------------------------------
 
 CONTEXT = {

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 
+import pytest
+
 from workers.sal import FUNCTIONS, MODULES
 
 
@@ -29,8 +31,19 @@ def test_programs_are_given_json(horus):
     ]
 
 
-def test_a_module_that_is_not_there_is_told(horus):
-    for word in ("nope", "--markdown"):
-        told = horus("sal", "docs", "--", word)
-        assert told.code == 1
-        assert "invalid choice" in told.err
+@pytest.mark.parametrize(
+    ("word", "hint"),
+    [
+        ("nope", ""),
+        ("--markdown", ""),
+        ("gti", " (did you mean git?)"),
+        ("Redis", " (did you mean redis?)"),
+    ],
+)
+def test_a_module_that_is_not_there_is_told_with_those_that_are(horus, word, hint):
+    told = horus("sal", "docs", "--", word)
+    names = ", ".join(one.name for one in MODULES)
+    assert (told.code, told.out) == (1, "")
+    assert told.err == (
+        f"horus: there is no module {word!r} of SAL{hint}: there are {names}\n"
+    )

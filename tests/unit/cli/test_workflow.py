@@ -143,7 +143,7 @@ def test_what_a_supervisor_says_of_a_step_commands_no_terminal(horus, coordinato
     coordinator.lies["workflow.status"] = say
     told = horus("workflow", "run", etl)
     assert "count    failed     0 ms  exit_code  at [31mnorth\n" in told.out
-    assert "see: horus job logs [2J  # count at [31mnorth\n" in told.err
+    assert "see: horus job logs '[2J'  # count at [31mnorth\n" in told.err
     assert "\x1b" not in told.out + told.err
 
 

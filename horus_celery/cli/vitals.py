@@ -1,0 +1,300 @@
+"""What `horus doctor` finds of a deployment that is up: its API, programs, runners."""
+
+from __future__ import annotations
+
+import json
+import re
+import shlex
+import sys
+from collections import Counter
+from collections.abc import Iterator, Mapping
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+from socket import gethostname
+from typing import Any, Final
+
+import httpx
+
+from horus_celery import certificates, kernel, wiring
+from horus_celery.cli.findings import Patient, Said, Verdict
+from horus_celery.errors import HorusError, UnavailableError
+from horus_celery.executors import names
+from horus_celery.fleet import ManagedStatus, status_of
+from horus_celery.lifecycle import Status
+from horus_celery.processes.addresses import Addresses
+from horus_celery.processes.lines import last_lines
+from horus_celery.processes.managed import ManagedRunner, managers_of
+from horus_celery.processes.platform import last_words
+from horus_celery.processes.simple import KIND as SIMPLE
+from horus_celery.processes.simple import STATUS
+from horus_celery.processes.supervisord import ProgramStatus, control_of
+from horus_celery.processes.tmux import TmuxManager
+from horus_celery.registry import Roll, Roster, RunnerBeat, is_alive
+from horus_celery.statements.trust import Trust
+from horus_celery.store.base import Filter
+
+#: How long the API may take; one that lives answers in milliseconds.
+_PATIENCE: Final = 3.0  # seconds
+#: How many waiting jobs are looked at.
+_JOBS: Final = 1000
+#: What a runner says once it has looked at everything anew.
+_STARTED: Final = "[queues]"
+_DEGRADED: Final = "runner degraded"
+#: What it says to do in Redis.
+_COMMAND: Final = re.compile(r"`(DEL .+)`")
+_CLIENT: Final = (
+    "import redis, sys;"
+    " print(redis.Redis(unix_socket_path=sys.argv[1]).execute_command(*sys.argv[2:]))"
+)
+_WELL: Final = "runner no longer degraded"
+
+
+@dataclass(frozen=True, slots=True)
+class _Believed:
+    """A trust bundle as a source of it."""
+
+    trust: Trust
+
+    def current(self) -> Trust:
+        return self.trust
+
+
+def api(patient: Patient) -> Iterator[Said]:
+    """Ask the API whether it serves, and whether jobs would be taken and run."""
+    here = patient.running
+    if here is None:
+        return
+    try:
+        health, ready = _ask(here, "/healthz"), _ask(here, "/readyz")
+    except httpx.HTTPError as error:
+        log = patient.state.logs / "api.log"
+        detail = f"nothing answers at {here.api} ({type(error).__name__})"
+        yield Verdict.WRONG, detail, f"look into {log}"
+        return
+    if health.status_code != httpx.codes.OK:
+        detail = f"what answers at {here.api} is not well: HTTP {health.status_code}"
+        yield Verdict.WRONG, detail, f"look into {patient.state.logs / 'api.log'}"
+    missing = _missing(ready)
+    for name, why in missing.items():
+        yield Verdict.WRONG, f"it is not ready: {name}: {why}", ""
+    if not missing:
+        yield Verdict.OK, f"{here.api} answers, and is ready", ""
+
+
+def programs(patient: Patient) -> Iterator[Said]:
+    """Look at what supervisord runs besides runners."""
+    if patient.running is None:
+        return
+    state, pid = patient.state, _supervisord(patient)
+    if pid and _is_stopped(pid):
+        detail = f"supervisord does nothing: process {pid} was stopped"
+        yield Verdict.WRONG, detail, f"kill -CONT {pid}"
+        return
+    found = control_of(state).programs()
+    runners = {one.process.program for one in patient.managed}
+    ill = False
+    for program in found:
+        if program.name in runners:
+            continue
+        for said in _of_a_program(program, state.logs):
+            yield said
+            ill = True
+    if not ill:
+        names = ", ".join(one.name for one in found if one.name not in runners)
+        yield Verdict.OK, f"supervisord runs {names}", ""
+
+
+def runners(patient: Patient) -> Iterator[Said]:
+    """Look at the runners that this node manages, and at those that only beat here."""
+    if patient.running is None:
+        return
+    by_name = _programs(patient)
+    windows = _windows(patient)
+    roll = _roll(patient)
+    well = []
+    for one in patient.managed:
+        if roll is not None and one.name in roll.removed:
+            continue
+        program = by_name.get(one.process.program) if one.kind == SIMPLE else None
+        managed = windows.get(one.name) if program is None else STATUS[program.word]
+        beat = None if roll is None else roll.beats.get(one.name)
+        if roll is None and managed == "running":
+            continue
+        said = tuple(of_a_runner(patient, one, program, managed, beat))
+        yield from said
+        if not said:
+            well.append(one.name)
+    if roll is None:
+        yield Verdict.NOTE, "nobody can tell now whether they take jobs", ""
+    elif well:
+        yield Verdict.OK, f"these take jobs: {', '.join(well)}", ""
+
+
+def jobs(patient: Patient) -> Iterator[Said]:
+    """Look for jobs that wait for what no live runner serves."""
+    roll = None if patient.running is None else _roll(patient)
+    if roll is None:
+        return
+    alive = [beat for beat in roll.beats.values() if is_alive(beat, patient.now)]
+    served = {executor for beat in alive for executor in beat.executors}
+    wanted = Filter(status=Status.QUEUED)
+    waiting = wiring.make_store(patient.settings).list(wanted, limit=_JOBS)
+    counts = Counter(one.summary.executor for one in waiting)
+    known = names(patient.settings)
+    for executor, count in sorted(counts.items()):
+        if executor in served:
+            continue
+        detail = f"{count} wait{'s' * (count == 1)} for {executor}, and no runner of it"
+        start = patient.paste("runner", executor)
+        stop = patient.paste("job", "list", "--status", "queued")
+        remedy = (
+            start if executor in known else f"{stop}  # there is no {executor} here"
+        )
+        yield Verdict.WRONG, f"{detail} is alive", remedy
+
+
+def _of_a_program(program: ProgramStatus, logs: Path) -> Iterator[Said]:
+    log = logs / f"{program.name}.log"
+    if _is_stopped(program.pid):
+        detail = f"{program.name} does nothing: process {program.pid} was stopped"
+        yield Verdict.WRONG, detail, f"kill -CONT {program.pid}"
+    elif program.word == "FATAL":
+        detail = f"{program.name} ended again and again and stays down"
+        yield Verdict.WRONG, f"{detail}{last_words(log)}", "start all of it again"
+    elif program.word not in {"RUNNING", "STARTING"}:
+        detail = f"{program.name} is {program.word.lower()}{last_words(log)}"
+        yield Verdict.WRONG, detail, ""
+
+
+def of_a_runner(
+    patient: Patient,
+    runner: ManagedRunner,
+    program: ProgramStatus | None,
+    managed: ManagedStatus | None,
+    beat: RunnerBeat | None,
+) -> Iterator[Said]:
+    """Say what is wrong with a runner; nothing of one that is well."""
+    name, log = runner.name, _log(patient, runner)
+    start = patient.paste("runners", "start", name)
+    pid = _pid(program, beat)
+    if pid and _is_stopped(pid):
+        detail = f"{name} does nothing: its process {pid} was stopped"
+        yield Verdict.WRONG, detail, f"kill -CONT {pid}"
+        return
+    match status_of(beat, managed, patient.now):
+        case "running":
+            if why := _degraded(log):
+                detail = f"{name} does not serve all: {why}"
+                yield Verdict.WRONG, detail, _command_for_redis(patient, why)
+        case "starting" if program is not None and program.word == "BACKOFF":
+            detail = f"{name} ended, and is started again{last_words(log)}"
+            yield Verdict.WRONG, detail, ""
+        case "starting" if beat is not None and is_alive(beat, patient.now):
+            why = _degraded(log) or f"its log says why: {log}"
+            yield Verdict.WRONG, f"{name} is there, and takes no jobs: {why}", ""
+        case "starting":
+            yield Verdict.NOTE, f"{name} is starting; its log: {log}", ""
+        case "lost":
+            seen = "" if beat is None else f" since {beat.at:%H:%M:%S} UTC"
+            stop = patient.paste("runners", "stop", name)
+            detail = f"{name} has not been heard{seen}; its log: {log}"
+            yield Verdict.WRONG, detail, f"{stop}; {start}"
+        case "crashed":
+            detail = f"{name} ended again and again and stays down{last_words(log)}"
+            yield Verdict.WRONG, detail, start
+        case "stopped":
+            yield Verdict.NOTE, f"{name} was stopped", start
+
+
+def _ask(here: Addresses, page: str) -> httpx.Response:
+    cert = here.tls_cert
+    verify = True if cert is None else certificates.pinned(cert)
+    # What a proxy says is of no interest here.
+    with httpx.Client(verify=verify, timeout=_PATIENCE, trust_env=False) as client:
+        return client.get(f"{here.api}{page}")
+
+
+def _missing(ready: httpx.Response) -> Mapping[str, str]:
+    if ready.status_code == httpx.codes.OK:
+        return {}
+    try:
+        return dict(ready.json()["missing"])
+    except (ValueError, KeyError, TypeError):
+        return {"api": f"it answers with HTTP {ready.status_code}"}
+
+
+def _programs(patient: Patient) -> Mapping[str, ProgramStatus]:
+    pid = _supervisord(patient)
+    # That it does not answer is told with the other programs.
+    with suppress(UnavailableError):
+        if pid and not _is_stopped(pid):
+            return {one.name: one for one in control_of(patient.state).programs()}
+    return {}
+
+
+def _supervisord(patient: Patient) -> int | None:
+    with suppress(OSError, ValueError):
+        return int((patient.state.run / "supervisord.pid").read_text("ascii"))
+    return None
+
+
+def _windows(patient: Patient) -> Mapping[str, ManagedStatus]:
+    found: dict[str, ManagedStatus] = {}
+    for manager in managers_of(patient.state, patient.managed).values():
+        if isinstance(manager, TmuxManager):
+            with suppress(UnavailableError):
+                found |= manager.statuses()
+    return found
+
+
+def _roll(patient: Patient) -> Roll | None:
+    names = [one.name for one in patient.managed]
+    # That Redis, or the bundle, is of no use is told with those.
+    with suppress(HorusError):
+        # As it lies there: who only looks has nobody learn of a newer one.
+        registry = wiring.make_registry(patient.settings)
+        return Roster(registry, _Believed(patient.state.trust())).look(names)
+    return None
+
+
+def _pid(program: ProgramStatus | None, beat: RunnerBeat | None) -> int | None:
+    if program is not None:
+        return program.pid
+    is_here = beat is not None and beat.host == gethostname()
+    return beat.pid if beat is not None and is_here else None
+
+
+def _is_stopped(pid: int) -> bool:
+    found = kernel.look_at(pid)
+    return found is not None and found[1]
+
+
+def _command_for_redis(patient: Patient, why: str) -> str:
+    """Return how a command that mends our own Redis is given to it, to be pasted."""
+    found = _COMMAND.search(why)
+    if found is None or patient.settings.redis_url is not None:
+        return ""
+    socket = str(patient.state.redis_socket)
+    # Who has no redis-cli has this Python.
+    client = [sys.executable, "-c", _CLIENT, socket]
+    return f"{shlex.join(client)} {found[1]}"
+
+
+def _log(patient: Patient, runner: ManagedRunner) -> Path:
+    return patient.state.logs / f"{runner.process.program}.log"
+
+
+def _degraded(log: Path) -> str:
+    """Return what keeps a runner from serving all, as it said last; or nothing."""
+    for line in reversed(last_lines(log, lines=10_000)):
+        if _STARTED in line:
+            return ""
+        with suppress(ValueError):
+            said: Any = json.loads(line)
+            event = said.get("event") if isinstance(said, dict) else None
+            if event == _WELL:
+                return ""
+            if event == _DEGRADED:
+                return str(said.get("detail", ""))
+    return ""
