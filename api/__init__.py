@@ -8,7 +8,6 @@ from functools import partial
 from typing import cast
 
 from flask import Flask
-from flask_jsonrpc import JSONRPC
 from werkzeug.exceptions import HTTPException
 from werkzeug.wrappers import Request
 
@@ -16,6 +15,7 @@ from api import openrpc
 from api.access import OPENS, RATE_LIMIT, Gatekeeper, Scope
 from api.dashboard import Dashboard
 from api.entrance import Entrance, plain
+from api.jsonrpc import JSONRPC
 from api.methods import METHODS
 from api.origins import Hosts, Origins
 from api.pages import Insight, make_insight_pages, make_pages

@@ -7,8 +7,7 @@ from enum import IntEnum
 from types import MappingProxyType
 from typing import Final, TypedDict
 
-from flask_jsonrpc.exceptions import InternalError, JSONRPCError
-
+from api.jsonrpc import InternalError, JSONRPCError
 from horus_celery import errors
 
 

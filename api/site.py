@@ -15,16 +15,6 @@ import orjson
 import structlog
 from annotated_types import Ge, Le
 from flask import Response, request
-from flask_jsonrpc.exceptions import (
-    InternalError,
-    InvalidParamsError,
-    InvalidRequestError,
-    JSONRPCError,
-    MethodNotFoundError,
-    ParseError,
-)
-from flask_jsonrpc.site import JSONRPCSite
-from flask_jsonrpc.views import JSONRPCView
 from pydantic import BaseModel, ConfigDict, TypeAdapter, ValidationError, create_model
 from werkzeug.exceptions import ClientDisconnected
 from werkzeug.wrappers import Request
@@ -32,6 +22,16 @@ from werkzeug.wrappers import Request
 from api import bulk, codes
 from api.access import Gatekeeper, Identity, Scope, authorise
 from api.codes import Code
+from api.jsonrpc import (
+    InternalError,
+    InvalidParamsError,
+    InvalidRequestError,
+    JSONRPCError,
+    JSONRPCSite,
+    JSONRPCView,
+    MethodNotFoundError,
+    ParseError,
+)
 from api.session import About, Session
 from horus_celery.errors import (
     DamagedError,

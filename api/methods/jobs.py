@@ -4,8 +4,7 @@ from __future__ import annotations
 
 from datetime import datetime, timedelta
 
-from flask_jsonrpc.exceptions import InvalidParamsError
-
+from api.jsonrpc import InvalidParamsError
 from api.methods.values import (
     AfterJob,
     CallerFilter,

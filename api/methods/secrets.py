@@ -5,11 +5,11 @@ from __future__ import annotations
 from typing import Annotated, Final, Literal, cast
 
 from annotated_types import Len, MaxLen
-from flask_jsonrpc.exceptions import InvalidParamsError
 from pydantic import AfterValidator, Field
 from pydantic_core import PydanticCustomError
 from typing_extensions import TypedDict
 
+from api.jsonrpc import InvalidParamsError
 from api.session import Session
 from horus_celery.api_secrets.secret import (
     ALL,

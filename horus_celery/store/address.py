@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from types import MappingProxyType
 from typing import Final, NoReturn
-from urllib.parse import parse_qsl, unquote, urlsplit
+from urllib.parse import parse_qsl, unquote
 
 from horus_celery.errors import ConfigurationError
 
@@ -41,6 +41,12 @@ _PORTS: Final[Mapping[str, int]] = MappingProxyType(
 )
 #: All are asked in the time of one answer, so each one more has less of it.
 _MAX_SENTINELS: Final = 9
+#: The parts of a URL (RFC 3986, appendix B). `urlsplit` takes an IPv6 address behind
+#: another one in some releases of Python only.
+_URL: Final = re.compile(
+    r"(?P<scheme>[A-Za-z][A-Za-z0-9+.-]*)://(?P<where>[^/?#\s]*)(?P<path>[^?#\r\n]*)"
+    r"(?:\?(?P<query>[^#\r\n]*))?"
+)
 _PLACE: Final = re.compile(
     r"(?P<host>\[[0-9A-Fa-f:.%]+\]|[^\s:\[\]]+)(?::(?P<port>[0-9]{1,5}))?"
 )
@@ -117,25 +123,22 @@ def read_address(redis_url: str) -> Address:
     Raises:
         ConfigurationError: if it is none; nothing of it is repeated but option names.
     """
-    try:
-        url = urlsplit(redis_url.replace("redis+socket://", "unix://", 1))
-    except ValueError:
+    url = _URL.fullmatch(redis_url.replace("redis+socket://", "unix://", 1))
+    if url is None or (scheme := url["scheme"].lower()) not in _OPTIONS:
         _refuse()
-    if url.scheme not in _OPTIONS or url.fragment or "#" in redis_url:
-        _refuse()
-    options = _options(url.scheme, url.query)
-    user_and_password, _, where = url.netloc.rpartition("@")
+    options = _options(scheme, url["query"] or "")
+    user_and_password, _, where = url["where"].rpartition("@")
     username, _, password = user_and_password.partition(":")
-    is_socket, has_service = url.scheme == "unix", url.scheme == "sentinel"
-    if is_socket and (where or not url.path.strip("/")):
+    is_socket, has_service = scheme == "unix", scheme == "sentinel"
+    if is_socket and (where or not url["path"].strip("/")):
         _refuse()
-    in_path = "" if is_socket else unquote(url.path).strip("/")
+    in_path = "" if is_socket else unquote(url["path"]).strip("/")
     if has_service and not _SERVICE.fullmatch(in_path):
         _refuse()
     return Address(
-        scheme=url.scheme,
-        places=() if is_socket else _places(url.scheme, where),
-        path=unquote(url.path) if is_socket else None,
+        scheme=scheme,
+        places=() if is_socket else _places(scheme, where),
+        path=unquote(url["path"]) if is_socket else None,
         service=in_path if has_service else None,
         database=_database(options, in_path="" if has_service else in_path),
         login=Login(
@@ -145,7 +148,7 @@ def read_address(redis_url: str) -> Address:
             username=options.get("sentinel_username"),
             password=options.get("sentinel_password"),
         ),
-        tls=_tls(url.scheme, options),
+        tls=_tls(scheme, options),
     )
 
 

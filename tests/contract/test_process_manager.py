@@ -34,7 +34,7 @@ IMPATIENT = timedelta(seconds=1)
 ORDERLY = """\
 import signal, os
 signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGTERM])
-print("ready", os.getpid(), flush=True)
+print(f"ready {os.getpid()}", flush=True)
 signal.sigwait([signal.SIGTERM])
 print("finished", flush=True)
 """
@@ -53,7 +53,7 @@ STUBBORN = """\
 import signal, subprocess, sys, time
 signal.signal(signal.SIGTERM, signal.SIG_IGN)
 child = subprocess.Popen([sys.executable, "-c", "import time; time.sleep(600)"])
-print("child", child.pid, flush=True)
+print(f"child {child.pid}", flush=True)
 time.sleep(600)
 """
 #: Its child has a session of its own, as scripts of a runner have.

@@ -435,7 +435,7 @@ def test_a_job_that_was_given_up_is_ended_and_may_start_again(deployment, tmp_pa
 ROOM_IS_A_LINK = textwrap.dedent("""
     import os, shutil, sys, time
     room = os.path.dirname(os.environ["HOME"])
-    print("script", os.getpid(), flush=True)
+    print(f"script {os.getpid()}", flush=True)
     shutil.rmtree(room)
     os.symlink(sys.argv[1], room)
     print("linked", flush=True)

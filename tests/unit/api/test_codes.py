@@ -4,15 +4,15 @@ import inspect
 import re
 
 import pytest
-from flask_jsonrpc.exceptions import (
+
+from api.codes import CODES, MESSAGES, RETRYABLE, Code, code_of, to_wire
+from api.jsonrpc import (
     InternalError,
     InvalidParamsError,
     InvalidRequestError,
     MethodNotFoundError,
     ParseError,
 )
-
-from api.codes import CODES, MESSAGES, RETRYABLE, Code, code_of, to_wire
 from horus_celery import errors
 
 ERRORS = [

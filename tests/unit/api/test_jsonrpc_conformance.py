@@ -9,9 +9,9 @@ from typing import Any, Final, cast
 import pytest
 from flask import Flask
 from flask.testing import FlaskClient
-from flask_jsonrpc import JSONRPC
 
 from api.access import Gatekeeper, Identity, Scope
+from api.jsonrpc import JSONRPC
 from api.session import About, Session
 from api.site import Procedure, StrictSite, StrictView, Wait
 from horus_celery.api_secrets.book import SecretBook
