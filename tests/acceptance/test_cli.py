@@ -125,7 +125,7 @@ def test_a_job_is_shown_in_every_way(command):
     assert command("job", "logs", job["job_id"]).stdout == "shown\n"
     assert command("job", "logs", "--follow", job["job_id"]).stdout == "shown\n"
     assert command("job", "result", job["job_id"]).stdout == "shown\n"
-    assert command("job", "why", job["job_id"]).stdout.startswith("completed: ")
+    assert command("job", "why", job["job_id"]).stdout == "completed\n"
     receipt = json.loads(command("job", "receipt", job["job_id"], "--json").stdout)
     assert receipt["payloadType"] == "application/vnd.horus.receipt.v1+json"
     assert job["digest"] in command("job", "receipt", job["job_id"]).stdout
