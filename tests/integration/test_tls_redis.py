@@ -42,8 +42,8 @@ class Proxy:
     def close(self):
         self._ended.set()
         # A listener that is closed keeps its accept waiting; one more caller does not.
-        with socket.create_connection(("127.0.0.1", self.port)):
-            self._listener.close()
+        with self._listener, socket.create_connection(("127.0.0.1", self.port)):
+            self._threads[0].join(PATIENCE)
         for thread in self._threads:
             thread.join(PATIENCE)
             assert not thread.is_alive()
