@@ -19,12 +19,13 @@ from typing import Final, TypeAlias
 
 import psutil
 
-from horus_celery.errors import DamagedError, NotFoundError
+from horus_celery.errors import DamagedError, NotFoundError, UnavailableError
 from horus_celery.lifecycle import TERMINAL, Status
 from horus_celery.proof import MISMATCH
 from horus_celery.record import Record
 from horus_celery.statements import canonical, dsse
 from horus_celery.statements.receipt import Receipt
+from tests.faults.waiting import within
 from tests.faults.witness import Run, Witness, mark_of, text_of
 
 
@@ -213,6 +214,31 @@ class Callers:
         record = self.deployment.submit(payload, attempts=attempts, **facts)
         self.note(payload, record.summary.digest, attempts=attempts)
         return record
+
+    def insist(
+        self, *, limit: float, seconds: float = 0.0, attempts: int = 1
+    ) -> Record:
+        """Send a job that takes so long, and the same again until it is accepted.
+
+        Who is told that it cannot be kept now does so; it has to be within so many
+        seconds.
+        """
+        payload = self.witness.payload(seconds=seconds)
+        envelope = self.deployment.envelope(payload, attempts=attempts)
+        records: list[Record] = []
+
+        def is_accepted() -> bool:
+            with suppress(UnavailableError):
+                records.append(
+                    self.deployment.supervisor.create_and_queue(
+                        envelope, priority=4, not_before=None
+                    )
+                )
+            return bool(records)
+
+        within(limit, is_accepted)
+        self.note(payload, records[0].summary.digest, attempts=attempts)
+        return records[0]
 
     def note(self, payload: str, digest: str, *, attempts: int) -> None:
         """Remember that a job was accepted."""

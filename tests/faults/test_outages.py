@@ -18,7 +18,7 @@ from tests.faults.conftest import short_folder
 from tests.faults.invariants import Callers, require
 from tests.faults.proxy import Proxy
 from tests.faults.waiting import within
-from tests.faults.witness import Witness, mark_of
+from tests.faults.witness import Witness
 from tests.integration.conftest import Deployment
 
 pytestmark = pytest.mark.integration
@@ -146,24 +146,12 @@ def has_answered(ask):
 def test_connections_that_break_double_and_lose_nothing(far_town, proxy, how, tmp_path):
     callers = Callers(far_town, Witness(tmp_path))
     (worker,) = far_town.workers
-    held = [callers.submit(seconds=2.0, attempts=3) for _ in range(2)]
+    held = [callers.insist(seconds=2.0, attempts=3, limit=NORMAL) for _ in range(2)]
     within(NORMAL, lambda: len(callers.witness.runs()) == 2)
     for _ in range(3 if how == "reset" else 1):
         getattr(proxy, how)()
         within(NOTICED, lambda: far_town.beat_of(worker))
-    payload = callers.witness.payload()
-    envelope = far_town.envelope(payload, attempts=3)
-
-    def is_accepted():
-        # Who is told that it cannot be kept now sends the same again.
-        with suppress(UnavailableError):
-            later = far_town.supervisor.create_and_queue(
-                envelope, priority=4, not_before=None
-            )
-            callers.note(payload, later.summary.digest, attempts=3)
-        return mark_of(payload) in callers.accepted
-
-    within(NOTICED, is_accepted)
+    callers.insist(attempts=3, limit=NOTICED)
     within(NOTICED, lambda: len(callers.witness.runs()) == 3)
     within(NORMAL, lambda: has_answered(callers.are_over))
     within(NORMAL, lambda: not callers.undelivered())
