@@ -16,6 +16,7 @@ from horus_celery.api_secrets.book import SecretBook
 from horus_celery.api_secrets.seal import Seal
 from horus_celery.api_secrets.secret import Given
 from horus_celery.api_secrets.shelf import MemoryShelf
+from horus_celery.client import Horus
 from horus_celery.coordinator import Coordinator
 from horus_celery.dispatch import MemoryDispatcher
 from horus_celery.errors import ConflictError, NotCoveredError
@@ -448,6 +449,25 @@ def make_client():
 @pytest.fixture
 def secrets():
     return SECRETS
+
+
+@pytest.fixture
+def make_horus(secrets):
+    """Make the client of a world's caller, which reaches its supervisor by a way."""
+
+    def make(world, transport):
+        return Horus(
+            "http://localhost",
+            secrets["user"][0],
+            key=world.caller,
+            root=world.root.public,
+            context="billing",
+            caller="alice",
+            clock=world.clock,
+            transport=transport,
+        )
+
+    return make
 
 
 @pytest.fixture(scope="session")

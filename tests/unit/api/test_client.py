@@ -46,17 +46,8 @@ def between(world, secrets):
 
 
 @pytest.fixture
-def horus(world, between, secrets):
-    with Horus(
-        "http://localhost",
-        secrets["user"][0],
-        key=world.caller,
-        root=world.root.public,
-        context="billing",
-        caller="alice",
-        clock=world.clock,
-        transport=between,
-    ) as client:
+def horus(make_horus, world, between):
+    with make_horus(world, between) as client:
         yield client
 
 

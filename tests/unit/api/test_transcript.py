@@ -101,20 +101,10 @@ class Wire(httpx.BaseTransport):
 
 
 @pytest.fixture
-def connected(secrets):
+def connected(make_horus):
     def connect(world):
         wire = Wire(create_app(world.services))
-        client = Horus(
-            "http://localhost",
-            secrets["user"][0],
-            key=world.caller,
-            root=world.root.public,
-            context="billing",
-            caller="alice",
-            clock=world.clock,
-            transport=wire,
-        )
-        return client, wire
+        return make_horus(world, wire), wire
 
     return connect
 

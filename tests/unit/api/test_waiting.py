@@ -52,17 +52,8 @@ def road(world):
 
 
 @pytest.fixture
-def horus(world, road, secrets):
-    with Horus(
-        "http://localhost",
-        secrets["user"][0],
-        key=world.caller,
-        root=world.root.public,
-        context="billing",
-        caller="alice",
-        clock=world.clock,
-        transport=road,
-    ) as client:
+def horus(make_horus, world, road):
+    with make_horus(world, road) as client:
         yield client
 
 
