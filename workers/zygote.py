@@ -110,7 +110,7 @@ def main() -> None:
         if shelter is not None:
             sandbox.make_root(shelter)
     except OSError as error:
-        _say(channel, _broken(error))
+        _say(channel.fileno(), _broken(error))
         return
     if shelter is not None:
         _have_a_keeper(channel)
@@ -125,7 +125,7 @@ def _have_a_keeper(channel: socket.socket) -> None:
     is_over, held = os.pipe()
     keeper = os.fork()
     if keeper != 0:
-        _say(channel, {"keeper": keeper})
+        _say(channel.fileno(), {"keeper": keeper})
         channel.close()
         os.waitpid(keeper, 0)
         os._exit(0)
@@ -170,11 +170,11 @@ class _Keeper:
             if self._shelter is not None:
                 self._knobs = sandbox.enter_root()
         except OSError as error:
-            _say(self._channel, _broken(error))
+            _say(self._channel.fileno(), _broken(error))
             return
         # A script of the same user could interrupt it.
         signal.signal(signal.SIGINT, signal.SIG_IGN)
-        _say(self._channel, {"ready": True})
+        _say(self._channel.fileno(), {"ready": 1})
         if self._host is None:
             # Scripts import nothing of ours, and to look for it in each takes time.
             for name in [one for one in sys.modules if one.partition(".")[0] in _OURS]:
@@ -206,20 +206,21 @@ class _Keeper:
         finally:
             os.close(tell)
             theirs.close()
-        with ours, open(told, "rb", 0) as said:
+        with ours:
             _, passed, *_ = socket.recv_fds(ours, 1, _MENTIONED)
+        held = [told, *passed]
+        try:
             if not passed:
                 # Killed while it waited; else there are no orders any more.
                 return _end_of(script) != 0
-            report, *mounts = passed
-            with socket.socket(fileno=report) as reports:
-                try:
-                    end = _ended(script, said.fileno(), before)
-                except OSError as error:
-                    end = _broken(error)
-                self._tell(end, reports)
-            for held in mounts:
-                os.close(held)
+            try:
+                end = _ended(script, told, before)
+            except OSError as error:
+                end = _broken(error)
+            self._tell(end, passed[0])
+        finally:
+            for descriptor in held:
+                os.close(descriptor)
         return True
 
     def _refuse(self, error: OSError) -> bool:
@@ -228,25 +229,24 @@ class _Keeper:
         if received is None:
             return False
         _, (stdout, stderr, report, *door) = received
-        for descriptor in (stdout, stderr, *door):
+        self._tell(_broken(error), report)
+        for descriptor in (stdout, stderr, report, *door):
             os.close(descriptor)
-        with socket.socket(fileno=report) as reports:
-            self._tell(_broken(error), reports)
         return True
 
-    def _tell(self, end: Mapping[str, Any], reports: socket.socket) -> None:
+    def _tell(self, end: Mapping[str, int | str], report: int) -> None:
         """Say how a script ended, once nothing of it is left."""
         if self._shelter is not None:
             _kill_all()
         elif not _is_alone():
             # What the script left behind is the runner's to end.
-            _say(reports, end)
+            _say(report, end)
             end = {}
         while _reap() is not None:
             pass
-        _say(reports, {**end, "over": True, "reaped_ms": _used_by_children()})
+        _say(report, {**end, "over": 1, "reaped_ms": _used_by_children()})
 
-    def _move_in(self, shelter: Shelter, order: Order, reports: socket.socket) -> None:
+    def _move_in(self, shelter: Shelter, order: Order, report: int) -> None:
         try:
             sandbox.move_in(
                 shelter,
@@ -257,16 +257,18 @@ class _Keeper:
             )
             out = os.open(sandbox.OUT, os.O_RDONLY | os.O_DIRECTORY)
         except OSError as error:
-            _say(reports, _broken(error))
+            _say(report, _broken(error))
             os._exit(_MISSING)
         # The runner has no other way there.
-        _say(reports, {}, out)
+        reports = socket.socket(fileno=report)
+        socket.send_fds(reports, [b"{}"], [out])
+        reports.detach()
 
-    def _close_in(self, grounds: Grounds, order: Order, reports: socket.socket) -> None:
+    def _close_in(self, grounds: Grounds, order: Order, report: int) -> None:
         try:
             landlock.close_in(grounds, self._rules, room=order.room)
         except OSError as error:
-            _say(reports, _broken(error))
+            _say(report, _broken(error))
             os._exit(_MISSING)
 
     def _become_script(self, tell: int, keeper: socket.socket) -> NoReturn:
@@ -288,15 +290,13 @@ class _Keeper:
             os.setsid()
             for way in door:
                 os.write(way, b"0")
-            if self._shelter is not None or self._grounds is not None:
-                with socket.socket(fileno=report) as reports:
-                    if fault is not None:
-                        _say(reports, _broken(fault))
-                        os._exit(_MISSING)
-                    if self._shelter is not None:
-                        self._move_in(self._shelter, order, reports)
-                    if self._grounds is not None:
-                        self._close_in(self._grounds, order, reports)
+            if fault is not None:
+                _say(report, _broken(fault))
+                os._exit(_MISSING)
+            if self._shelter is not None:
+                self._move_in(self._shelter, order, report)
+            if self._grounds is not None:
+                self._close_in(self._grounds, order, report)
             _take_over((stdout, stderr), tell)
             _prepare_script(order)
             if order.interpreter is not None:
@@ -328,7 +328,7 @@ class _Keeper:
         return None
 
 
-def _ended(script: int, told: int, before: int) -> dict[str, Any]:
+def _ended(script: int, told: int, before: int) -> dict[str, int | str]:
     """Return how a script ended, once it has.
 
     Args:
@@ -388,21 +388,27 @@ def _is_alone() -> bool:
     return False
 
 
-def _say(
-    reports: socket.socket, what: Mapping[str, Any], descriptor: int | None = None
-) -> None:
-    text = f"{json.dumps(what)}\n".encode()
+def _say(report: int, what: Mapping[str, int | str]) -> None:
     try:
-        if descriptor is None:
-            reports.send(text)
-        else:
-            socket.send_fds(reports, [text], [descriptor])
+        os.write(report, f"{_as_json(what)}\n".encode())
     except OSError:
         # The runner is gone, and so are we in a moment.
         os._exit(0)
 
 
-def _broken(error: BaseException) -> dict[str, Any]:
+def _as_json(what: Mapping[str, int | str]) -> str:
+    """Return an object as JSON; numbers alone need nothing of the encoder.
+
+    It would be thirty pages that a process shares no more with the one it came from.
+    """
+    parts = [
+        f'"{name}":{json.dumps(value) if isinstance(value, str) else int(value)}'
+        for name, value in what.items()
+    ]
+    return f"{{{','.join(parts)}}}"
+
+
+def _broken(error: BaseException) -> dict[str, int | str]:
     if not isinstance(error, OSError):
         return {"errno": 0, "where": type(error).__name__}
     return {"errno": error.errno or 0, "where": str(error.filename)}

@@ -1226,7 +1226,9 @@ def refusal_of(deployment):
 def test_killing_a_runner_and_its_pool_ends_their_scripts(deployment_at, sandbox):
     deployment = deployment_at(sandbox)
     worker = deployment.start_worker("-Q", "system", "-c1", before=deployment.before)
-    payload = "sleep 321 & sleep 321 & echo on; wait"
+    # Another test may look for its own at the same time.
+    seconds = f"{os.getpid()}321"
+    payload = f"sleep {seconds} & sleep {seconds} & echo on; wait"
     record = deployment.submit(payload, executor="system")
     deployment.until_it_says(record, "on")
     main = psutil.Process(worker.pid)
@@ -1244,7 +1246,7 @@ def test_killing_a_runner_and_its_pool_ends_their_scripts(deployment_at, sandbox
     # Without namespaces the next runner finds what a script has left running.
     deployment.start_worker("-Q", "system", "-c1", before=deployment.before)
     assert_nothing_is_left(deployment)
-    assert not [one for one in psutil.process_iter() if _sleeps(one, "321")]
+    assert not [one for one in psutil.process_iter() if _sleeps(one, seconds)]
 
 
 def _sleeps(process, seconds):
