@@ -25,8 +25,8 @@ from horus_celery.proof import MISMATCH
 from horus_celery.record import Record
 from horus_celery.statements import canonical, dsse
 from horus_celery.statements.receipt import Receipt
-from tests.faults.waiting import within
 from tests.faults.witness import Run, Witness, mark_of, text_of
+from tests.waiting import within
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

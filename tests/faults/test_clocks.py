@@ -11,7 +11,7 @@ import pytest
 from horus_celery.lifecycle import Status
 from horus_celery.record import LEASE
 from tests.faults.invariants import require
-from tests.faults.waiting import within
+from tests.waiting import within
 
 pytestmark = pytest.mark.integration
 

@@ -19,9 +19,9 @@ from tests.conftest import RedisServer
 from tests.faults.conftest import short_folder
 from tests.faults.invariants import Callers, require
 from tests.faults.proxy import Proxy
-from tests.faults.waiting import within
 from tests.faults.witness import Witness
 from tests.integration.conftest import Deployment, has_a_script
+from tests.waiting import within
 
 pytestmark = pytest.mark.integration
 

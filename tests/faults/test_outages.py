@@ -17,9 +17,9 @@ from horus_celery.store.connection import connect
 from tests.faults.conftest import short_folder
 from tests.faults.invariants import Callers, require
 from tests.faults.proxy import Proxy
-from tests.faults.waiting import within
 from tests.faults.witness import Witness
 from tests.integration.conftest import Deployment
+from tests.waiting import within
 
 pytestmark = pytest.mark.integration
 

@@ -19,9 +19,9 @@ from horus_celery.lifecycle import Status
 from horus_celery.store.keys import STEPS, queue
 from horus_celery.store.runner_bell import message
 from tests.faults.invariants import Callers, require
-from tests.faults.waiting import within
 from tests.faults.witness import Witness, mark_of
 from tests.integration.conftest import has_a_script
+from tests.waiting import within
 
 pytestmark = pytest.mark.integration
 

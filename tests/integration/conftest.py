@@ -12,7 +12,6 @@ import socket
 import subprocess
 import sys
 import tempfile
-import threading
 import uuid
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import replace
@@ -37,6 +36,7 @@ from horus_celery.statements.job import Limits, make_job
 from horus_celery.statements.keys import read_key_file
 from horus_celery.store.connection import connect
 from tests.signing import sign_workflow
+from tests.waiting import within
 from workers.zygote import UNBORN
 
 TOP = Path(__file__).parents[2]
@@ -294,12 +294,7 @@ class Deployment:
 
     def until(self, holds):
         """Look again until something holds, with a deadline."""
-        ticks = threading.Event()
-        for _ in range(int(SOON.total_seconds() / 0.02)):
-            if holds():
-                return
-            ticks.wait(0.02)
-        pytest.fail("it never came to hold")
+        within(SOON.total_seconds(), holds)
 
     # --- what is left -------------------------------------------------------------
 

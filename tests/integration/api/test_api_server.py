@@ -84,12 +84,12 @@ def test_a_stop_wakes_everybody_who_waits(server):
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
-def test_it_ends_within_three_seconds_although_callers_wait(serve, redis_url, number):
+def test_it_ends_long_before_those_who_wait_would_leave(serve, redis_url, number):
     server = serve(redis_url)
     with ThreadPoolExecutor(20) as pool:
         _, waiting = waiters(server, pool, 20)
         assert server.post("get_supervisor_info")["result"]["counts"]["queued"] == 1
-        assert server.end(number) < 3.5
+        assert server.end(number) < DEADLINE / 2  # they would wait for a minute
         for one in waiting:
             error = one.exception(DEADLINE)
             # A call that arrived after the signal finds nobody.
