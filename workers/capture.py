@@ -1,7 +1,8 @@
 """What is kept of a script's output, and when the script has to end.
 
-One loop waits for both pipes, the end of the script, a request to stop and the
-deadline at once; it never waits for anything that may be away.
+Most scripts are over in a moment. For all others one loop waits for both pipes, the end
+of the script, a request to stop and the deadline at once; it never waits for anything
+that may be away.
 """
 
 from __future__ import annotations
@@ -9,6 +10,7 @@ from __future__ import annotations
 import hashlib
 import math
 import os
+import select
 import selectors
 import time
 from collections.abc import Callable, Iterator
@@ -28,6 +30,8 @@ from workers.meter import Excess, Meter
 MAX_LINE: Final = 16 * 1024
 #: Between asking a script to stop and ending it, unless a deployment chose another.
 STOP_GRACE: Final = timedelta(seconds=5)
+#: A script that is over by then has its standard output read at once.
+_AT_ONCE: Final = timedelta(milliseconds=10)
 #: A script that is over by then is not attended to while it runs.
 _SOON: Final = timedelta(milliseconds=20)
 #: What one read takes at most: as much as a pipe holds.
@@ -135,12 +139,35 @@ def follow(process: Process, console: Console, watcher: Watcher) -> End | Excess
     The timeout is wall time by the monotonic clock, so a clock that is set changes
     nothing.
     """
-    with _selector(process, watcher) as selector:
-        end = _until_end(process, console, watcher, selector)
-        process.kill()
-        _drain(console, selector)
+    begun = time.monotonic()
+    soon = min(begun + _AT_ONCE.total_seconds(), watcher.meter.due)
+    if _is_over(process, by=soon):
+        end: End | Excess = End.BY_ITSELF
+    else:
+        with _selector(process, watcher) as selector:
+            end = _until_end(process, console, watcher, selector, begun=begun)
+    process.kill()
+    _drain(process.stdout, Stream.STDOUT, console)
+    _drain(process.stderr, Stream.STDERR, console)
     console.finish()
     return end
+
+
+def _is_over(process: Process, *, by: float) -> bool:
+    """Whether the script ends by then, and says nothing on its standard error before.
+
+    The place of that among its other words would be lost.
+    """
+    first = select.poll()
+    for descriptor in (process.reports, process.stderr):
+        first.register(descriptor, select.POLLIN)
+    while (left := by - time.monotonic()) > 0:
+        ready = dict(first.poll(left * 1000))
+        if process.stderr in ready:
+            return False
+        if ready and process.has_ended():
+            return True
+    return False
 
 
 def _until_end(
@@ -148,11 +175,13 @@ def _until_end(
     console: Console,
     watcher: Watcher,
     selector: selectors.BaseSelector,
+    *,
+    begun: float,
 ) -> End | Excess:
     meter = watcher.meter
-    deadline = time.monotonic() + watcher.timeout.total_seconds()
+    deadline = begun + watcher.timeout.total_seconds()
     stop_deadline: float | None = None
-    begin_at = time.monotonic() + _SOON.total_seconds()
+    begin_at = begun + _SOON.total_seconds()
     while True:
         now = time.monotonic()
         if now >= begin_at:
@@ -165,15 +194,17 @@ def _until_end(
         if now >= meter.due and (excess := meter.look()) is not None:
             return excess
         until = min(deadline, stop_deadline or deadline, meter.due, begin_at)
-        ready = [key.fd for key, _ in selector.select(max(0.0, until - now))]
+        keys = [key for key, _ in selector.select(max(0.0, until - now))]
+        ready = [key.fd for key in keys]
         if process.reports in ready and process.has_ended():
             return End.BY_ITSELF if stop_deadline is None else End.STOPPED
         if watcher.stop in ready:
             selector.unregister(watcher.stop)
             process.terminate()
             stop_deadline = time.monotonic() + watcher.grace.total_seconds()
-        for descriptor in ready:
-            _read(descriptor, console, selector)
+        for key in keys:
+            if key.data is not None and _read(key.fd, key.data, console) == b"":
+                selector.unregister(key.fd)
 
 
 def _selector(process: Process, watcher: Watcher) -> selectors.BaseSelector:
@@ -185,31 +216,23 @@ def _selector(process: Process, watcher: Watcher) -> selectors.BaseSelector:
     return selector
 
 
-def _read(descriptor: int, console: Console, selector: selectors.BaseSelector) -> bool:
-    """Read once from a pipe; False if there is nothing more to read now."""
-    key = selector.get_map().get(descriptor)
-    if key is None or key.data is None:
-        return False
+def _read(pipe: int, stream: Stream, console: Console) -> bytes | None:
+    """Read once from a pipe; None if there is nothing now, b"" if nothing comes."""
     try:
-        data = os.read(descriptor, _READ)
+        data = os.read(pipe, _READ)
     except BlockingIOError:
-        return False
-    if not data:
-        selector.unregister(descriptor)
-        return False
-    console.write(key.data, data)
-    return True
+        return None
+    if data:
+        console.write(stream, data)
+    return data
 
 
-def _drain(console: Console, selector: selectors.BaseSelector) -> None:
-    """Read what the pipes still hold; whoever wrote it is gone."""
-    keys = selector.get_map().values()
-    pipes = [key.fd for key in keys if key.data is not None]
-    for descriptor in pipes:
-        # Bounded, should somebody outside have been handed the other end.
-        for _ in range(_PIPE_READS):
-            if not _read(descriptor, console, selector):
-                break
+def _drain(pipe: int, stream: Stream, console: Console) -> None:
+    """Read what a pipe still holds; whoever wrote it is gone."""
+    # Bounded, should somebody outside have been handed the other end.
+    for _ in range(_PIPE_READS):
+        if not _read(pipe, stream, console):
+            break
 
 
 def _take_lines(buffer: bytearray) -> Iterator[bytes]:

@@ -225,8 +225,7 @@ class Zygote:
         outs = os.pipe2(os.O_CLOEXEC)
         errs = os.pipe2(os.O_CLOEXEC)
         reports, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
-        streams = (outs[0], errs[0])
-        born = Born(self, command.room, streams, reports, others, company=company)
+        born = Born(self, command.room, (outs, errs), reports, others, company=company)
         try:
             with theirs:
                 door = [] if command.group is None else [command.group]
@@ -235,9 +234,6 @@ class Zygote:
         except OSError:
             born.close()
             raise
-        finally:
-            os.close(outs[1])
-            os.close(errs[1])
         return born
 
     def wait_until_ready(self) -> None:
@@ -290,7 +286,7 @@ class Born:
         self,
         zygote: Zygote,
         room: Room,
-        streams: tuple[int, int],
+        pipes: tuple[tuple[int, int], tuple[int, int]],
         reports: socket.socket,
         others: frozenset[int],
         *,
@@ -308,9 +304,11 @@ class Born:
         self.keeper = zygote.keeper
         self.used_before = zygote.reaped
         self.company = company
-        self.stdout, self.stderr = streams
+        # The ends that are written to stay open here, too: that the script closed its
+        # own is nothing that anybody has to be woken for.
+        (self.stdout, self._outs), (self.stderr, self._errs) = pipes
         self.reports = reports.fileno()
-        for stream in streams:
+        for stream in (self.stdout, self.stderr):
             os.set_blocking(stream, False)
 
     @property
@@ -360,8 +358,8 @@ class Born:
         return timedelta(milliseconds=self._said.get("cpu_ms", 0))
 
     def close(self) -> None:
-        os.close(self.stdout)
-        os.close(self.stderr)
+        for end in (self.stdout, self._outs, self.stderr, self._errs):
+            os.close(end)
         self._reports.close()
         if self._own_out is not None:
             os.close(self._own_out)
