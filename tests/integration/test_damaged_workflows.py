@@ -207,16 +207,71 @@ def test_what_was_spoilt_can_be_stopped_and_deleted(begin, spoil, store, clock):
     assert list(store.list(WorkflowFilter(), limit=10)) == []
 
 
-def test_what_was_taken_out_of_the_list_of_due_ones_goes_on_with_a_bell(
+def test_what_was_taken_out_of_the_list_of_due_ones_goes_on_all_the_same(
     begin, client, namespace, conductor, supervisor
 ):
     digest = begin()
     client.delete(Keys.of(namespace).workflow_due)
 
-    assert conductor.sweep() == 0
-    conductor.advance(digest)
+    conductor.sweep()
 
     assert supervisor.started == [f"{digest} 0"]
+
+
+@pytest.mark.parametrize("ahead", ["inf", 1e15, 1e300])
+@pytest.mark.parametrize("part", [None, "ready:0"])
+def test_what_was_put_off_for_ever_goes_on_all_the_same(
+    begin, client, namespace, conductor, supervisor, ahead, part
+):
+    digest, keys = begin(), Keys.of(namespace)
+    if part is not None:
+        client.zadd(f"{keys.workflow}{{{digest}}}:{part}", {"000000": ahead})
+    client.zadd(keys.workflow_due, {digest: ahead})
+
+    conductor.sweep()
+
+    assert supervisor.started == [f"{digest} 0"]
+
+
+def test_what_is_only_said_to_run_keeps_none_out_of_its_place(
+    begin, client, namespace, conductor, supervisor
+):
+    digest, keys = begin(), Keys.of(namespace)
+    junk = {f"nothing {number}": 0 for number in range(5000)}
+    client.zadd(keys.workflow_by + "status:running", junk)
+    client.delete(keys.workflow_due)
+
+    for _ in range(2):
+        conductor.sweep()
+
+    assert supervisor.started == [f"{digest} 0"]
+
+
+@pytest.mark.parametrize("number", [2_000_000, 10**13])
+def test_a_wild_number_of_supervisors_does_not_keep_redis_busy(
+    begin, client, namespace, conductor, number
+):
+    digest = begin()
+    head = f"{Keys.of(namespace).workflow}{{{digest}}}:head"
+    client.hset(head, "supervisors", number)
+
+    with pytest.raises(DamagedError, match=digest):
+        conductor.look(digest)
+
+
+@pytest.mark.parametrize("ahead", ["inf", 1e15])
+def test_a_step_that_was_never_to_be_looked_at_again_is(
+    begin, client, namespace, conductor, supervisor, clock, ahead
+):
+    digest, keys = begin(), Keys.of(namespace)
+    conductor.sweep()
+    client.zadd(f"{keys.workflow}{{{digest}}}:running", {"000000": ahead})
+    client.zadd(keys.workflow_due, {digest: ahead})
+    clock.at += timedelta(seconds=30)
+
+    conductor.sweep()
+
+    assert supervisor.started == [f"{digest} 0"] * 2
 
 
 def test_what_is_no_workflow_keeps_none_from_its_turn(

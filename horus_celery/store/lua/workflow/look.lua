@@ -9,6 +9,8 @@ if not w or w.status ~= 'running' then
   leave(digest, KEY.workflow_due)
   return { {}, 0 }
 end
+hurry(w.running, at)
+for number = 0, w.supervisors do hurry(ready_set(w, number), at) end
 local found = {}
 -- Those of other supervisors stay in the way: so many are passed by, and no more.
 for _, one in ipairs(ask('ZRANGEBYSCORE', w.running, '-inf', at, 'LIMIT', 0, EDGES)) do

@@ -36,6 +36,9 @@ local function open(digest)
   local is_sound = is_json and type(summary) == 'table' and is_name(summary.context_id)
     and is_name(summary.caller_id) and is_name(summary.id) and is_whole_or_missing(v[9])
   for at = 2, 8 do is_sound = is_sound and is_whole(v[at]) end
+  -- Scripts go through all supervisors: a number alone could keep them busy for ever.
+  is_sound = is_sound and type(summary.supervisors) == 'table'
+    and #summary.supervisors == tonumber(v[8])
   if not is_sound then damaged(head) end
   return {
     digest = digest,
@@ -213,6 +216,16 @@ local function close(w, at)
     ask('ZADD', KEY.workflow_due, string.format('%d', due), w.digest)
   else
     leave(w.digest, KEY.workflow_due)
+  end
+end
+
+-- What is put off is so for a minute at most. What stands further ahead was put there by a
+-- clock that was ahead, or by nobody of us; its turn would never come.
+local AHEAD = 60 * 60 * 1000
+local function hurry(set, at)
+  local ahead = string.format('%d', at + AHEAD)
+  for _, one in ipairs(ask('ZRANGEBYSCORE', set, ahead, '+inf', 'LIMIT', 0, EDGES)) do
+    redis.call('ZADD', set, at, one)
   end
 end
 
