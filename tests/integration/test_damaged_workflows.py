@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import hashlib
+import math
+import struct
 import uuid
 from datetime import timedelta
 
@@ -394,3 +396,25 @@ def test_a_step_whose_job_is_gone_stops_no_other(
     conductor.sweep()
 
     assert f"{other} 0" in supervisor.started
+
+
+@pytest.mark.parametrize(
+    ("part", "value"),
+    [
+        ("states", struct.pack("<BBHIIdd", 3, 0, 0, 0, 0, math.nan, 1.0) * 2),
+        ("states", struct.pack("<BBHIIdd", 3, 0, 0, 0, 0, 1.0, math.inf) * 2),
+        ("states", struct.pack("<BBHIIdd", 3, 0, 0, 0, 0, 1e300, 1.0) * 2),
+        ("ids", b"\1" * 10),
+    ],
+    ids=["no number", "no end", "far ahead", "cut off"],
+)
+def test_where_steps_stand_is_damaged_if_it_cannot_be_read(
+    begin, spoil, store, part, value
+):
+    spoilt = begin()
+    spoil(spoilt, part, value)
+
+    with pytest.raises(DamagedError, match=spoilt):
+        store.steps(spoilt)
+    with pytest.raises(DamagedError, match=spoilt):
+        store.step(spoilt, 0)
