@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import re
 import threading
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from types import SimpleNamespace
 
@@ -338,8 +338,9 @@ def test_the_steps_of_a_workflow_are_shown(horus, coordinator, begun):
         "name         etl",
         "status       running",
     ]
-    assert lines[5] == "step\tstatus\treason\tsupervisor\tstarted_at\tended_at\tjob_id"
-    assert lines[6].startswith("extract\tpending")
+    heads, first = lines[lines.index("") + 1 :][:2]
+    assert heads == "step\tstatus\treason\tsupervisor\tstarted_at\tended_at\tjob_id"
+    assert first.startswith("extract\tpending")
     shown = json.loads(horus("workflow", "status", begun, "--json").out)
     assert shown["steps"].keys() == set(coordinator.graph.names)
 
@@ -375,6 +376,12 @@ def test_a_result_is_waited_for_and_proven(horus, coordinator, begun):
     assert "4 verified" in told.err
     shown = json.loads(horus("workflow", "result", begun, "--json").out)
     assert shown["results"] == {"load": "42\n"}
+
+
+def test_a_result_tells_how_long_the_workflow_took(horus, coordinator, begun):
+    coordinator.took = timedelta(hours=2, seconds=5)
+    told = horus("workflow", "result", begun)
+    assert told.err.splitlines()[-1].endswith("; took 2:00:05")
 
 
 def test_a_result_that_nobody_signed_is_not_shown(horus, coordinator, begun):
