@@ -122,6 +122,24 @@ def test_who_runs_a_workflow_says_in_which_way(horus, coordinator, etl, strategy
     assert coordinator.strategy == strategy
 
 
+@pytest.mark.parametrize("option", ["--json", "--detach"])
+def test_what_a_program_prints_is_not_the_answer_of_its_workflow(
+    horus, coordinator, tmp_path, option
+):
+    program = tmp_path / "loud.py"
+    program.write_text(
+        "from horus_celery.authoring import Workflow\n"
+        "print('loud')\n"
+        "with Workflow('loud') as flow:\n    flow.step('a', run='')\n"
+    )
+    told = horus("workflow", "run", program, option)
+    assert told.code == 0
+    answer = told.out.strip()
+    said = json.loads(answer)["workflow_id"] if option == "--json" else answer
+    assert said == coordinator.manifest.id
+    assert "loud\n" in told.err
+
+
 def test_a_failure_is_told_with_the_way_to_its_log(horus, coordinator, etl):
     coordinator.ends = {"count": Status.FAILED}
     told = horus("workflow", "run", etl)
