@@ -69,6 +69,8 @@ class RunView:
     reason: str | None
     #: By name.
     steps: Mapping[str, StepView]
+    started_at: datetime | None = None
+    ended_at: datetime | None = None
 
     @property
     def is_over(self) -> bool:
@@ -190,7 +192,11 @@ class WorkflowRun:
                 f"workflow {self.id} is shown with other steps than were signed"
             )
         return RunView(
-            status=WorkflowStatus(told["status"]), reason=told["reason"], steps=steps
+            status=WorkflowStatus(told["status"]),
+            reason=told["reason"],
+            steps=steps,
+            started_at=_instant(told["started_at"]),
+            ended_at=_instant(told["ended_at"]),
         )
 
     def stop(self) -> WorkflowStatus:

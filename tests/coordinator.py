@@ -17,7 +17,7 @@ import httpx
 
 from horus_celery.authoring import Signer
 from horus_celery.dag.model import Graph
-from horus_celery.dag.progress import ENDS, Progress, StepStatus
+from horus_celery.dag.progress import ENDED, ENDS, Progress, StepStatus
 from horus_celery.instants import to_ms
 from horus_celery.lifecycle import Status
 from horus_celery.statements import canonical, dsse
@@ -128,6 +128,8 @@ class FakeCoordinator:
         #: How steps end: by name a status, else completed; and with which result.
         self.ends: dict[str, Status] = {}
         self.results: dict[str, str] = {}
+        #: From the workflow's start to its end.
+        self.took = timedelta()
         #: What becomes of an answer before it is sent.
         self.lies: dict[str, Callable[[Any], Any]] = {}
         self.calls: list[tuple[str, dict[str, Any]]] = []
@@ -310,4 +312,12 @@ class FakeCoordinator:
             "status": self.progress.status.value,
             "reason": None,
             "steps": steps,
+            "created_at": to_ms(self.at),
+            "started_at": to_ms(self.at),
+            "ended_at": self._ended_at(),
         }
+
+    def _ended_at(self) -> int | None:
+        if self.progress.status not in ENDED:
+            return None
+        return to_ms(self.at + self.took)

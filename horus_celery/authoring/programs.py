@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import runpy
 import sys
+from contextlib import redirect_stdout
 from pathlib import Path
 from typing import Final
 
@@ -21,7 +22,7 @@ def read_workflow(path: Path) -> WorkflowDraft:
     """Read a workflow whose steps can be run.
 
     A Python program is run, as the user who names it; it leaves one `Workflow` in a
-    variable of its own.
+    variable of its own. What it prints goes to standard error.
 
     Raises:
         ConfigurationError: as `read_file`; or if the program fails, or leaves none or
@@ -48,7 +49,9 @@ def _run(path: Path) -> list[object]:
     # As Python does with the folder of a program that it runs.
     sys.path.insert(0, str(path.parent))
     try:
-        return list(runpy.run_path(str(path), run_name=_NAME).values())
+        # Standard output is the command's own: a program may read an id or JSON there.
+        with redirect_stdout(sys.stderr):
+            return list(runpy.run_path(str(path), run_name=_NAME).values())
     except HorusError:
         raise
     except SystemExit as error:

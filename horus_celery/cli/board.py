@@ -92,7 +92,10 @@ class Board:
 
     @property
     def took(self) -> str:
-        """How long it has been shown."""
+        """How long the workflow took; while it runs, how long it has been shown."""
+        view = self._view
+        if view is not None and view.started_at and view.ended_at:
+            return _duration(view.ended_at - view.started_at)
         return _duration(timedelta(seconds=self._seconds() - self._began))
 
     def _tell_changes(self, view: RunView) -> None:

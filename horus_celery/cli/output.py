@@ -10,6 +10,7 @@ from contextlib import contextmanager, suppress
 from typing import Any, Final, TextIO
 
 from horus_celery import cli
+from horus_celery.errors import ConfigurationError
 from horus_celery.store.base import LogLine, Stream
 
 #: More columns than any table has.
@@ -27,6 +28,16 @@ def note(text: str) -> None:
     # A terminal that went away, or a full disk, must not end what runs for others.
     with suppress(OSError):
         print(text, file=sys.stderr, flush=True)
+
+
+@contextmanager
+def noted_if_unread(text: str) -> Iterator[None]:
+    """Note this as well when standard output takes no more, or nobody reads it."""
+    try:
+        yield
+    except (BrokenPipeError, ConfigurationError):
+        note(text)
+        raise
 
 
 def error(text: str) -> None:

@@ -306,7 +306,7 @@ def _await(
     client: Horus, job: Submitted, *, as_json: bool, paste: Callable[..., str]
 ) -> int:
     try:
-        return _wait(client, job) if as_json else _follow(client, job)
+        return _wait(client, job) if as_json else _follow(client, job, paste)
     except UnavailableError as error:
         later = paste("job", "result", job.id)
         raise UnavailableError(f"{error.detail}; to see its end: {later}") from None
@@ -319,11 +319,13 @@ def _wait(client: Horus, job: Submitted) -> int:
     return exit_code(outcome)
 
 
-def _follow(client: Horus, job: Submitted) -> int:
+def _follow(client: Horus, job: Submitted, paste: Callable[..., str]) -> int:
     transcript = Transcript.of(job)
     tell = Reasons(client, job.id).tell
     lines = client.logs(job, on_quiet=tell, on_away=output.note, verify=False)
-    show_all(lines, transcript)
+    later = paste("job", "stop", job.id)
+    with output.noted_if_unread(f"the job may go on; to stop it: {later}"):
+        show_all(lines, transcript)
     outcome = client.outcome(job, on_away=output.note)
     if not is_as_signed(transcript, outcome):
         return FAILED

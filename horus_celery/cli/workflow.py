@@ -375,8 +375,11 @@ def follow(
     run_ = WorkflowRun(client, submission)
     board = Board(submission.graph.names, is_silent=as_json)
     output.note(f"workflow {run_.id}: {submission.manifest.name}")
+    unread = output.noted_if_unread(
+        f"the workflow may go on; to stop it: {paste('workflow', 'stop', run_.id)}"
+    )
     try:
-        with board:
+        with unread, board:
             view = run_.follow(board.show, on_away=output.note)
     except UnavailableError as error:
         later = paste("workflow", "result", run_.id)

@@ -5,7 +5,8 @@ from __future__ import annotations
 import os
 import re
 import tomllib
-from collections.abc import Mapping
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from enum import StrEnum
 from pathlib import Path
@@ -177,14 +178,30 @@ def _with_own_executors(given: Given) -> Given:
             values = {**given.values, OWN_EXECUTORS: own, "executors": names}
             if not names:
                 del values["executors"]
-            lines = {
-                (
-                    (OWN_EXECUTORS, *place[1:]) if place[0] == "executors" else place
-                ): line
-                for place, line in given.lines.items()
-            }
+            lines = dict(_lines_apart(some, given.lines))
             return replace(given, values=values, lines=lines)
     return given
+
+
+def _lines_apart(
+    some: Sequence[object], lines: Mapping[Place, int]
+) -> Iterator[tuple[Place, int]]:
+    """Return where all stands once tables and names are two lists, counted anew."""
+    counts: Counter[str] = Counter()
+    moved: list[Place] = []
+    for one in some:
+        setting = OWN_EXECUTORS if isinstance(one, dict) else "executors"
+        moved.append((setting, counts[setting]))
+        counts[setting] += 1
+    for place, line in lines.items():
+        match place:
+            case ("executors",):
+                yield place, line
+                yield (OWN_EXECUTORS,), line
+            case ("executors", int(index), *rest):
+                yield (*moved[index], *rest), line
+            case _:
+                yield place, line
 
 
 def from_flags(flags: Mapping[str, object]) -> Given:

@@ -76,7 +76,10 @@ _NAME_FORM: Final = (
 
 #: `1` and nothing else: pydantic's `Literal[1]` would take `true`.
 Version: TypeAlias = Annotated[int, Field(ge=1, le=1)]
-Text: TypeAlias = Annotated[str, _text(r"\A[^\x00]*\z", "a string without U+0000")]
+#: A lone surrogate, which is no UTF-8, matches no pattern.
+Text: TypeAlias = Annotated[
+    str, _text(r"\A[^\x00]*\z", "a string of UTF-8 text without U+0000")
+]
 Name: TypeAlias = Annotated[str, _text(rf"\A{_NAME}\z", _NAME_FORM)]
 #: A name, or "*" for all of them.
 NameOrAll: TypeAlias = Annotated[

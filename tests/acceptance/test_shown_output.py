@@ -67,6 +67,35 @@ def test_a_forged_line_is_told_and_nothing_is_called_verified(
     assert (logs.returncode, logs.stderr) == (1, told)
 
 
+def test_a_job_whose_output_nobody_reads_is_named_with_how_to_stop_it(
+    start, command, newest, tmp_path
+):
+    with start("run", "-c", "while True: print('x' * 1000)") as process:
+        process.stdout.readline()
+        process.stdout.close()
+        told = process.stderr.read()
+    job = newest()["id"]
+    assert told.startswith("the job may go on; to stop it: horus job stop ")
+    assert job in told
+    assert process.returncode == 1
+    assert command("job", "stop", job).returncode == 0
+
+
+def test_a_workflow_whose_steps_nobody_reads_is_named_with_how_to_stop_it(
+    start, command, tmp_path
+):
+    file = tmp_path / "long.toml"
+    file.write_text('[steps.a]\nexecutor = "system"\nrun = "sleep 60"\n')
+    with start("workflow", "run", file) as process:
+        process.stdout.close()
+        named, told = process.stderr.read().splitlines()
+    workflow = named.removeprefix("workflow ").removesuffix(": long")
+    assert told.startswith("the workflow may go on; to stop it: horus workflow stop ")
+    assert workflow in told
+    assert process.returncode == 1
+    assert command("workflow", "stop", workflow).returncode == 0
+
+
 def test_a_line_that_was_taken_out_is_told(command, redis, newest):
     assert command("run", "-c", "print('one'); print('two')").returncode == 0
     record = newest()

@@ -81,6 +81,8 @@ WRONG_LINES = [
     ('port = 1\nnamspace = "a"', 2, "'namspace' is no setting (did you mean namesp"),
     ("port = 1\n[jobs]\nport = 1", 2, "'jobs' is no setting"),
     ("executors = [\n 'python',\n 'a b']", 3, "executors must be a list"),
+    ("executors = [\n {name = 'a'},\n 'a b']", 3, "executors must be a list"),
+    ("executors = [\n 'python',\n {}]", 3, "executors[0].name is missing"),
     ("allowed_origins = [\n 'https://a.org',\n '*']", 3, "allowed_origins[1] must be"),
     (
         "[[executors]]\nname = 'a'\ncommand = ['b']",

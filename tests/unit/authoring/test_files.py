@@ -258,6 +258,9 @@ def test_an_unknown_key_is_named_with_its_line_and_the_known_ones(
     assert complaint(text) == said
 
 
+NO_TEXT = "must be a string of UTF-8 text without U+0000"
+
+
 @pytest.mark.parametrize(
     ("line", "said"),
     [
@@ -265,7 +268,7 @@ def test_an_unknown_key_is_named_with_its_line_and_the_known_ones(
         ("timeout = 86401", "timeout: must be less than or equal to 86400"),
         ('timeout = "5"', "timeout: must be a whole number"),
         ("attempts = 11", "attempts: must be less than or equal to 10"),
-        ("env = { N = 5 }", "env.N: must be a string without U+0000; put it in quotes"),
+        ("env = { N = 5 }", f"env.N: {NO_TEXT}; put it in quotes"),
         ('env = { PATH = "/" }', "env: PATH is reserved"),
         ('net = "all"', "net: must be 'none', 'herodb' or 'host'"),
         ('when = "never"', "when: must be 'all_success', 'all_done',"),
@@ -274,7 +277,7 @@ def test_an_unknown_key_is_named_with_its_line_and_the_known_ones(
         ('depends_on = "b"', 'depends_on: must be a list, such as ["…"]'),
         ("env = 5", "env: must be a table"),
         ("limits = 5", "limits: must be a table with the keys memory_mb, cpu_s,"),
-        ("args = [1]", "args.0: must be a string without U+0000; put it in quotes"),
+        ("args = [1]", f"args.0: {NO_TEXT}; put it in quotes"),
         ("limits = { procs = 0 }", "limits.procs: must be greater than"),
         ('needs = ["x"]', "needs.0: must be 64 hex digits in lower case"),
         ('executor = "a b"', "executor: must be a name: "),

@@ -55,6 +55,15 @@ def test_json_holds_values_and_origins_apart(horus):
     assert (actor["name"], actor["contexts"]) == ("osis_1", ["a"])
 
 
+def test_names_among_tables_of_executors_have_a_line_too(horus, tmp_path):
+    one = '{ name = "perl", command = ["perl", "{script}"] }'
+    file = tmp_path / "mixed.toml"
+    file.write_text(f'port = 1\nexecutors = ["osis", {one}]\n')
+    shown = json.loads(horus("config", "show", "--config", file, "--json").out)
+    assert shown["executors"]["line"] == 2
+    assert shown["executor_commands"]["line"] == 2
+
+
 def test_another_file_may_be_named(horus):
     Path("other.toml").write_text("port = 5")
     told = horus("config", "show", "--config", "other.toml")

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import re
 import threading
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from types import SimpleNamespace
 
@@ -120,6 +120,24 @@ def test_who_runs_a_workflow_says_in_which_way(horus, coordinator, etl, strategy
     said = [] if strategy is None else ["--strategy", strategy]
     assert horus("workflow", "run", etl, *said).code == 0
     assert coordinator.strategy == strategy
+
+
+@pytest.mark.parametrize("option", ["--json", "--detach"])
+def test_what_a_program_prints_is_not_the_answer_of_its_workflow(
+    horus, coordinator, tmp_path, option
+):
+    program = tmp_path / "loud.py"
+    program.write_text(
+        "from horus_celery.authoring import Workflow\n"
+        "print('loud')\n"
+        "with Workflow('loud') as flow:\n    flow.step('a', run='')\n"
+    )
+    told = horus("workflow", "run", program, option)
+    assert told.code == 0
+    answer = told.out.strip()
+    said = json.loads(answer)["workflow_id"] if option == "--json" else answer
+    assert said == coordinator.manifest.id
+    assert "loud\n" in told.err
 
 
 def test_a_failure_is_told_with_the_way_to_its_log(horus, coordinator, etl):
@@ -338,8 +356,9 @@ def test_the_steps_of_a_workflow_are_shown(horus, coordinator, begun):
         "name         etl",
         "status       running",
     ]
-    assert lines[5] == "step\tstatus\treason\tsupervisor\tstarted_at\tended_at\tjob_id"
-    assert lines[6].startswith("extract\tpending")
+    heads, first = lines[lines.index("") + 1 :][:2]
+    assert heads == "step\tstatus\treason\tsupervisor\tstarted_at\tended_at\tjob_id"
+    assert first.startswith("extract\tpending")
     shown = json.loads(horus("workflow", "status", begun, "--json").out)
     assert shown["steps"].keys() == set(coordinator.graph.names)
 
@@ -375,6 +394,12 @@ def test_a_result_is_waited_for_and_proven(horus, coordinator, begun):
     assert "4 verified" in told.err
     shown = json.loads(horus("workflow", "result", begun, "--json").out)
     assert shown["results"] == {"load": "42\n"}
+
+
+def test_a_result_tells_how_long_the_workflow_took(horus, coordinator, begun):
+    coordinator.took = timedelta(hours=2, seconds=5)
+    told = horus("workflow", "result", begun)
+    assert told.err.splitlines()[-1].endswith("; took 2:00:05")
 
 
 def test_a_result_that_nobody_signed_is_not_shown(horus, coordinator, begun):

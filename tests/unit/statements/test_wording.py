@@ -29,7 +29,8 @@ SAID = [
     ({"timeout": 0}, "timeout: must be at least 1"),
     ({"attempts": 11}, "attempts: must be at most 10"),
     ({"net": "all"}, "net: must be 'none', 'herodb' or 'host'"),
-    ({"payload": 1}, "payload: must be a string without U+0000"),
+    ({"payload": 1}, "payload: must be a string of UTF-8 text without U+0000"),
+    ({"args": ["\udcff"]}, "args.0: must be a string of UTF-8 text without U+0000"),
 ]
 
 
