@@ -14,7 +14,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Final
 
-from horus_rhai import Engine, Function, RhaiError
+from horus_rhai import Engine, Function, RhaiError, RhaiValueError
 
 #: No limit: with one, Rhai sums up a whole array whenever an item is added to it, and
 #: what all values may take together is the job's own limit.
@@ -49,7 +49,11 @@ class Host:
             max_array_size=_ANY_SIZE,
             max_map_size=_ANY_SIZE,
         )
-        self._faults: tuple[type[Exception], ...] = (ScriptFault, *faults)
+        self._faults: tuple[type[Exception], ...] = (
+            ScriptFault,
+            RhaiValueError,
+            *faults,
+        )
 
     def run(self, path: str, args: Sequence[str]) -> int:
         """Run the script of a file, and return its exit code.

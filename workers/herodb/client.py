@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import select
 import socket
+from contextlib import suppress
 from typing import Final, TypeAlias, cast
 from urllib.parse import unquote, urlsplit
 
@@ -64,7 +65,9 @@ class Database:
             raise DatabaseError("a command has at least one word")
         try:
             channel = self._connected()
-            channel.sendall(packed(words))
+            # Who takes no more of it has said why, before it went.
+            with suppress(BrokenPipeError, ConnectionResetError):
+                channel.sendall(packed(words))
             while isinstance(answer := self._replies.next(), NotYet):
                 data = channel.recv(_CHUNK)
                 if not data:

@@ -94,6 +94,11 @@ def _optional_word(value: object) -> str:
     return word
 
 
+def printable(text: str) -> str:
+    """Write bytes of a file's name that are no text so that they can be read."""
+    return text.encode(errors="backslashreplace").decode()
+
+
 def _word(value: object) -> str:
     word = _optional_word(value)
     if not word.strip():
@@ -262,9 +267,15 @@ _NAMES: Final[Mapping[type, str]] = {
 
 
 def given_back(value: object) -> object:
-    """Turn what a function returned into what scripts know."""
+    """Turn what a function returned into what scripts know.
+
+    Raises:
+        ValueError: if a name of a file in it is no text; a script has no other.
+    """
     if isinstance(value, os.PathLike):
-        return os.fspath(value)
+        value = os.fspath(value)
+    if isinstance(value, str) and (shown := printable(value)) != value:
+        raise ValueError(f"the name {shown} is not text in UTF-8; rename the file")
     if isinstance(value, list | tuple):
         return [given_back(one) for one in value]
     if isinstance(value, Mapping):

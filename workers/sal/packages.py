@@ -5,12 +5,15 @@ from __future__ import annotations
 import platform
 import re
 from datetime import timedelta
-from typing import Final
+from pathlib import Path
+from typing import Final, TypeVar
 
 from workers.sal.kinds import Word
 from workers.sal.programs import CommandResult, Program, output_of, succeeded
 from workers.sal.session import Power, SalError, Session
 from workers.sal.table import make_module
+
+_T = TypeVar("_T")
 
 #: What must never be asked: nobody is there to answer.
 _QUIET: Final = {"DEBIAN_FRONTEND": "noninteractive", "LC_ALL": "C.UTF-8"}
@@ -19,6 +22,9 @@ _LOCK: Final = "DPkg::Lock::Timeout=60"
 _LONGEST: Final = timedelta(hours=1)
 _DEBUG: Final = "packages.debug"
 _INSTALLED: Final = "ii "
+#: What apt's programs read; without it they know nothing, and do not say so.
+_DATABASE: Final = Path("/var/lib/dpkg")
+_LISTS: Final = Path("/var/lib/apt/lists")
 _NAME: Final = re.compile(r"[a-z0-9][a-z0-9+.-]*[a-z0-9+](:[a-z0-9-]+)?(=[\w.+:~-]+)?")
 
 
@@ -53,13 +59,13 @@ def package_list(here: Session) -> list[str]:
     """Return the names of the installed packages, in order."""
     lines = _asked("dpkg-query", "-W", "-f=${db:Status-Abbrev} ${Package}\n")
     found = (line.split() for line in lines.splitlines() if line.startswith(_INSTALLED))
-    return sorted({words[-1] for words in found})
+    return _known(sorted({words[-1] for words in found}), by=_DATABASE)
 
 
 def package_search(here: Session, query: Word) -> list[str]:
     """Return the names of packages whose name or description matches, in order."""
     lines = _asked("apt-cache", "search", "--", query).splitlines()
-    return sorted({line.partition(" ")[0] for line in lines if line})
+    return _known(sorted({line.partition(" ")[0] for line in lines if line}), by=_LISTS)
 
 
 def package_is_installed(here: Session, name: Word) -> bool:
@@ -69,7 +75,8 @@ def package_is_installed(here: Session, name: Word) -> bool:
     # It ends with 1 for a package that nobody knows.
     if result.code not in {0, 1}:
         succeeded(words, result)
-    return result.success and result.stdout.startswith(_INSTALLED)
+    is_installed = result.success and result.stdout.startswith(_INSTALLED)
+    return _known(is_installed, by=_DATABASE)
 
 
 def package_set_debug(here: Session, on: bool) -> bool:  # noqa: FBT001 - as SAL has it
@@ -108,6 +115,17 @@ def _package(name: str) -> str:
     return name
 
 
+def _known(answer: _T, *, by: Path) -> _T:
+    """Return an answer, unless it is none because nobody could look it up."""
+    if answer or by.exists():
+        return answer
+    raise SalError(
+        f"the packages of the node are not shown to scripts, for there is no {by} here;"
+        f' set sandbox_paths = ["{_DATABASE}", "{_LISTS}", "/etc/apt"] in the'
+        " runner's configuration"
+    )
+
+
 def _asked(*words: str) -> str:
     return output_of(Program(words=words, env=_QUIET))
 
@@ -118,6 +136,8 @@ MODULE: Final = make_module(
 
     What changes them is off unless the runner's configuration says
     `sal_allow = ["packages"]`, and is apt's to refuse where the script is not root.
+    What a sandbox hides from scripts is unknown to them, until `sandbox_paths` shows
+    `/var/lib/dpkg`, and for a search `/var/lib/apt/lists` and `/etc/apt`.
     """,
     *(package_install, package_remove, package_update, package_upgrade, package_list),
     *(package_search, package_is_installed, package_set_debug, package_platform),

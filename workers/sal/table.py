@@ -19,7 +19,7 @@ from datetime import timedelta
 from functools import partial
 from typing import ClassVar, Final
 
-from workers.sal.kinds import KINDS, Kind, given_back, kind_name
+from workers.sal.kinds import KINDS, Kind, given_back, kind_name, printable
 from workers.sal.session import SalError, Session
 
 try:
@@ -336,11 +336,15 @@ def _result(call: Callable[..., object], owner: str) -> str:
 def _done(name: str, call: Callable[[], object]) -> object:
     """Call something, and say of what fails by which name it was called."""
     try:
-        return given_back(call())
+        result = call()
     except SalError as error:
-        raise SalError(f"{name}: {error}") from error
+        raise SalError(printable(f"{name}: {error}")) from error
     except OSError as error:
-        raise SalError(f"{name}: {_told(error)}") from error
+        raise SalError(printable(f"{name}: {_told(error)}")) from error
+    try:
+        return given_back(result)
+    except ValueError as error:
+        raise SalError(f"{name}: {error}") from None
 
 
 def _doc(documented: Callable[..., object]) -> str:

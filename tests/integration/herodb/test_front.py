@@ -295,6 +295,12 @@ def test_all_connections_of_a_job_together_hold_so_much_and_no_more(estate, path
     again.close()
 
 
+def test_a_request_that_is_too_large_is_told_so_and_the_next_one_is_answered(database):
+    with pytest.raises(DatabaseError, match="the request is too large"):
+        database.call("SET", "a", b"x" * 17 * 2**20)
+    assert database.call("GET", "a") is None
+
+
 def test_an_answer_that_is_too_large_is_an_error(database):
     piece = b"x" * (15 * 1024 * 1024)
     for number in range(5):

@@ -112,8 +112,10 @@ def test_and_as_what_a_function_returns(value, error, text):
     ("script", "kind"),
     [("|x| x", "function"), ('Fn("f")', "function"), ("timestamp()", "timestamp")],
 )
-def test_what_has_no_form_in_python_is_named(script, kind):
-    with pytest.raises(TypeError, match=f"a Rhai {kind} has no form in Python"):
+def test_what_cannot_leave_its_script_is_named(script, kind):
+    with pytest.raises(
+        horus_rhai.RhaiValueError, match=f"a {kind} cannot leave its script"
+    ):
         run(script)
 
 

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import errno
 import os
+import shutil
 
 import pytest
 
@@ -30,6 +32,27 @@ def test_writing_replaces_what_was_there(confined, folder):
 def test_a_file_that_is_missing_is_named(confined, folder, name):
     said = confined.refusal(name, "nowhere")
     assert said == f"{name}: No such file or directory: nowhere"
+
+
+def test_a_name_that_is_no_text_is_shown_to_who_finds_it(confined, folder):
+    (folder / os.fsdecode(b"n\xffm")).mkdir()
+    for name in ("find_dirs", "find_dir"):
+        said = confined.refusal(name, ".", "n*")
+        assert said == (
+            f"{name}: the name n\\udcffm is not text in UTF-8; rename the file"
+        )
+
+
+def test_what_fails_at_a_name_that_is_no_text_is_said_as_text(
+    confined, folder, monkeypatch
+):
+    def refuse(path):
+        raise PermissionError(errno.EACCES, "Permission denied", path / "n\udcffm")
+
+    (folder / "d").mkdir()
+    monkeypatch.setattr(shutil, "rmtree", refuse)
+    said = confined.refusal("delete", "d")
+    assert said == "delete: Permission denied: d/n\\udcffm"
 
 
 @pytest.mark.parametrize("name", ["file_read", "file_size", "copy_bin"])

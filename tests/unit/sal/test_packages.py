@@ -6,7 +6,7 @@ import platform
 
 import pytest
 
-from workers.sal import Net, Power
+from workers.sal import Net, Power, packages
 
 from .conftest import make_script
 
@@ -28,8 +28,10 @@ LOCK = ["--yes", "--option", "DPkg::Lock::Timeout=60"]
 
 
 @pytest.fixture
-def apt(stand_in):
-    """Stand-ins for apt's programs; returns that of apt-get."""
+def apt(stand_in, tmp_path, monkeypatch):
+    """Stand-ins for apt's programs, and what they read; returns that of apt-get."""
+    monkeypatch.setattr(packages, "_DATABASE", tmp_path)
+    monkeypatch.setattr(packages, "_LISTS", tmp_path)
     stand_in("dpkg-query", QUERY)
     stand_in("apt-cache", "print('zsh - a shell\\nbash - another\\nzsh - again')\n")
     return stand_in(
@@ -132,6 +134,24 @@ def test_a_package_is_installed_or_not(confined, apt):
 def test_packages_are_searched(confined, apt):
     assert confined("package_search", "shell") == ["bash", "zsh"]
     assert "query must" in confined.refusal("package_search", "--all")
+
+
+def test_who_cannot_see_the_packages_is_told_so_and_not_that_there_are_none(
+    confined, stand_in, tmp_path, monkeypatch
+):
+    monkeypatch.setattr(packages, "_DATABASE", tmp_path / "dpkg")
+    monkeypatch.setattr(packages, "_LISTS", tmp_path / "lists")
+    stand_in("dpkg-query", "sys.exit('--' in words)\n")
+    stand_in("apt-cache", "")
+    for name, args, missing in (
+        ("package_is_installed", ["git"], "dpkg"),
+        ("package_list", [], "dpkg"),
+        ("package_search", ["git"], "lists"),
+    ):
+        said = confined.refusal(name, *args)
+        assert said.startswith(f"{name}: the packages of the node are not shown")
+        assert f"there is no {tmp_path / missing} here" in said
+        assert "set sandbox_paths = [" in said
 
 
 def test_a_system_without_apt_says_so(confined, monkeypatch):

@@ -17,6 +17,7 @@ from horus_rhai.errors import (
     RhaiLimitError,
     RhaiSyntaxError,
     RhaiTerminated,
+    RhaiValueError,
 )
 from horus_rhai.function import Function
 
@@ -31,6 +32,7 @@ __all__ = [
     "RhaiLimitError",
     "RhaiSyntaxError",
     "RhaiTerminated",
+    "RhaiValueError",
     "Script",
     "__version__",
     "tell_of_no_memory",

@@ -5,6 +5,7 @@ RhaiError                what a script came to that failed
 ├── RhaiLimitError       it went over a limit, which it cannot catch
 └── RhaiTerminated       it was ended from outside
 
+RhaiValueError is raised for a value that cannot leave its script.
 NoSuchFunction and NoSuchProperty are raised by objects that a script holds, for
 what they do not have; the script sees Rhai's own error instead.
 """
@@ -57,6 +58,10 @@ class RhaiTerminated(RhaiError):
     ) -> None:
         super().__init__(message, line=line, column=column)
         self.reason = reason
+
+
+class RhaiValueError(ValueError):
+    """A value of a script has no form outside of it."""
 
 
 class NoSuchFunction(LookupError):

@@ -37,6 +37,13 @@ pub fn thrown(py: Python<'_>, error: PyErr, position: Position) -> Box<EvalAltRe
     EvalAltResult::ErrorRuntime(map.into(), position).into()
 }
 
+/// The error for a value that cannot leave its script.
+pub fn no_form(py: Python<'_>, text: String) -> PyErr {
+    let class = class_of(py, "RhaiValueError");
+    let error = class.and_then(|class| class.call1((text,)));
+    error.map_or_else(|error| error, PyErr::from_value)
+}
+
 /// The error for a script that cannot be compiled.
 pub fn not_compiled(py: Python<'_>, error: &ParseError) -> PyErr {
     let kind = match *error.0 {

@@ -11,6 +11,8 @@ use pyo3::types::{
 };
 use rhai::{Array, Dynamic, Map, INT};
 
+use crate::errors::no_form;
+
 /// How deep arrays and maps may lie in each other.
 pub const MAX_DEPTH: usize = 64;
 
@@ -129,7 +131,7 @@ fn to_python_below(py: Python<'_>, value: &Dynamic, levels: usize) -> PyResult<P
         return Ok(character.into_pyobject(py)?.into_any().unbind());
     }
     if let Ok(items) = value.as_array_ref() {
-        let below = one_less(levels)?;
+        let below = one_less_to_leave(py, levels)?;
         let list = PyList::empty(py);
         for item in items.iter() {
             list.append(to_python_below(py, item, below)?)?;
@@ -137,7 +139,7 @@ fn to_python_below(py: Python<'_>, value: &Dynamic, levels: usize) -> PyResult<P
         return Ok(list.into_any().unbind());
     }
     if let Ok(map) = value.as_map_ref() {
-        let below = one_less(levels)?;
+        let below = one_less_to_leave(py, levels)?;
         let dict = PyDict::new(py);
         for (key, item) in map.iter() {
             dict.set_item(key.as_str(), to_python_below(py, item, below)?)?;
@@ -161,9 +163,8 @@ fn to_python_below(py: Python<'_>, value: &Dynamic, levels: usize) -> PyResult<P
         return python_range(py, *range.start(), range.end().saturating_add(1));
     }
     let kind = kind(value);
-    Err(PyTypeError::new_err(format!(
-        "a Rhai {kind} has no form in Python"
-    )))
+    let text = format!("a {kind} cannot leave its script: it has no form outside");
+    Err(no_form(py, text))
 }
 
 fn python_range(py: Python<'_>, start: INT, stop: INT) -> PyResult<Py<PyAny>> {
@@ -186,8 +187,15 @@ fn kind(value: &Dynamic) -> &'static str {
 }
 
 fn one_less(levels: usize) -> PyResult<usize> {
-    levels.checked_sub(1).ok_or_else(|| {
-        let text = format!("a value is nested more than {MAX_DEPTH} deep");
-        PyValueError::new_err(text)
-    })
+    levels
+        .checked_sub(1)
+        .ok_or_else(|| PyValueError::new_err(too_deep()))
+}
+
+fn one_less_to_leave(py: Python<'_>, levels: usize) -> PyResult<usize> {
+    levels.checked_sub(1).ok_or_else(|| no_form(py, too_deep()))
+}
+
+fn too_deep() -> String {
+    format!("a value is nested more than {MAX_DEPTH} deep")
 }
