@@ -6,7 +6,7 @@ A host is a module of which a zygote has learnt everything before a script is bo
 
 from __future__ import annotations
 
-import importlib.util
+import importlib.metadata
 import json
 import os
 import shutil
@@ -30,6 +30,8 @@ from workers.launch import SYSTEM_PATH
 
 #: What the Rhai engine is built from.
 _ENGINE: Final = Path(workers.__file__ or "").with_name("rhai_engine")
+#: Which of its versions have what the hosts of scripts import.
+_ENGINE_VERSION: Final = "0.2"
 _NO_VARIABLES: Final[Mapping[str, str]] = MappingProxyType({})
 #: What runs scripts in Python's own process: without it the zygote's Python does.
 HOSTS: Final = "workers.hosts"
@@ -157,16 +159,25 @@ def _hero(settings: Settings) -> Kind:
 
 def _rhai(host: str) -> Callable[[Settings], Kind]:
     def kind(settings: Settings) -> Kind:
-        if importlib.util.find_spec("horus_rhai") is None:
+        if not _has_engine():
             raise ConfigurationError(
-                f"the scripts of {host} need the Rhai engine, which is built from Rust:"
-                f" `{sys.executable} -m pip install {_ENGINE}` adds it where there is"
-                " cargo"
+                f"the scripts of {host} need the Rhai engine {_ENGINE_VERSION}, which"
+                f" is built from Rust: `{sys.executable} -m pip install {_ENGINE}` adds"
+                " it where there is cargo"
             )
         allowed = ",".join(settings.sal_allow)
         return hosted(host, HORUS_SAL=allowed)
 
     return kind
+
+
+def _has_engine() -> bool:
+    """Whether the engine is here, and not one of an earlier version of Horus."""
+    try:
+        found = importlib.metadata.version("horus-rhai")
+    except importlib.metadata.PackageNotFoundError:
+        return False
+    return found.startswith(f"{_ENGINE_VERSION}.")
 
 
 _OURS: Final[Mapping[str, Callable[[Settings], Kind]]] = MappingProxyType(

@@ -2,6 +2,8 @@ from __future__ import annotations
 
 import re
 import sys
+import tomllib
+from importlib.metadata import PackageNotFoundError
 from pathlib import Path
 
 import pytest
@@ -81,18 +83,36 @@ def test_a_missing_v_is_told_of_with_the_remedy(settings, tmp_path):
         find("v", settings(v_path=tmp_path / "none"))
 
 
+@pytest.fixture
+def engine_is(monkeypatch):
+    """An engine of some version is installed, or none."""
+
+    def install(version):
+        def look(_):
+            if version is None:
+                raise PackageNotFoundError
+            return version
+
+        monkeypatch.setattr("importlib.metadata.version", look)
+
+    return install
+
+
+@pytest.mark.parametrize("found", [None, "0.1.0", "0.20.0"])
 @pytest.mark.parametrize("name", ["osis", "sal"])
 def test_without_the_rhai_engine_its_executors_say_how_to_add_it(
-    settings, monkeypatch, name
+    settings, engine_is, name, found
 ):
-    monkeypatch.setitem(sys.modules, "horus_rhai", None)
+    engine_is(found)
     with pytest.raises(ConfigurationError) as caught:
         find(name, settings())
     command = re.search(r"`(.*)`", caught.value.detail)
     assert command is not None
     python, *words, engine = command[1].split()
     assert (python, words) == (sys.executable, ["-m", "pip", "install"])
-    assert (Path(engine) / "Cargo.toml").is_file()
+    built = tomllib.loads((Path(engine) / "Cargo.toml").read_text())
+    engine_is(built["package"]["version"])
+    assert find(name, settings()).host == f"workers.hosts.{name}"
 
 
 def test_hero_runs_here_or_by_the_hero_command(settings):
