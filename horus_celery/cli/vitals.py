@@ -252,6 +252,8 @@ def _roll(patient: Patient) -> Roll | None:
     names = [one.name for one in patient.managed]
     # That Redis, or the bundle, is of no use is told with those.
     with suppress(HorusError):
+        # Where it takes no beats, silence says nothing of a runner.
+        wiring.make_store(patient.settings).require_writable()
         # As it lies there: who only looks has nobody learn of a newer one.
         registry = wiring.make_registry(patient.settings)
         return Roster(registry, _Believed(patient.state.trust())).look(names)
