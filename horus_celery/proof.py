@@ -196,8 +196,8 @@ def _needs_no_receipt(record: Record) -> bool:
 def _bears_out(receipt: Receipt, record: Record) -> bool:
     """Say whether a receipt of the job tells its end as the record does."""
     said = (record.status.value, record.reason, record.exit_code)
-    result = hashlib.sha256((record.result or "").encode()).hexdigest()
-    return (*said, result) == (
+    result = (record.result or "").encode("utf-8", "surrogatepass")
+    return (*said, hashlib.sha256(result).hexdigest()) == (
         *(receipt.status, receipt.reason, receipt.exit_code),
         receipt.result.sha256,
     )

@@ -202,6 +202,8 @@ class _Keeper:
                 ours.close()
                 self._become_script(tell, theirs)
         except OSError as error:
+            os.close(told)
+            ours.close()
             return self._refuse(error)
         finally:
             os.close(tell)

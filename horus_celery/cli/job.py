@@ -160,10 +160,10 @@ def why(*, job: str, url: str | None, state_dir: Path | None, as_json: bool) -> 
             return
         paste = partial(pasted, url=url, state_dir=state_dir)
         look = where_to_look(client, job, told, paste=paste)
-    said = output.printable(told["detail"] or told["gate"])
+    said = told["detail"] or told["gate"]
     # How one ended begins with its status already.
     is_over = told["status"] in TERMINAL
-    output.line(said if is_over else f"{told['status']}: {said}")
+    output.line(output.printable(said if is_over else f"{told['status']}: {said}"))
     if look is not None:
         output.note(f"see: {look}")
 
@@ -178,7 +178,7 @@ def stop(*, job: str, url: str | None, state_dir: Path | None, as_json: bool) ->
     if as_json:
         output.data(status)
         return
-    output.line(f"{status['job_id']} {status['status']}")
+    output.line(output.printable(f"{status['job_id']} {status['status']}"))
 
 
 @command.command()

@@ -237,7 +237,8 @@ def exit_code(outcome: Outcome) -> int:
 
 def summary(outcome: Outcome) -> str:
     """Return what is proven of a job, as one line."""
-    ended = _ended(outcome)
+    # What no runner signed has a reason that anybody may have written.
+    ended = output.printable(_ended(outcome))
     receipt = outcome.receipt
     if receipt is None:
         return f"{ended}; no runner answers for it"
@@ -245,8 +246,8 @@ def summary(outcome: Outcome) -> str:
         return f"{ended}; refused by {receipt.runner}, whose receipt is verified"
     cut = f", output cut at {_size(receipt)} bytes" if _is_cut(receipt) else ""
     return (
-        f"{ended}; signed by {', '.join(outcome.signed_by)}, verified by supervisor and"
-        f" {receipt.runner}, {_times(outcome)}{cut}"
+        f"{ended}; signed by {output.printable(', '.join(outcome.signed_by))}, verified"
+        f" by supervisor and {receipt.runner}, {_times(outcome)}{cut}"
     )
 
 

@@ -242,7 +242,7 @@ def stop(
     if as_json:
         output.data(told)
         return
-    output.line(f"{told['workflow_id']} {told['status']}")
+    output.line(output.printable(f"{told['workflow_id']} {told['status']}"))
 
 
 @command.command()

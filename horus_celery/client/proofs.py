@@ -171,6 +171,6 @@ def _agree(record: Mapping[str, Any], receipt: Receipt) -> None:
                 f"the record says {field} {value!r}, the runner signed"
                 f" {signed[field]!r}"
             )
-    result = (record["result"] or "").encode()
+    result = (record["result"] or "").encode("utf-8", "surrogatepass")
     if hashlib.sha256(result).hexdigest() != receipt.result.sha256:
         raise ReceiptError("the result is not the one that the runner signed")

@@ -305,6 +305,7 @@ class RedisWorkflows:
         was_stopped = record.status is WorkflowStatus.STOPPED
         return tuple(
             _step(
+                digest,
                 index,
                 state,
                 ids[index * _IDS : (index + 1) * _IDS],
@@ -324,7 +325,8 @@ class RedisWorkflows:
         if len(state) != _STATE.size:
             raise _damaged(digest)
         was_stopped = record.status is WorkflowStatus.STOPPED
-        return _step(index, _STATE.unpack(state), ids, reason, was_stopped=was_stopped)
+        values = _STATE.unpack(state)
+        return _step(digest, index, values, ids, reason, was_stopped=was_stopped)
 
     def named(
         self, workflow_id: str, *, contexts: frozenset[str] | None = None
@@ -591,6 +593,7 @@ def _readable(found: Iterable[tuple[bytes, Sequence[Any]]]) -> Iterator[Workflow
 
 
 def _step(
+    workflow: str,
     index: int,
     state: tuple[Any, ...],
     ids: bytes,
@@ -598,21 +601,31 @@ def _step(
     *,
     was_stopped: bool,
 ) -> StepRecord:
+    """Read a step.
+
+    Raises:
+        DamagedError: if what stands there was not written by this store.
+    """
     code, *_, started, ended = state
     status = _STATUS_OF.get(code, StepStatus.PENDING)
     if status is StepStatus.QUEUED and started:
         status = StepStatus.RUNNING
     if was_stopped and status is StepStatus.PENDING:
         status = StepStatus.SKIPPED
-    job_id, digest = (None, None) if ids in (b"", _NO_JOB) else _read_ids(ids)
+    try:
+        job_id, digest = (None, None) if ids in (b"", _NO_JOB) else _read_ids(ids)
+        started_at = from_ms(int(started)) if started else None
+        ended_at = from_ms(int(ended)) if ended else None
+    except (ValueError, OverflowError):
+        raise _damaged(workflow) from None
     return StepRecord(
         index=index,
         status=status,
         reason=None if reason is None else reason.decode("utf-8", "replace"),
         job_id=job_id,
         digest=digest,
-        started_at=from_ms(int(started)) if started else None,
-        ended_at=from_ms(int(ended)) if ended else None,
+        started_at=started_at,
+        ended_at=ended_at,
     )
 
 

@@ -194,7 +194,7 @@ class Conductor:
         for workflow in workflows:
             try:
                 act(workflow)
-            except DamagedError as error:
+            except (DamagedError, NotFoundError, ConflictError) as error:
                 _logger.error("workflow stuck", detail=error.detail)  # noqa: TRY400 - it is ours
 
     # --- steps that were handed out --------------------------------------------

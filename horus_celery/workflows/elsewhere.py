@@ -66,7 +66,7 @@ class RemoteSupervisor:
             return None
         try:
             record = _record(told, digest, envelope())
-        except (ValueError, TypeError, KeyError, AttributeError):
+        except (ValueError, TypeError, KeyError, AttributeError, OverflowError):
             raise self._is_none() from None
         return self._proofs.prove(record, self._trust.current())
 
@@ -169,7 +169,7 @@ def _record(told: Mapping[str, Any], digest: str, envelope: str) -> Record:
         attempt=int(told["attempt"]),
         ran_on=told["ran_on"],
         exit_code=told["exit_code"],
-        result=told["result"],
+        result=None if told["result"] is None else str(told["result"]),
         receipt=None if receipt is None else json.dumps(receipt),
     )
 

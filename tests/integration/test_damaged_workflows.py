@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import hashlib
+import math
+import struct
 import uuid
 from datetime import timedelta
 
@@ -10,7 +12,7 @@ import pytest
 
 from horus_celery.dag.model import Graph
 from horus_celery.dag.progress import StepStatus, WorkflowStatus
-from horus_celery.errors import DamagedError
+from horus_celery.errors import DamagedError, NotFoundError
 from horus_celery.statements.manifest import make_step
 from horus_celery.store.connection import connect
 from horus_celery.store.keys import Keys
@@ -207,13 +209,212 @@ def test_what_was_spoilt_can_be_stopped_and_deleted(begin, spoil, store, clock):
     assert list(store.list(WorkflowFilter(), limit=10)) == []
 
 
-def test_what_was_taken_out_of_the_list_of_due_ones_goes_on_with_a_bell(
+def test_what_was_taken_out_of_the_list_of_due_ones_goes_on_all_the_same(
     begin, client, namespace, conductor, supervisor
 ):
     digest = begin()
     client.delete(Keys.of(namespace).workflow_due)
 
-    assert conductor.sweep() == 0
-    conductor.advance(digest)
+    conductor.sweep()
 
     assert supervisor.started == [f"{digest} 0"]
+
+
+@pytest.mark.parametrize("ahead", ["inf", 1e15, 1e300])
+@pytest.mark.parametrize("part", [None, "ready:0"])
+def test_what_was_put_off_for_ever_goes_on_all_the_same(
+    begin, client, namespace, conductor, supervisor, ahead, part
+):
+    digest, keys = begin(), Keys.of(namespace)
+    if part is not None:
+        client.zadd(f"{keys.workflow}{{{digest}}}:{part}", {"000000": ahead})
+    client.zadd(keys.workflow_due, {digest: ahead})
+
+    conductor.sweep()
+
+    assert supervisor.started == [f"{digest} 0"]
+
+
+def test_what_is_only_said_to_run_keeps_none_out_of_its_place(
+    begin, client, namespace, conductor, supervisor
+):
+    digest, keys = begin(), Keys.of(namespace)
+    junk = {f"nothing {number}": 0 for number in range(5000)}
+    client.zadd(keys.workflow_by + "status:running", junk)
+    client.delete(keys.workflow_due)
+
+    for _ in range(2):
+        conductor.sweep()
+
+    assert supervisor.started == [f"{digest} 0"]
+
+
+@pytest.mark.parametrize("number", [2_000_000, 10**13])
+def test_a_wild_number_of_supervisors_does_not_keep_redis_busy(
+    begin, client, namespace, conductor, number
+):
+    digest = begin()
+    head = f"{Keys.of(namespace).workflow}{{{digest}}}:head"
+    client.hset(head, "supervisors", number)
+
+    with pytest.raises(DamagedError, match=digest):
+        conductor.look(digest)
+
+
+@pytest.mark.parametrize("ahead", ["inf", 1e15])
+def test_a_step_that_was_never_to_be_looked_at_again_is(
+    begin, client, namespace, conductor, supervisor, clock, ahead
+):
+    digest, keys = begin(), Keys.of(namespace)
+    conductor.sweep()
+    client.zadd(f"{keys.workflow}{{{digest}}}:running", {"000000": ahead})
+    client.zadd(keys.workflow_due, {digest: ahead})
+    clock.at += timedelta(seconds=30)
+
+    conductor.sweep()
+
+    assert supervisor.started == [f"{digest} 0"] * 2
+
+
+def test_what_is_no_workflow_keeps_none_from_its_turn(
+    begin, client, namespace, conductor, supervisor
+):
+    due = Keys.of(namespace).workflow_due
+    client.zadd(due, {f"nothing {number}": 0 for number in range(1000)})
+    digest = begin()
+
+    for _ in range(3):
+        conductor.sweep()
+
+    assert supervisor.started == [f"{digest} 0"]
+    assert client.zcount(due, 0, 0) == 0
+
+
+@pytest.mark.parametrize("part", ["head", "states", "jobs"])
+def test_damaged_ones_keep_none_from_its_turn(
+    begin, spoil, store, conductor, clock, part
+):
+    for _ in range(3):
+        spoil(begin(), part, {"status": "running"})
+    clock.at += timedelta(seconds=1)
+    begin()
+    assert len(store.overdue(at=clock.at, limit=9)) == 4
+
+    conductor.sweep()
+
+    assert store.overdue(at=clock.at, limit=9) == ()
+
+
+@pytest.fixture
+def forgetting(store, supervisor, clock):
+    """A conductor that forgets workflows an hour after their end."""
+    return Conductor(
+        store=store,
+        supervisor=supervisor,
+        doorbell=MemoryDoorbell(),
+        clock=clock,
+        keep=timedelta(hours=1),
+    )
+
+
+def test_a_workflow_said_to_have_ended_stops_no_other(
+    begin, client, namespace, forgetting, supervisor
+):
+    digest, other = begin(), begin()
+    client.zadd(Keys.of(namespace).workflow_ended, {digest: 1})
+
+    forgetting.sweep()
+
+    assert sorted(supervisor.started) == sorted([f"{digest} 0", f"{other} 0"])
+
+
+def test_what_never_ended_keeps_none_from_being_forgotten(
+    begin, spoil, client, namespace, store, forgetting, clock
+):
+    old, broken = begin(), begin()
+    store.stop(old, at=clock.at)
+    spoil(broken, "head", {"status": "stopped"})
+    junk = {f"nothing {number}": 0 for number in range(1000)}
+    client.zadd(Keys.of(namespace).workflow_ended, {**junk, broken: 0})
+    clock.at += timedelta(hours=2)
+
+    for _ in range(3):
+        forgetting.sweep()
+
+    with pytest.raises(NotFoundError):
+        store.get(old)
+
+
+@pytest.mark.parametrize("score", ["inf", 1e300, 1.5])
+def test_an_entry_with_a_wild_number_hides_no_workflow(
+    begin, client, namespace, store, score
+):
+    mine = {begin() for _ in range(3)}
+    keys = Keys.of(namespace)
+    for index in (keys.workflows, keys.workflow_by + "context_id:billing"):
+        client.zadd(index, {"nothing": score})
+
+    for wanted in (WorkflowFilter(), WorkflowFilter(contexts=frozenset({"billing"}))):
+        listed = store.list(wanted, limit=10)
+        assert {one.outline.digest for one in listed} == mine
+
+
+@pytest.mark.parametrize("number", ["9007199254740993", "-7", "253402300799999"])
+def test_a_wild_count_spoils_no_new_workflow(begin, client, namespace, store, number):
+    key = Keys.of(namespace).workflow_sequence
+    client.set(key, number)
+
+    with pytest.raises(DamagedError, match=key):
+        begin()
+    client.delete(key)
+
+    assert store.get(begin()).status is WorkflowStatus.RUNNING
+
+
+@pytest.mark.parametrize("part", ["running", "ready:0"])
+@pytest.mark.parametrize("member", ["junk", "-1", "0.5", "1000000", "inf", "nan"])
+def test_a_step_that_is_none_is_damage_like_any_other(
+    begin, client, namespace, conductor, supervisor, part, member
+):
+    spoilt, other = begin(), begin()
+    key = f"{Keys.of(namespace).workflow}{{{spoilt}}}:{part}"
+    client.zadd(key, {member: 1})
+
+    conductor.sweep()
+
+    assert f"{other} 0" in supervisor.started
+
+
+def test_a_step_whose_job_is_gone_stops_no_other(
+    begin, spoil, conductor, supervisor, clock
+):
+    spoilt, other = begin(), begin()
+    conductor.look(spoilt)
+    spoil(spoilt, "jobs", None)
+    clock.at += timedelta(seconds=30)
+
+    conductor.sweep()
+
+    assert f"{other} 0" in supervisor.started
+
+
+@pytest.mark.parametrize(
+    ("part", "value"),
+    [
+        ("states", struct.pack("<BBHIIdd", 3, 0, 0, 0, 0, math.nan, 1.0) * 2),
+        ("states", struct.pack("<BBHIIdd", 3, 0, 0, 0, 0, 1.0, math.inf) * 2),
+        ("states", struct.pack("<BBHIIdd", 3, 0, 0, 0, 0, 1e300, 1.0) * 2),
+        ("ids", b"\1" * 10),
+    ],
+    ids=["no number", "no end", "far ahead", "cut off"],
+)
+def test_where_steps_stand_is_damaged_if_it_cannot_be_read(
+    begin, spoil, store, part, value
+):
+    spoilt = begin()
+    spoil(spoilt, part, value)
+
+    with pytest.raises(DamagedError, match=spoilt):
+        store.steps(spoilt)
+    with pytest.raises(DamagedError, match=spoilt):
+        store.step(spoilt, 0)

@@ -37,7 +37,7 @@ class Between(httpx.BaseTransport):
         answer = json.loads(response.read())
         if method in self.lies and "result" in answer:
             answer["result"] = self.lies[method](answer["result"])
-        return httpx.Response(200, json=answer)
+        return httpx.Response(200, text=json.dumps(answer))
 
 
 @pytest.fixture
@@ -102,6 +102,7 @@ def test_the_result_of_a_failed_job_is_an_error_that_holds_the_outcome(horus, fi
     [
         ("result", "6\n"),
         ("result", None),
+        ("result", "\ud800"),
         ("status", "failed"),
         ("exit_code", 1),
         ("attempt", 2),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from datetime import timedelta
 from queue import Queue
 
@@ -18,6 +19,7 @@ from horus_celery.errors import (
     UnavailableError,
 )
 from horus_celery.lifecycle import Event, Status
+from horus_celery.proof import MISMATCH
 from horus_celery.statements.job import InputRef
 from horus_celery.store.base import Filter
 from horus_celery.workflows.conductor import Conductor
@@ -56,13 +58,13 @@ class Country:
         vars(north).update(_trust=self.home.trust, _clock=self.home.clock)
         self.clock = self.home.clock
         self.network = Network(create_app(self.north.services))
-        client = Horus(
+        self.abroad = Horus(
             "http://localhost",
             secrets["user"][0],
             verify=False,
             transport=self.network,
         )
-        self.remote = RemoteSupervisor("north", client, self.home.trust)
+        self.remote = RemoteSupervisor("north", self.abroad, self.home.trust)
         self.woken: list[tuple[str, str]] = []
         usual = {"store": self.home.workflows, "doorbell": self.home.doorbell}
         at_home = HomeSupervisor(self.home.supervisor)
@@ -122,6 +124,15 @@ class Country:
 @pytest.fixture
 def country(make_world, secrets):
     return Country(make_world, secrets)
+
+
+def _answering(country, **lies):
+    """Return a supervisor that shows the newest job of the north otherwise."""
+    (honest,) = country.abroad.list(limit=1)
+    answer = json.dumps({"jsonrpc": "2.0", "result": {**honest, **lies}})
+    transport = httpx.MockTransport(lambda request: httpx.Response(200, text=answer))
+    client = Horus("http://localhost", "x", verify=False, transport=transport)
+    return RemoteSupervisor("north", client, country.home.trust)
 
 
 def test_a_step_goes_where_it_is_to_run_and_the_next_one_comes_home(country):
@@ -218,6 +229,21 @@ def test_an_end_that_the_receipt_does_not_prove_is_not_believed(country):
     country.finish(signed, "a", signed={"key": country.home.stranger})
 
     assert country.steps(signed) == {"a": "failed", "b": "skipped"}
+
+
+@pytest.mark.parametrize(
+    ("field", "lie"), [("result", "\ud800"), ("result", ["5"]), ("exit_code", {})]
+)
+def test_a_lie_of_whatever_form_is_not_believed(country, field, lie):
+    signed = country.begin(a=NORTH)
+    country.finish(signed, "a")
+    digest = signed.digests["a"]
+    liar = _answering(country, **{field: lie})
+
+    shown = liar.find(digest, lambda: country.north.store.get(digest).envelope)
+
+    assert country.steps(signed) == {"a": "completed"}
+    assert shown.record.reason == MISMATCH
 
 
 def test_a_job_that_it_refuses_is_rejected(country):
@@ -424,6 +450,12 @@ def test_what_is_no_record_is_not_read_as_one(country, told):
 
     with pytest.raises(UnavailableError, match="north is none: check its url"):
         remote.find("0" * 64, lambda: "{}")
+
+
+def test_a_number_without_an_end_is_not_read_as_one(country):
+    country.begin(a=NORTH)
+    with pytest.raises(UnavailableError, match="north is none: check its url"):
+        _answering(country, attempt=float("inf")).find("0" * 64, lambda: "{}")
 
 
 def test_what_is_watched_is_told_when_it_is_over(country):

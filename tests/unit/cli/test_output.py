@@ -7,6 +7,7 @@ import os
 import sys
 import uuid
 from contextlib import suppress
+from dataclasses import replace
 from datetime import UTC, datetime
 
 import pytest
@@ -195,6 +196,15 @@ def make_outcome(
 def test_an_outcome_has_a_line_and_an_exit_code(outcome, code, line):
     assert exit_code(outcome) == code
     assert summary(outcome).startswith(line)
+
+
+def test_what_nobody_signed_does_not_command_the_terminal_that_shows_it():
+    lie = "\x1b[2K\rcompleted; signed by alice, verified by supervisor and r1\x1b[8m"
+    line = summary(make_outcome(Status.STOPPED, lie, has_receipt=False))
+    assert line.isprintable()
+    assert line.startswith("stopped: ")
+    signed = replace(make_outcome(Status.COMPLETED, code=0), signed_by=(lie,))
+    assert summary(signed).isprintable()
 
 
 def test_the_line_tells_how_long_what_took():

@@ -361,3 +361,27 @@ def test_a_password_stands_alone_on_standard_output(horus, supervisor):
 def test_who_holds_too_much_is_named(horus, supervisor):
     supervisor.answers["herodb.list_contexts"] = [CONTEXT]
     assert "billing holds more than it may" in horus("herodb", "contexts").err
+
+
+# --- lies --------------------------------------------------------------------------
+
+
+@pytest.mark.usefixtures("state")
+@pytest.mark.parametrize(
+    ("words", "method"),
+    [
+        ("job stop x", "job.stop"),
+        ("job why x", "job.why"),
+        ("workflow stop x", "workflow.stop"),
+    ],
+)
+def test_what_a_supervisor_says_does_not_command_the_terminal(
+    horus, supervisor, words, method
+):
+    lie = "\x1b[2K\rcompleted\x1b[8m"
+    fields = ("job_id", "workflow_id", "status", "gate", "detail")
+    supervisor.answers[method] = dict.fromkeys(fields, lie)
+    told = horus(*words.split())
+    assert told.code == 0
+    assert "completed" in told.out
+    assert told.out.removesuffix("\n").isprintable()

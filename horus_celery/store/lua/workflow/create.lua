@@ -15,6 +15,7 @@ if seq == 1 then
   local last = ask('ZREVRANGE', KEY.workflows, 0, 0, 'WITHSCORES')[2]
   if is_whole(last) then seq = redis.call('INCRBY', KEY.workflow_sequence, last) end
 end
+if seq < 1 or seq > MAX_MS then damaged(KEY.workflow_sequence) end
 local w = { digest = digest, summary = summary }
 local places = {}
 for _, index in ipairs(indexes_of_workflow(w)) do

@@ -1,7 +1,10 @@
 -- Forgets a workflow that is over: digest. Answers 'done', or 'illegal' and the status.
 local digest = ARGV[1]
 local w = open(digest)
-if not w then return { 'done' } end
+if not w then
+  leave(digest, KEY.workflow_ended)
+  return { 'done' }
+end
 if not OVER_OF_WORKFLOW[w.status] then return { 'illegal', w.status } end
 for _, index in ipairs(indexes_of_workflow(w)) do leave(digest, index) end
 leave(digest, KEY.workflow_by .. 'status:' .. w.status)

@@ -29,12 +29,12 @@ end
 
 -- The next entry of the leading group below a sequence.
 local function following()
-  local best, seq = nil, -1
+  local best, seq = nil, '-1'
   for _, index in ipairs(lead) do
     budget = budget - 1
     local one = redis.call('ZREVRANGEBYSCORE', index, '(' .. below, '-inf', 'WITHSCORES',
       'LIMIT', 0, 1)
-    if one[1] and tonumber(one[2]) > seq then best, seq = one[1], tonumber(one[2]) end
+    if one[1] and tonumber(one[2]) > tonumber(seq) then best, seq = one[1], one[2] end
   end
   return best, seq
 end
@@ -43,7 +43,7 @@ local found = {}
 while budget > 0 and #found < limit do
   local digest, seq = following()
   if not digest then return { found, '' } end
-  below = string.format('%d', seq)
+  below = seq
   if stands_in_all(digest) then found[#found + 1] = { digest, head_of(digest) } end
 end
 return { found, below }

@@ -3,8 +3,14 @@
 -- number of their supervisor.
 local digest, at, again_at, limit = ARGV[1], ARGV[2], ARGV[3], tonumber(ARGV[4])
 local supervisor = tonumber(ARGV[5])
+put_off(digest, again_at)
 local w = open(digest)
-if not w or w.status ~= 'running' then return { {}, 0 } end
+if not w or w.status ~= 'running' then
+  leave(digest, KEY.workflow_due)
+  return { {}, 0 }
+end
+hurry(w.running, at)
+for number = 0, w.supervisors do hurry(ready_set(w, number), at) end
 local found = {}
 -- Those of other supervisors stay in the way: so many are passed by, and no more.
 for _, one in ipairs(ask('ZRANGEBYSCORE', w.running, '-inf', at, 'LIMIT', 0, EDGES)) do

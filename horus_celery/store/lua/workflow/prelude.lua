@@ -36,6 +36,9 @@ local function open(digest)
   local is_sound = is_json and type(summary) == 'table' and is_name(summary.context_id)
     and is_name(summary.caller_id) and is_name(summary.id) and is_whole_or_missing(v[9])
   for at = 2, 8 do is_sound = is_sound and is_whole(v[at]) end
+  -- Scripts go through all supervisors: a number alone could keep them busy for ever.
+  is_sound = is_sound and type(summary.supervisors) == 'table'
+    and #summary.supervisors == tonumber(v[8])
   if not is_sound then damaged(head) end
   return {
     digest = digest,
@@ -69,7 +72,13 @@ end
 -- Sets order entries of the same moment by their text: so as the numbers do.
 local function member(step) return string.format('%06d', step) end
 
+local function require_step(w, step, key)
+  local is_step = step and step >= 0 and step < w.steps and step % 1 == 0
+  if not is_step then damaged(key) end
+end
+
 local function state(w, step)
+  require_step(w, step, w.states)
   local raw = ask('GETRANGE', w.states, step * STATE_SIZE, (step + 1) * STATE_SIZE - 1)
   if #raw ~= STATE_SIZE then damaged(w.states) end
   local s = {}
@@ -210,7 +219,24 @@ local function close(w, at)
   end
 end
 
+-- What is put off is so for a minute at most. What stands further ahead was put there by a
+-- clock that was ahead, or by nobody of us; its turn would never come.
+local AHEAD = 60 * 60 * 1000
+local function hurry(set, at)
+  local ahead = string.format('%d', at + AHEAD)
+  for _, one in ipairs(ask('ZRANGEBYSCORE', set, ahead, '+inf', 'LIMIT', 0, EDGES)) do
+    redis.call('ZADD', set, at, one)
+  end
+end
+
+-- Has a workflow wait behind the others, whose turn would not come if this one always
+-- broke; close() puts it where it belongs.
+local function put_off(digest, till)
+  redis.pcall('ZADD', KEY.workflow_due, 'XX', 'GT', till, digest)
+end
+
 local function ids_of(w, step)
+  require_step(w, step, part_of(w.digest, 'ids'))
   local raw = ask('GETRANGE', part_of(w.digest, 'ids'), step * 48, step * 48 + 47)
   if #raw ~= 48 then damaged(part_of(w.digest, 'ids')) end
   return raw

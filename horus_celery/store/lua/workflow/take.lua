@@ -4,6 +4,7 @@
 -- wait, how many others there are, and the steps that canvas goes on from.
 local digest, at, limit, till = ARGV[1], ARGV[2], tonumber(ARGV[3]), ARGV[4]
 local supervisor, room = tonumber(ARGV[5]), tonumber(ARGV[6])
+put_off(digest, till)
 local w = open(digest)
 if not w or w.status ~= 'running' then return { {}, 0, {}, 0, {} } end
 
