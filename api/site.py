@@ -279,8 +279,14 @@ class StrictSite(JSONRPCSite):
         return raw
 
     def _too_large(self, limit: int) -> TooLargeError:
-        whose = "" if limit == self._max_request_bytes else " without a valid secret"
-        return TooLargeError(f"a request{whose} has at most {limit} bytes")
+        if limit < self._max_request_bytes:
+            return TooLargeError(
+                f"a request without a valid secret has at most {limit} bytes"
+            )
+        return TooLargeError(
+            f"a request has at most {limit} bytes here: send less in each, or have "
+            "max_request_bytes of this supervisor raised"
+        )
 
     def _answer_call(
         self, call: object, identity: Identity, patience: _Patience

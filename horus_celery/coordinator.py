@@ -78,6 +78,10 @@ class Overview:
             has_failed = step.status in {StepStatus.FAILED, StepStatus.REJECTED}
             if step.reason and (has_failed or step.status is StepStatus.PENDING):
                 return f"step {name}: {step.reason}"
+            # No reason stands with a stopped job, and the end of a workflow that was
+            # stopped as a whole needs none.
+            if step.status is StepStatus.STOPPED and self.record.stop_at is None:
+                return f"step {name}: {step.status.value}"
         return None
 
 

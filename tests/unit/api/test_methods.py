@@ -452,6 +452,14 @@ class TestSizes:
         assert answer["error"]["code"] == -32023
         assert "1000" in answer["error"]["data"]["detail"]
 
+    def test_whoever_sends_too_much_is_told_what_raises_the_limit(
+        self, world, make_client
+    ):
+        client = make_client(world, limits=RequestLimits(max_request_bytes=100_000))
+        error = client.error("workflow.create", manifest="x" * 100_000)
+        assert error["code"] == -32023
+        assert "max_request_bytes" in error["data"]["detail"]
+
     def test_a_chunked_request_is_read_up_to_the_limit_only(self, world, make_client):
         client = make_client(world, limits=RequestLimits(max_request_bytes=1000))
         stream = BytesIO(b" " * 100_000)

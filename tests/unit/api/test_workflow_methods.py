@@ -203,6 +203,29 @@ def test_a_failed_workflow_says_which_step_failed_and_why(world, client):
     assert told["steps"]["b"]["status"] == "skipped"
 
 
+def test_a_workflow_that_failed_as_a_job_was_stopped_names_its_step(world, client):
+    signed = world.begin(a=[], b=["a"])
+    begun = client.call("workflow.status", workflow_id=signed.id)
+
+    client.call("job.stop", job_id=begun["steps"]["a"]["job_id"])
+    world.hear()
+
+    told = client.call("workflow.status", workflow_id=signed.id)
+    assert told["steps"]["a"]["status"] == "stopped"
+    assert (told["status"], told["reason"]) == ("failed", "step a: stopped")
+
+
+def test_a_workflow_that_was_stopped_names_no_step(world, client):
+    signed = world.begin(a=[], b=["a"])
+
+    client.call("workflow.stop", workflow_id=signed.id)
+    world.hear()
+
+    told = client.call("workflow.status", workflow_id=signed.id)
+    assert told["steps"]["a"]["status"] == "stopped"
+    assert (told["status"], told["reason"]) == ("stopped", None)
+
+
 def test_a_workflow_is_shown_with_its_manifest(world, client):
     signed = world.begin(a=[], b=["a"])
 
