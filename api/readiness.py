@@ -94,6 +94,14 @@ class Readiness:
             return "something in Redis is not what Horus wrote there"
         except UnavailableError:
             return "Redis does not answer"
+        try:
+            # A replica shows beats and records as its master does, and takes no job.
+            self._store.require_writable()
+        except DamagedError:
+            return "something in Redis is not what Horus wrote there"
+        except UnavailableError as error:
+            said = error.detail.removeprefix("Redis does not serve: ")
+            return f"Redis takes nothing new: {said.partition(';')[0]}"
         return ""
 
     def _queues_are_missing(self, alive: Collection[RunnerBeat]) -> str:

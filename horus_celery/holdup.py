@@ -65,6 +65,16 @@ def describe_end(record: Record) -> str:
     return f"{record.status.value}: {record.reason}{code}"
 
 
+def serves(beat: RunnerBeat, record: Record) -> bool:
+    """Whether a runner takes this job, by its name, executors and contexts."""
+    summary = record.summary
+    if summary.runner is not None and beat.name != summary.runner:
+        return False
+    if summary.executor not in beat.executors:
+        return False
+    return is_listed(summary.context_id, beat.contexts)
+
+
 def _of_queued(
     record: Record,
     store: RecordStore,
@@ -76,7 +86,8 @@ def _of_queued(
     if record.not_before is not None and record.not_before > now:
         detail = f"it may not start before {shown(record.not_before)}"
         return _holdup(record, "not_before", record.queued_at, detail)
-    beats = [beat for beat in roster.list() if _serves(beat, record)]
+    heard = roster.list()
+    beats = [beat for beat in heard if serves(beat, record)]
     alive = [beat for beat in beats if is_alive(beat, now)]
     if not alive:
         last = max((beat.at for beat in beats), default=None)
@@ -84,7 +95,18 @@ def _of_queued(
         if last is None and record.summary.runner is not None:
             # It may well be there, and not be allowed to run this.
             seen = f"{seen} to serve {_work(record)}"
-        detail = f"no live runner: it waits for {_wanted(record, trust)}, {seen}"
+        wanted = _wanted(record, trust)
+        if (
+            contexts is None
+            and record.summary.runner is None
+            and any(
+                record.summary.executor in beat.executors and is_alive(beat, now)
+                for beat in heard
+            )
+        ):
+            # There are some, for other contexts: just any would not do.
+            wanted = f"a runner of {_work(record)}"
+        detail = f"no live runner: it waits for {wanted}, {seen}"
         return _holdup(record, "runner", last or record.queued_at, detail)
     if all(beat.phase is not Phase.RUNNING for beat in alive):
         latest = max(alive, key=lambda beat: beat.at)
@@ -127,12 +149,3 @@ def _ahead(record: Record, store: RecordStore, contexts: frozenset[str] | None) 
 
 def _holdup(record: Record, gate: str, since: datetime | None, detail: str) -> Holdup:
     return Holdup(status=record.status, gate=gate, since=since, detail=detail)
-
-
-def _serves(beat: RunnerBeat, record: Record) -> bool:
-    summary = record.summary
-    if summary.runner is not None and beat.name != summary.runner:
-        return False
-    if summary.executor not in beat.executors:
-        return False
-    return is_listed(summary.context_id, beat.contexts)

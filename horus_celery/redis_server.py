@@ -210,8 +210,11 @@ def _looked_at(redis_url: str, *, namespace: str) -> tuple[str, str | None]:
             told = _told(client.execute_command("HELLO"))  # type: ignore[no-untyped-call]  # so is redis-py
             why = _fault_of(told)
             if why is None:
-                # One that may only be read refuses this; others lose nothing by it.
-                client.delete(f"{Keys.of(namespace).record}probe")
+                # One that may only be read refuses this, and one that is full the
+                # second, which adds nothing; others lose nothing by it.
+                probe = f"{Keys.of(namespace).record}probe"
+                client.delete(probe)
+                client.zadd(probe, {"": 0}, xx=True)
         return told.get(b"version", ""), why
     except DamagedError:
         return "", "it refuses what is asked of a Redis"

@@ -7,12 +7,12 @@ import re
 import shlex
 import sys
 from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from socket import gethostname
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 import httpx
 
@@ -21,6 +21,7 @@ from horus_celery.cli.findings import Patient, Said, Verdict
 from horus_celery.errors import HorusError, UnavailableError
 from horus_celery.executors import names
 from horus_celery.fleet import ManagedStatus, status_of
+from horus_celery.holdup import serves
 from horus_celery.lifecycle import Status
 from horus_celery.processes.addresses import Addresses
 from horus_celery.processes.lines import last_lines
@@ -30,6 +31,7 @@ from horus_celery.processes.simple import KIND as SIMPLE
 from horus_celery.processes.simple import STATUS
 from horus_celery.processes.supervisord import ProgramStatus, control_of
 from horus_celery.processes.tmux import TmuxManager
+from horus_celery.record import Record
 from horus_celery.registry import Roll, Roster, RunnerBeat, is_alive
 from horus_celery.statements.trust import Trust
 from horus_celery.store.base import Filter
@@ -48,6 +50,16 @@ _CLIENT: Final = (
     " print(redis.Redis(unix_socket_path=sys.argv[1]).execute_command(*sys.argv[2:]))"
 )
 _WELL: Final = "runner no longer degraded"
+
+
+class _Lack(NamedTuple):
+    """What is not there for jobs that wait."""
+
+    wanted: str
+    why: str
+    executor: str
+    #: The one that has to come, if it is not alive.
+    runner: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -137,21 +149,40 @@ def jobs(patient: Patient) -> Iterator[Said]:
     if roll is None:
         return
     alive = [beat for beat in roll.beats.values() if is_alive(beat, patient.now)]
-    served = {executor for beat in alive for executor in beat.executors}
     wanted = Filter(status=Status.QUEUED)
     waiting = wiring.make_store(patient.settings).list(wanted, limit=_JOBS)
-    counts = Counter(one.summary.executor for one in waiting)
-    known = names(patient.settings)
-    for executor, count in sorted(counts.items()):
-        if executor in served:
-            continue
-        detail = f"{count} wait{'s' * (count == 1)} for {executor}, and no runner of it"
-        start = patient.paste("runner", executor)
-        stop = patient.paste("job", "list", "--status", "queued")
-        remedy = (
-            start if executor in known else f"{stop}  # there is no {executor} here"
-        )
-        yield Verdict.WRONG, f"{detail} is alive", remedy
+    unserved = (job for job in waiting if not any(serves(beat, job) for beat in alive))
+    counts = Counter(_lack(job, alive) for job in unserved)
+    for lack, count in sorted(counts.items()):
+        detail = f"{count} wait{'s' * (count == 1)} for {lack.wanted}"
+        yield Verdict.WRONG, f"{detail}, and {lack.why}", _cure(patient, lack)
+
+
+def _lack(job: Record, alive: Sequence[RunnerBeat]) -> _Lack:
+    """Say what is not there for a job that no live runner serves."""
+    executor, context = job.summary.executor, job.summary.context_id
+    runner = job.summary.runner
+    if not any(executor in beat.executors for beat in alive):
+        return _Lack(executor, "no runner of it is alive", executor)
+    work = f"{executor} for the context {context}"
+    if runner is None:
+        return _Lack(work, "no runner that is alive serves that", executor)
+    if any(beat.name == runner for beat in alive):
+        return _Lack(f"the runner {runner}", f"it does not serve {work}", executor)
+    return _Lack(f"the runner {runner}", "it is not alive", executor, runner)
+
+
+def _cure(patient: Patient, lack: _Lack) -> str:
+    queued = patient.paste("job", "list", "--status", "queued")
+    if lack.executor not in names(patient.settings):
+        return f"{queued}  # there is no {lack.executor} here"
+    if lack.runner:
+        if any(one.name == lack.runner for one in patient.managed):
+            return patient.paste("runners", "start", lack.runner)
+        return f"{queued}  # there is no {lack.runner} here"
+    if lack.wanted == lack.executor:
+        return patient.paste("runner", lack.executor)
+    return f"{queued}  # give a runner that context, or stop them"
 
 
 def _of_a_program(program: ProgramStatus, logs: Path) -> Iterator[Said]:
@@ -252,6 +283,8 @@ def _roll(patient: Patient) -> Roll | None:
     names = [one.name for one in patient.managed]
     # That Redis, or the bundle, is of no use is told with those.
     with suppress(HorusError):
+        # Where it takes no beats, silence says nothing of a runner.
+        wiring.make_store(patient.settings).require_writable()
         # As it lies there: who only looks has nobody learn of a newer one.
         registry = wiring.make_registry(patient.settings)
         return Roster(registry, _Believed(patient.state.trust())).look(names)

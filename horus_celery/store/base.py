@@ -287,6 +287,14 @@ class RecordStore(Protocol):
         """
         ...
 
+    def require_writable(self) -> None:
+        """Change nothing, in a way that a store which takes no changes now refuses.
+
+        Raises:
+            UnavailableError: saying why it takes none, though it may well be read.
+        """
+        ...
+
     def queue_lengths(
         self, queues: Sequence[str], *, contexts: frozenset[str] | None = None
     ) -> Mapping[str, int]:

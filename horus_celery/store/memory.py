@@ -363,6 +363,10 @@ class MemoryStore:
                 counts[entry.record.status] += _is_of(contexts, entry.record.summary)
             return counts
 
+    def require_writable(self) -> None:
+        with self._answering():
+            return
+
     def queue_lengths(
         self, queues: Sequence[str], *, contexts: frozenset[str] | None = None
     ) -> Mapping[str, int]:

@@ -224,6 +224,10 @@ class RedisStore:
             for status, (group,) in zip(Status, groups, strict=True)
         }
 
+    def require_writable(self) -> None:
+        # Refused like all that needs memory, and nothing where there is no such key.
+        ask(self._client, "ZADD", f"{self._keys.record}probe", "XX", 0, "")
+
     def queue_lengths(
         self, queues: Sequence[str], *, contexts: frozenset[str] | None = None
     ) -> Mapping[str, int]:

@@ -134,6 +134,60 @@ def test_a_job_for_what_nobody_serves_is_told(up, doctor, horus, state_dir, even
     ]
 
 
+def test_a_job_for_a_context_or_a_runner_that_is_not_there_is_told(
+    up, doctor, horus, state_dir, eventually
+):
+    (state_dir.parent / "horus.toml").write_text(
+        '[[actors]]\nid = "one"\nexecutor = "python"\ncontexts = ["billing"]\n'
+    )
+    up("--port", "0", command="supervisor", ready="Actors")
+    draft = state_dir.parent / "waits.toml"
+    draft.write_text(
+        "[steps.a]\nexecutor = 'python'\nrun = 'print(1)'\n"
+        "[steps.b]\nexecutor = 'python'\nrun = 'print(1)'\nrunner = 'two'\n"
+        "[steps.c]\nexecutor = 'python'\nrun = 'print(1)'\nrunner = 'one'\n"
+    )
+    assert horus(state_dir, "workflow", "run", "--detach", draft).returncode == 0
+    eventually(lambda: len(doctor()[1].get("jobs", ())) == 3)
+    code, found = doctor()
+    assert code == 1
+    assert found["runners"] == [("ok", "these take jobs: one", "")]
+    queued = f"horus job list --status queued --state-dir {state_dir}"
+    work = "python for the context default"
+    stop = f"{queued}  # give a runner that context, or stop them"
+    assert found["jobs"] == [
+        ("wrong", f"1 waits for {work}, and no runner that is alive serves that", stop),
+        ("wrong", f"1 waits for the runner one, and it does not serve {work}", stop),
+        (
+            "wrong",
+            "1 waits for the runner two, and it is not alive",
+            f"{queued}  # there is no two here",
+        ),
+    ]
+
+
+def test_a_redis_that_takes_nothing_new_is_no_fault_of_the_runners(
+    up, doctor, state_dir, eventually
+):
+    up(*PYTHON)
+    socket = state_dir / "run" / "redis.sock"
+    why = "it is not ready: redis: Redis takes nothing new: it is out of memory"
+    with redis.Redis(unix_socket_path=str(socket)) as client:
+        client.config_set("maxmemory", 1)
+        eventually(lambda: doctor()[1]["api"] == [("wrong", why, "")])
+        _, found = doctor()
+        assert any(
+            verdict == "wrong"
+            and detail.endswith("cannot be used: it is out of memory")
+            for verdict, detail, _ in found["redis"]
+        )
+        assert found["runners"] == [
+            ("note", "nobody can tell now whether they take jobs", "")
+        ]
+        client.config_set("maxmemory", 0)
+    eventually(lambda: doctor()[1]["runners"] == WELL)
+
+
 def test_a_queue_that_is_none_is_told_with_what_removes_it(
     up, doctor, horus, state_dir, eventually
 ):

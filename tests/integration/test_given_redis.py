@@ -92,6 +92,14 @@ def test_one_that_may_only_be_read_is_refused(private_redis):
     assert "read-only" in refusal(private_redis.url)
 
 
+def test_one_that_is_out_of_memory_is_refused(private_redis):
+    with private_redis.client() as client:
+        client.config_set("maxmemory", 1)
+        assert "out of memory" in refusal(private_redis.url)
+        client.config_set("maxmemory", 0)
+        assert require_usable(private_redis.url, namespace="hero")
+
+
 def test_one_whose_user_may_too_little_is_refused(private_redis):
     with private_redis.client() as client:
         client.execute_command("ACL", "SETUSER", "default", "resetkeys", "~other:*")

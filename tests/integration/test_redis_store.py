@@ -78,6 +78,7 @@ class World:
             "list after": lambda: self.store.list(Filter(), limit=10, after=digest),
             "counts": self.store.counts,
             "counts of some": lambda: self.store.counts(THEIRS),
+            "writable": self.store.require_writable,
             "queues": lambda: self.store.queue_lengths(["python"]),
             "queues of some": lambda: self.store.queue_lengths(
                 ["python"], contexts=THEIRS
@@ -652,6 +653,23 @@ def test_a_finished_job_takes_little_memory(world, namespace, make_summary):
     keys = list(world.client.scan_iter(f"{namespace}:*"))
     used = sum(world.client.memory_usage(key, samples=0) for key in keys)
     assert used / count < 6 * 1024
+
+
+def test_one_that_takes_no_changes_says_so_though_it_can_be_read(
+    private_redis, world_at
+):
+    world = world_at(private_redis.url)
+    world.store.require_writable()
+    assert world.client.keys() == []
+    world.client.config_set("maxmemory", 1)
+    with pytest.raises(UnavailableError, match="out of memory"):
+        world.store.require_writable()
+    world.store.counts()
+    world.client.config_set("maxmemory", 0)
+    world.client.replicaof("127.0.0.1", "1")
+    with pytest.raises(UnavailableError, match="read-only"):
+        world.store.require_writable()
+    world.store.counts()
 
 
 def test_a_list_finds_a_rare_record_among_many(world, make_summary):

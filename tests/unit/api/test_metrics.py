@@ -530,6 +530,18 @@ def test_without_redis_it_is_not(show, world):
     assert missing(show().get("/readyz")) == {"redis"}
 
 
+def test_with_a_redis_that_can_only_be_read_it_is_not(show, world):
+    def fail():
+        raise UnavailableError("Redis does not serve: it is read-only; try again")
+
+    world.beat()
+    world.store.require_writable = fail
+    response = show().get("/readyz")
+    assert missing(response) == {"redis"}
+    why = response.get_json()["missing"]["redis"]
+    assert why == "Redis takes nothing new: it is read-only"
+
+
 def test_with_a_damaged_redis_it_is_not(show, world):
     def fail(*_, **__):
         raise DamagedError("the key hero:x")

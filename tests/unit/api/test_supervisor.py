@@ -536,6 +536,17 @@ class TestWhy:
         world.beat()
         assert self.gate(world, record) == "queue"
 
+    def test_where_runners_serve_other_contexts_the_jobs_own_is_named(self, world):
+        record = world.submit()
+        world.beat(contexts=("another",))
+        holdup = world.supervisor.why(record.summary.id)
+        context = record.summary.context_id
+        assert holdup.gate == "runner"
+        assert f"a runner of python for the context {context}," in holdup.detail
+        # Who is bound to contexts is told nothing of what is there for others.
+        bound = world.supervisor.within(frozenset({context}))
+        assert "any runner of python" in bound.why(record.summary.id).detail
+
     def test_behind_others_a_job_waits_in_the_queue(self, world):
         world.beat()
         for priority in (4, 0, 9):
