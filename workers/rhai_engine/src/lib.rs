@@ -21,7 +21,7 @@ use pyo3::prelude::*;
 static MEMORY: memory::Telling = memory::Telling;
 
 /// The version of the Rhai crate, which Cargo.toml names exactly.
-const RHAI_VERSION: &str = "1.27.0";
+const RHAI_VERSION: &str = "1.26.1";
 
 #[pymodule]
 fn _native(module: &Bound<'_, PyModule>) -> PyResult<()> {

@@ -58,7 +58,7 @@ ARITHMETIC = [
     ("9223372036854775807 * 2", Fails("Multiplication overflow")),
     ("2 ** 64", Fails("Exponential overflow")),
     ("2 ** -1", Fails("Integer raised to a negative power")),
-    ("let x = -9223372036854775808; -x", Fails("integer overflow")),
+    ("let x = -9223372036854775808; -x", Fails("Negation overflow")),
     ("let x = -9223372036854775808; abs(x)", Fails("overflow")),
     ("-9223372036854775808 / -1", Fails("Division overflow")),
     ("1 + ()", Fails("Function not found: + (i64, ())")),
