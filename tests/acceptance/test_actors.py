@@ -257,7 +257,7 @@ def test_what_runs_in_tmux_ends_with_all_the_rest(up, in_tmux, processes_of):
     everything = processes_of(deployment.process.pid)
     code, took = deployment.end()
     assert code == 0
-    assert took < 10, "5 s on a machine that does nothing else"
+    assert took < 6, "5 s on a machine that does nothing else"
     assert everything.left(within=0.1) == []
     assert not (deployment.state_dir / "run" / "windows").exists()
 
@@ -307,7 +307,7 @@ def test_a_supervisor_runs_the_api_and_its_actors_and_no_more(
     everything = processes_of(deployment.process.pid)
     code, took = deployment.end(signal.SIGTERM)
     assert code == 0
-    assert took < 10
+    assert took < 6
     assert everything.left(within=0.1) == []
 
 

@@ -92,7 +92,7 @@ def test_it_is_up_soon_and_ends_at_once_with_all_that_it_started(
     code, took = deployment.end(number)
     waiting.join()
     assert code == 0
-    assert took < 10, "5 s on a machine that does nothing else"
+    assert took < 6, "5 s on a machine that does nothing else"
     assert everything.left(within=0.1) == []
     left = {path.name for path in (deployment.state_dir / "run").iterdir()}
     assert left <= {
