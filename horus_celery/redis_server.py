@@ -210,10 +210,8 @@ def _looked_at(redis_url: str, *, namespace: str) -> tuple[str, str | None]:
             told = _told(client.execute_command("HELLO"))  # type: ignore[no-untyped-call]  # so is redis-py
             why = _fault_of(told)
             if why is None:
-                # One that may only be read refuses this, and one that is full the
-                # second, which adds nothing; others lose nothing by it.
+                # One that is full or may only be read refuses this, which adds nothing.
                 probe = f"{Keys.of(namespace).record}probe"
-                client.delete(probe)
                 client.zadd(probe, {"": 0}, xx=True)
         return told.get(b"version", ""), why
     except DamagedError:
