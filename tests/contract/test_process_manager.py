@@ -30,11 +30,12 @@ WORD = "by which it knows us"
 PATIENT = timedelta(seconds=30)
 IMPATIENT = timedelta(seconds=1)
 
-#: Finishes what it does when it is asked for its end.
+#: Finishes what it does when it is asked for its end. It says that it is ready at once,
+#: newline and all: who is killed between the two has its word run into the next one.
 ORDERLY = """\
 import signal, os
 signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGTERM])
-print(f"ready {os.getpid()}", flush=True)
+os.write(1, f"ready {os.getpid()}\\n".encode())
 signal.sigwait([signal.SIGTERM])
 print("finished", flush=True)
 """
