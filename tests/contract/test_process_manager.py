@@ -335,6 +335,17 @@ def test_one_does_not_care_for_another(manager):
     assert manager.status("talks") == "stopped"
 
 
+def test_one_look_tells_how_each_of_them_does(manager):
+    manager.start("fails")
+    manager.start("orderly")
+    said(manager, "orderly", "ready")
+    until(lambda: manager.statuses()["fails"] == "crashed")
+    found = manager.statuses()
+    assert set(found) == set(PROGRAMS)
+    assert found == {name: manager.status(name) for name in PROGRAMS}
+    assert (found["orderly"], found["talks"]) == ("running", "stopped")
+
+
 def test_logs_are_the_last_lines_in_text_that_can_be_shown(manager):
     manager.start("talks")
     assert said(manager, "talks", "red").replace("\ufffd", "").split() == ["red", "and"]
