@@ -259,7 +259,7 @@ def test_horus_up_runs_all_and_waits_for_what_is_ours(tmp_path):
         "other": ("simple", "actor.other"),
     }
     assert lineup.awaited == {"python_runner_1", "here", "there"}
-    assert lineup.vital == {"redis", "api", "coordinator", "python"}
+    assert lineup.vital == {"redis", "api", "coordinator"}
     assert {one.name for one in lineup.wanted} == set(kinds)
 
 
