@@ -89,6 +89,8 @@ def configuration(
             "logfile": "logs/supervisord.log",
             "logfile_maxbytes": "1MB",
             "logfile_backups": 1,
+            # Unused; else it is where temporary files lie, and expanded: no % in that.
+            "childlogdir": "logs",
             "umask": "077",
         },
         "unix_http_server": {

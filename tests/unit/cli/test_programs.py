@@ -5,6 +5,7 @@ from __future__ import annotations
 import configparser
 import shlex
 import socket
+import tempfile
 from pathlib import Path
 
 import pytest
@@ -146,6 +147,14 @@ def read_back(program, tmp_path, monkeypatch):
     (group,) = options.process_group_configs
     (process,) = group.process_configs
     return process
+
+
+def test_the_place_of_temporary_files_may_have_any_name(tmp_path, monkeypatch):
+    place = tmp_path / "100%s of it"
+    place.mkdir()
+    monkeypatch.setattr(tempfile, "tempdir", str(place))
+    process = read_back(Program(name="a", command=["b"]), tmp_path, monkeypatch)
+    assert process.name == "a"
 
 
 @pytest.mark.parametrize("value", ["it's", 'a "b" c', "100%", "a,b=c", "%(here)s"])
