@@ -29,12 +29,12 @@ _ALWAYS: Final = (
     Code.INVALID_PARAMS,
     Code.INTERNAL,
     Code.TOO_LARGE,
+    Code.TOO_MANY,
 )
 _WITH_SECRET: Final = (
     Code.UNAUTHENTICATED,
     Code.FORBIDDEN,
     Code.UNAVAILABLE,
-    Code.TOO_MANY,
 )
 _STATEMENT: Final = (Code.MALFORMED, Code.SIGNATURE)
 _SIGNED_REQUEST: Final = (*_STATEMENT, Code.NOT_COVERED, Code.TIME, Code.CONFLICT)

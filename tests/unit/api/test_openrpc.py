@@ -73,6 +73,18 @@ def test_every_method_names_its_errors(methods, document):
     assert document["components"]["errors"]["malformed"]["code"] == -32010
 
 
+def test_that_a_secret_called_too_often_is_an_error_of_every_method(
+    methods, document, world, make_client
+):
+    limited = make_client(world, rate_limit=1)
+    for name, shown in methods.items():
+        call = {"jsonrpc": "2.0", "method": name, "id": 1}
+        code = limited.post([call] * 4)[-1]["error"]["code"]
+        names = [one["$ref"].rpartition("/")[2] for one in shown["errors"]]
+        assert code == -32022
+        assert code in {document["components"]["errors"][one]["code"] for one in names}
+
+
 def test_the_limits_of_parameters_are_shown(methods):
     params = {one["name"]: one["schema"] for one in methods["job.run"]["params"]}
     assert params["wait"] == {
