@@ -38,8 +38,8 @@ _RENEW: Final = 0.5
 _LOOKS: Final = 10
 #: With more secrets than this, who was found is remembered as long as the list counts.
 _LONG: Final = 64
-#: No entry of ours is longer.
-_MAX_ENTRY: Final = 64 * 1024
+#: No entry of ours is longer: the names of 1,000 contexts come to 131 KB.
+_MAX_ENTRY: Final = 256 * 1024
 #: Times that a change is tried again when another came in between.
 _TRIES: Final = 20
 _logger: Final = structlog.get_logger(__name__)
