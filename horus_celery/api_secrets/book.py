@@ -324,7 +324,23 @@ class SecretBook:
         self._list = self._list_of(entries)
         # Behind the list itself: until then everybody else's is as old as it is.
         self._read_at = asked_at
+        with suppress(UnavailableError):  # the next reading does it
+            self._tell_of_given(self._list)
         return None
+
+    def _tell_of_given(self, present: _List) -> None:
+        """Have the entries of given secrets say so.
+
+        Who added one, and who removes it next, may not have it in his configuration:
+        it would count again here.
+        """
+        for secret_id in self._given.keys() & present.entries.keys():
+            entry = present.entries[secret_id]
+            added = present.opened[secret_id, entry]
+            if isinstance(added, Secret) and not added.is_given:
+                body = _body_of(replace(added, is_given=True))
+                new = self._seal.close(secret_id, body)
+                self._shelf.swap(secret_id, old=entry, new=new)
 
     def _list_of(self, entries: Mapping[str, bytes]) -> _List:
         before = {} if self._list is None else self._list.opened

@@ -152,6 +152,28 @@ class TestBook:
             assert book.holder(USER.secret) is None
             assert open_book(GIVEN, USER).holder(USER.secret) is None
 
+    def test_one_that_is_given_is_removed_though_who_added_it_did_not_know(
+        self, open_book, ticks
+    ):
+        book = open_book(GIVEN, USER)
+        assert book.holder(USER.secret).contexts is None
+        added, _ = open_book().add(scope="user", contexts=["lab"], secret=USER.secret)
+        ticks.at += 1
+        assert book.holder(USER.secret) == added
+        open_book().remove(added.id)
+        ticks.at += 1
+        assert book.holder(USER.secret) is None
+        assert open_book(GIVEN, USER).holder(USER.secret) is None
+
+    def test_one_that_was_put_into_the_configuration_later_is_removed_as_well(
+        self, open_book
+    ):
+        added, text = open_book().add(scope="user", contexts=["*"], secret=None)
+        kept = stands("user", text)
+        open_book(GIVEN, kept).read()
+        open_book().remove(added.id)
+        assert open_book(GIVEN, kept).holder(text) is None
+
     def test_of_one_that_is_given_nowhere_nothing_is_left(self, open_book, shelf):
         for _ in range(2):
             added, _ = open_book().add(scope="user", contexts=["*"], secret=CHOSEN)

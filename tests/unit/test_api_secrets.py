@@ -302,6 +302,29 @@ class TestRemoved:
         book.add(scope="user", contexts=["lab"], secret=USER.secret)
         assert book.holder(USER.secret).id == removed
 
+    def test_a_shelf_that_takes_nothing_just_then_keeps_nobody_out(
+        self, open_book, shelf, ticks
+    ):
+        """It is told at the next reading that an added one is given here as well."""
+        book = open_book()
+        added, _ = open_book(ADMIN).add(
+            scope="user", contexts=["lab"], secret=USER.secret
+        )
+        swap = shelf.swap
+
+        def refuse(*_, **__):
+            raise UnavailableError("the shelf was told to take nothing")
+
+        shelf.swap = refuse
+        ticks.at += 1
+        assert book.holder(USER.secret) == added
+        shelf.swap = swap
+        ticks.at += 1
+        assert book.holder(USER.secret) == added
+        open_book(ADMIN).remove(added.id)
+        ticks.at += 1
+        assert book.holder(USER.secret) is None
+
 
 class TestTold:
     def test_a_removed_given_one_is_told_with_its_place_once_at_a_start(
