@@ -38,6 +38,8 @@ def served():
         url = "http://{}:{}".format(*listening.getsockname())
     try:
         with httpx.Client(base_url=url, timeout=DEADLINE, headers=HEADERS) as client:
+            # If it cannot start, every test would wait for it.
+            client.get("/")
             yield client
     finally:
         process.terminate()
