@@ -199,6 +199,10 @@ class Layout:
         """Whether somebody has made a state directory here."""
         return exists(self.root_pub) and exists(self.trust_file)
 
+    def has_secret(self, scope: str) -> bool:
+        """Whether there is a secret of that scope here."""
+        return is_named(self.secret_file(scope))
+
     def has_root(self) -> bool:
         """Whether it is known here which root key to believe."""
         return exists(self.root_pub)
