@@ -215,6 +215,10 @@ class Layout:
         """Whether the caller's key of that name is here."""
         return is_named(self.key_file(name))
 
+    def has_runner_key(self, name: str) -> bool:
+        """Whether the key of the runner of that name is here."""
+        return is_named(self.runner_key_file(name))
+
     def is_begun(self) -> bool:
         """Whether somebody has put keys here: a client needs no more than those."""
         return exists(self.root_pub) or exists(self.keys)
