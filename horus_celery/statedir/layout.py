@@ -195,10 +195,6 @@ class Layout:
                 f" ({refusal.reason}): {refusal}; put the right one there"
             ) from None
 
-    def is_made(self) -> bool:
-        """Whether somebody has made a state directory here."""
-        return exists(self.root_pub) and exists(self.trust_file)
-
     def has_secret(self, scope: str) -> bool:
         """Whether there is a secret of that scope here."""
         return is_named(self.secret_file(scope))
