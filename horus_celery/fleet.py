@@ -160,15 +160,27 @@ class Fleet:
         store: RecordStore,
         clock: Clock,
         namespace: str,
+        beat_clock: Clock | None = None,
         managers: Managers | None = None,
     ) -> None:
+        """Show the runners of a deployment.
+
+        Args:
+            registry: What keeps their words.
+            trust: The bundle that says who they are.
+            store: What they work on.
+            clock: Tells the time.
+            namespace: The deployment.
+            beat_clock: The one by which beats are given; the same by default.
+            managers: What starts and stops runners here; by default, nothing.
+        """
         self._registry = registry
         self._trust = trust
         self._store = store
         self._clock = clock
         self._namespace = namespace
         self._managers = managers or Unmanaged()
-        self._roster = Roster(registry, trust)
+        self._roster = Roster(registry, trust, beat_clock or clock)
         self._contexts: frozenset[str] | None = None
 
     def within(self, contexts: frozenset[str] | None) -> Fleet:
@@ -202,7 +214,8 @@ class Fleet:
         require_covered(said, trust)
         self._require_own_contexts(said)
         require_fresh(said, now)
-        is_news = _is_news(said, self._roster.look().beats.get(said.name), now)
+        roll = self._roster.look()
+        is_news = _is_news(said, roll.beats.get(said.name), roll.at)
         is_new = self._registry.spend(
             f"{said.name} {said.nonce}",
             at=now,
@@ -311,8 +324,9 @@ class Fleet:
     def _halt(self, name: str) -> None:
         if self._managers.status(name) in ("starting", "running"):
             self._managers.stop(name)
-        beat = self._roster.look().beats.get(name)
-        if beat is not None and is_alive(beat, self._clock.now()):
+        roll = self._roster.look()
+        beat = roll.beats.get(name)
+        if beat is not None and is_alive(beat, roll.at):
             # It had no time for a last word, and it would look alive for a while.
             # Should another go by its name elsewhere, its next beat says so.
             self._registry.leave(name)
@@ -325,7 +339,6 @@ class Fleet:
 
     def _shown(self, wanted: str | None) -> tuple[RunnerView, ...]:
         """Return every runner, or the one of this name, as far as it may be seen."""
-        now = self._clock.now()
         trust = self._trust.current()
         managed = frozenset(self._managers.names())
         roll = self._roster.look(managed)
@@ -333,7 +346,8 @@ class Fleet:
         if wanted is not None:
             names &= {wanted}
         views = [
-            self._view(name, roll.beats.get(name), trust, now) for name in sorted(names)
+            self._view(name, roll.beats.get(name), trust, roll.at)
+            for name in sorted(names)
         ]
         return self._with_work([one for one in views if self._is_seen(one)], trust)
 
@@ -416,7 +430,7 @@ def status_of(
         beat: What it said last, if it was ever heard.
         managed: What its process manager knows of it; None if none here manages it,
             or it does not answer.
-        now: The present.
+        now: The present, by the clock of beats.
     """
     if managed in ("crashed", "starting"):
         return managed

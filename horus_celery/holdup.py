@@ -86,9 +86,9 @@ def _of_queued(
     if record.not_before is not None and record.not_before > now:
         detail = f"it may not start before {shown(record.not_before)}"
         return _holdup(record, "not_before", record.queued_at, detail)
-    heard = roster.list()
-    beats = [beat for beat in heard if serves(beat, record)]
-    alive = [beat for beat in beats if is_alive(beat, now)]
+    roll = roster.look()
+    beats = [beat for _, beat in sorted(roll.beats.items()) if serves(beat, record)]
+    alive = [beat for beat in beats if is_alive(beat, roll.at)]
     if not alive:
         last = max((beat.at for beat in beats), default=None)
         seen = f"last seen {shown(last)}" if last else "never seen"
@@ -100,8 +100,8 @@ def _of_queued(
             contexts is None
             and record.summary.runner is None
             and any(
-                record.summary.executor in beat.executors and is_alive(beat, now)
-                for beat in heard
+                record.summary.executor in beat.executors and is_alive(beat, roll.at)
+                for beat in roll.beats.values()
             )
         ):
             # There are some, for other contexts: just any would not do.

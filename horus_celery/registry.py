@@ -20,6 +20,7 @@ from typing import Final, Protocol
 import orjson
 import redis
 
+from horus_celery.clock import Clock
 from horus_celery.errors import RefusedError
 from horus_celery.instants import to_ms
 from horus_celery.statements import dsse
@@ -68,6 +69,7 @@ class RunnerBeat:
     contexts: tuple[str, ...]
     concurrency: int
     phase: Phase
+    #: By the clock of all who share the registry: a machine's own may be wrong.
     at: datetime
     #: The machine and its main process there; None for one that only registered.
     host: str | None = None
@@ -119,6 +121,8 @@ class TrustSource(Protocol):
 class Roll:
     """Who was heard of, at one look."""
 
+    #: When that was, by the clock of beats.
+    at: datetime
     #: The latest beat of every runner, by name.
     beats: Mapping[str, RunnerBeat]
     #: Names that somebody removed, and that were not heard since.
@@ -132,9 +136,11 @@ class Roster:
     bundle allows shows no runner. What was verified once is not verified again.
     """
 
-    def __init__(self, registry: Registry, trust: TrustSource) -> None:
+    def __init__(self, registry: Registry, trust: TrustSource, clock: Clock) -> None:
+        """Read what is kept; `clock` is the one by which beats are given."""
         self._registry = registry
         self._trust = trust
+        self._clock = clock
         self._lock = threading.Lock()
         # At most one for each runner of the bundle.
         self._read: dict[str, tuple[bytes, RunnerBeat | None]] = {}
@@ -151,6 +157,7 @@ class Roster:
         texts = self._registry.texts(names)
         found = {name: self._beat(name, text, trust) for name, text in texts.items()}
         return Roll(
+            at=self._clock.now(),
             beats=MappingProxyType(
                 {name: beat for name, beat in found.items() if beat is not None}
             ),

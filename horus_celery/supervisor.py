@@ -131,6 +131,7 @@ class Supervisor:
         journal: Journal,
         clock: Clock,
         namespace: str,
+        beat_clock: Clock | None = None,
         limits: Limits | None = None,
         name: str = "supervisor",
         herodb: Callable[[str], None] | None = None,
@@ -139,7 +140,7 @@ class Supervisor:
         self._logs = logs
         self._wakes = wakes
         self._dispatcher = dispatcher
-        self._roster = Roster(registry, trust)
+        self._roster = Roster(registry, trust, beat_clock or clock)
         self._trust = trust
         self._proofs = Proofs()
         #: What was found in the store that no runner signed, since the process began.

@@ -398,7 +398,7 @@ class Keeper:
             phase=phase,
             host=socket.gethostname(),
             pid=os.getpid(),
-            at=node.clock.now(),
+            at=node.lease_clock.now(),
         )
         self._registry.keep(node.name, write_beat(beat, aud=node.aud, key=node.key))
 

@@ -66,7 +66,10 @@ def town(registry, clock):
     keys = {name: KeyPair.generate() for name in NAMES}
     trust = GivenTrust(make_trust(clock, keys))
     return SimpleNamespace(
-        keys=keys, trust=trust, registry=registry, roster=Roster(registry, trust)
+        keys=keys,
+        trust=trust,
+        registry=registry,
+        roster=Roster(registry, trust, clock),
     )
 
 

@@ -4,8 +4,10 @@ import signal
 import socket
 import subprocess
 import sys
+from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
 from itertools import pairwise
+from pathlib import Path
 
 import httpx
 import psutil
@@ -21,6 +23,8 @@ from horus_celery.statements import canonical, dsse
 from horus_celery.statements.keys import read_key_file
 
 pytestmark = pytest.mark.integration
+
+TOP = Path(__file__).parents[2]
 
 EVERYWHERE = "0.0.0.0"  # noqa: S104 - what is shown not to happen
 #: What Flower's page of tasks asks for.
@@ -145,6 +149,34 @@ class Ahead:
 
     def now(self):
         return datetime.now(UTC) + self.by
+
+
+@pytest.mark.parametrize("by", [-180, 180])
+def test_a_runner_with_a_wrong_clock_is_shown_as_it_does(deployment, by):
+    worker = deployment.start_worker(
+        *("-Q", "python", "-c1", "-n", "system_runner_1@%h"),
+        before=(sys.executable, "-m", "tests.integration.wrong_clock", str(by)),
+        env={"PYTHONPATH": str(TOP)},
+    )
+    with busy(deployment):
+        view = deployment.fleet.get("system_runner_1")
+        assert (view.status, view.running) == ("running", 1)
+        assert abs(datetime.now(UTC) - view.last_seen) < PATIENCE
+        waiting = deployment.submit("print(1)")
+        assert deployment.supervisor.why(waiting.summary.digest).gate == "queue"
+        deployment.supervisor.stop(waiting.summary.digest)
+    deployment.end(worker, signal.SIGKILL)
+    deployment.until(lambda: deployment.fleet.get("system_runner_1").status == "lost")
+
+
+@contextmanager
+def busy(deployment):
+    """Have a job run until the block ends."""
+    record = deployment.submit("print('on', flush=True); import time; time.sleep(600)")
+    deployment.until_it_says(record, "on")
+    yield
+    deployment.supervisor.stop(record.summary.digest)
+    deployment.over(record)
 
 
 def test_a_runner_that_dies_while_busy_is_lost_and_its_job_is_found(deployment):

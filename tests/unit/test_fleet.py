@@ -37,6 +37,7 @@ from horus_celery.statements import canonical, dsse
 from horus_celery.statements.keys import KeyPair
 from horus_celery.statements.trust import Trust
 from horus_celery.store.memory import MemoryLogs, MemoryStore, MemoryWakes
+from tests.conftest import FrozenClock
 
 #: Name to contexts.
 LISTED = {"free": ["*"], "bound": ["a", "b"], "managed": ["*"]}
@@ -244,6 +245,24 @@ def test_a_silent_runner_is_lost_after_eight_seconds(town):
     assert town.status("free") == "running"
     town.clock.advance(seconds=0.001)
     assert town.status("free") == "lost"
+
+
+@pytest.mark.parametrize("wrong", [timedelta(minutes=-3), timedelta(minutes=3)])
+def test_a_supervisor_whose_clock_is_wrong_shows_a_runner_as_it_does(town, wrong):
+    beats, own = FrozenClock(), FrozenClock()
+    own.at = beats.at + wrong
+    fleet = Fleet(
+        registry=town.registry,
+        trust=town,
+        store=town.store,
+        clock=own,
+        namespace="hero",
+        beat_clock=beats,
+    )
+    town.beat("free", at=beats.at)
+    assert fleet.get("free").status == "running"
+    beats.advance(seconds=9)
+    assert fleet.get("free").status == "lost"
 
 
 def test_a_runner_that_ended_in_order_stays_in_the_list(town):
