@@ -441,7 +441,7 @@ def status_of(
         return "starting" if managed == "running" else "stopped"
     if is_alive(beat, now):
         # Also one that this node only could start, and that somebody else did.
-        return "running" if beat.phase is Phase.RUNNING else "starting"
+        return "starting" if beat.phase is Phase.STARTING else "running"
     return "stopped" if managed == "stopped" else "lost"
 
 
@@ -458,7 +458,7 @@ def _is_news(said: Registration, beat: RunnerBeat | None, now: datetime) -> bool
     """Whether a registration says more than what was heard of the runner last."""
     if beat is None:
         return True
-    is_running = beat.phase is Phase.RUNNING and is_alive(beat, now)
+    is_running = beat.phase is not Phase.STARTING and is_alive(beat, now)
     return said.at > beat.at and not is_running
 
 

@@ -55,6 +55,8 @@ class Phase(StrEnum):
     STARTING = "starting"
     #: It takes jobs.
     RUNNING = "running"
+    #: It finishes what it runs, and takes no more jobs.
+    STOPPING = "stopping"
     #: It ended in order.
     STOPPED = "stopped"
 

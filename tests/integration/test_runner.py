@@ -179,6 +179,33 @@ def busy(deployment):
     deployment.over(record)
 
 
+def test_a_runner_that_grows_is_shown_with_the_most_that_it_runs(deployment):
+    worker = deployment.start_worker(
+        "-Q", "python", "--autoscale=3,1", "-n", "system_runner_1@%h"
+    )
+    assert deployment.fleet.get("system_runner_1").concurrency == 3
+    deployment.end(worker)
+
+
+def test_a_job_says_that_a_runner_which_ends_takes_no_more(deployment):
+    worker = deployment.start_worker("-Q", "python", "-c1", "-n", "system_runner_1@%h")
+    with busy(deployment):
+        worker.send_signal(signal.SIGTERM)
+        waiting = deployment.submit("print(1)")
+
+        def why():
+            return deployment.supervisor.why(waiting.summary.digest)
+
+        deployment.until(lambda: why().gate == "runner")
+        assert "system_runner_1 is there, but takes no jobs now" in why().detail
+        view = deployment.fleet.get("system_runner_1")
+        assert (view.status, view.running, view.queued) == ("running", 1, 1)
+    worker.wait(20)
+    assert deployment.fleet.get("system_runner_1").status == "stopped"
+    assert why().detail.startswith("no live runner: it waits for any runner of python")
+    deployment.supervisor.stop(waiting.summary.digest)
+
+
 def test_a_runner_that_dies_while_busy_is_lost_and_its_job_is_found(deployment):
     worker = deployment.start_worker("-Q", "python", "-c1", "-n", "system_runner_1@%h")
     record = deployment.submit("print('on', flush=True); import time; time.sleep(600)")
