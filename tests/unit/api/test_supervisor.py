@@ -660,6 +660,12 @@ class TestInfo:
         assert info.counts[Status.QUEUED] == 2
         assert info.queues == {"python": 1, "python.at.r1": 1}
 
+    def test_jobs_that_nobody_serves_stand_in_a_queue_as_well(self, world):
+        world.submit(runner="nobody")
+        world.submit()
+        served = {"python": 1, "python.at.r1": 0}
+        assert world.supervisor.info().queues == {**served, "python.at.nobody": 1}
+
     def test_it_is_told_also_without_trust(self, world):
         world.trust.error = ConfigurationError("the bundle is gone")
         assert world.supervisor.info().queues == {}
