@@ -139,7 +139,7 @@ class RunnerView:
     contexts: tuple[str, ...]
     concurrency: int
     status: RunnerStatus
-    #: The moment that it signed into its latest beat.
+    #: The moment that it signed into its latest beat, or registered.
     last_seen: datetime | None
     #: How many jobs wait in the queues that it serves, alone or with others.
     queued: int = 0
@@ -216,11 +216,12 @@ class Fleet:
         require_fresh(said, now)
         roll = self._roster.look()
         is_news = _is_news(said, roll.beats.get(said.name), roll.at)
+        text = write_registration(envelope, heard_at=roll.at)
         is_new = self._registry.spend(
             f"{said.name} {said.nonce}",
             at=now,
             name=said.name,
-            text=write_registration(envelope) if is_news else None,
+            text=text if is_news else None,
         )
         if not is_new:
             raise ConflictError(
@@ -483,7 +484,7 @@ def _view(
         contexts=plan.contexts,
         concurrency=plan.concurrency,
         status=status,
-        last_seen=None if beat is None else beat.at,
+        last_seen=None if beat is None else beat.seen_at,
         process_manager=process_manager,
     )
 

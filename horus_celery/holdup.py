@@ -90,7 +90,7 @@ def _of_queued(
     beats = [beat for _, beat in sorted(roll.beats.items()) if serves(beat, record)]
     alive = [beat for beat in beats if is_alive(beat, roll.at)]
     if not alive:
-        last = max((beat.at for beat in beats), default=None)
+        last = max((beat.seen_at for beat in beats), default=None)
         seen = f"last seen {shown(last)}" if last else "never seen"
         if last is None and record.summary.runner is not None:
             # It may well be there, and not be allowed to run this.
@@ -109,7 +109,7 @@ def _of_queued(
         detail = f"no live runner: it waits for {wanted}, {seen}"
         return _holdup(record, "runner", last or record.queued_at, detail)
     if all(beat.phase is not Phase.RUNNING for beat in alive):
-        latest = max(alive, key=lambda beat: beat.at)
+        latest = max(alive, key=lambda beat: beat.seen_at)
         detail = (
             f"it waits for {_wanted(record, trust)}: {latest.name} is there, but takes"
             " no jobs now; its log says why"

@@ -233,7 +233,7 @@ def of_a_runner(
         case "starting":
             yield Verdict.NOTE, f"{name} is starting; its log: {log}", ""
         case "lost":
-            seen = "" if beat is None else f" since {beat.at:%H:%M:%S} UTC"
+            seen = "" if beat is None else f" since {beat.seen_at:%H:%M:%S} UTC"
             stop = patient.paste("runners", "stop", name)
             detail = f"{name} has not been heard{seen}; its log: {log}"
             yield Verdict.WRONG, detail, f"{stop}; {start}"

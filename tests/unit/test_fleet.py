@@ -421,6 +421,18 @@ def test_a_runner_that_registers_is_shown_starting_and_then_lost(town):
     assert town.status("free") == "lost"
 
 
+@pytest.mark.parametrize("wrong", [timedelta(minutes=-3), timedelta(minutes=3)])
+def test_a_runner_with_a_wrong_clock_that_registers_is_shown_starting(town, wrong):
+    for _ in range(2):
+        # Again and again, it stays so.
+        registration = town.registration(at=to_ms(town.clock.at + wrong))
+        shown = town.fleet.register(registration)
+        assert (shown.status, shown.last_seen) == ("starting", town.clock.at)
+        town.clock.advance(seconds=7)
+    town.clock.advance(seconds=2)
+    assert town.status("free") == "lost"
+
+
 def test_a_nonce_counts_once(town):
     registration = town.registration()
     town.fleet.register(registration)
