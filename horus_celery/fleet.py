@@ -31,6 +31,7 @@ from horus_celery.registry import (
     RunnerBeat,
     TrustSource,
     is_alive,
+    is_gone,
     write_registration,
     write_removed,
 )
@@ -367,7 +368,11 @@ class Fleet:
         entry = trust.runner(name)
         if beat is None and entry is not None:
             plan = replace(plan, contexts=entry.contexts)
-        status = status_of(beat, self._managed_status(name), now)
+        managed = self._managed_status(name)
+        if managed == "running" and beat is not None and is_gone(beat):
+            # What runs is another process, and it was not heard yet.
+            managed = "starting"
+        status = status_of(beat, managed, now)
         return _view(name, plan, beat, status, self._managers.kind(name))
 
     def _managed_status(self, name: str) -> ManagedStatus | None:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import hashlib
 import secrets
+import socket
 import threading
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -20,6 +21,7 @@ from typing import Final, Protocol
 import orjson
 import redis
 
+from horus_celery import kernel
 from horus_celery.clock import Clock
 from horus_celery.errors import RefusedError
 from horus_celery.instants import from_ms, to_ms
@@ -194,6 +196,13 @@ def is_alive(beat: RunnerBeat, now: datetime) -> bool:
     """Whether the runner was heard recently enough and has not ended in order."""
     # A beat of the future comes from another clock; replayed it would live long.
     return beat.phase is not Phase.STOPPED and abs(now - beat.seen_at) <= PATIENCE
+
+
+def is_gone(beat: RunnerBeat) -> bool:
+    """Whether it was said on this very machine, by a process that is there no more."""
+    if beat.pid is None or beat.host != socket.gethostname():
+        return False
+    return kernel.look_at(beat.pid) is None
 
 
 def write_beat(beat: RunnerBeat, *, aud: str, key: KeyPair) -> bytes:

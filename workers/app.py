@@ -40,6 +40,7 @@ from horus_celery.registry import (
     Roster,
     RunnerBeat,
     is_alive,
+    is_gone,
     write_beat,
 )
 from horus_celery.routing import queues_of
@@ -430,6 +431,7 @@ class Keeper:
             beat is not None
             and beat.phase is Phase.RUNNING
             and is_alive(beat, roll.at)
+            and not is_gone(beat)
             and (beat.host, beat.pid) != (socket.gethostname(), os.getpid())
         )
 

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import itertools
+import os
+import socket
+import subprocess
 from datetime import timedelta
 
 import pytest
@@ -289,6 +292,18 @@ def test_a_process_manager_that_is_away_hides_no_runner(town):
     town.beat("managed")
     town.desk.is_away = True
     assert [view.status for view in town.fleet.list()] == ["running", "running"]
+
+
+def test_a_managed_runner_that_was_killed_starts_until_it_is_heard_again(town):
+    town.desk.state["managed"] = "running"
+    with subprocess.Popen(["true"]) as process:  # noqa: S607 - any will do
+        process.wait()
+    here = {"host": socket.gethostname(), "pid": process.pid}
+    town.beat("managed", **here)
+    assert town.status("managed") == "starting"
+    for other in ({"host": "elsewhere"}, {"pid": os.getpid()}):
+        town.beat("managed", **{**here, **other})
+        assert town.status("managed") == "running"
 
 
 BEATS: dict[str, tuple[Phase, timedelta] | None] = {
