@@ -232,6 +232,7 @@ class Keeper:
         self._asked_at: datetime | None = None
         self._steadiness = Steadiness(self._node.clock)
         self._is_degraded = False
+        self._is_announced = False
         self._is_stopping = False
         #: The children that a signal had stopped at the last look.
         self._stopped: frozenset[int] = frozenset()
@@ -271,6 +272,7 @@ class Keeper:
     def announce(self, *, concurrency: int) -> None:
         """Tell the others that this runner will take jobs soon."""
         self._concurrency = concurrency
+        self._is_announced = True
         self._say(Phase.STARTING)
 
     def start(self, *, serve: Callable[[Sequence[str]], None]) -> None:
@@ -292,11 +294,11 @@ class Keeper:
     def stop(self) -> None:
         """End, and tell the others that this runner has."""
         self._ended.set()
-        if not self._thread.is_alive():
-            return
-        self._thread.join()
-        self._sweep.close()
-        self._say(Phase.STOPPED)
+        if self._thread.is_alive():
+            self._thread.join()
+            self._sweep.close()
+        if self._is_announced:
+            self._say(Phase.STOPPED)
 
     def _may_start(self) -> bool:
         """Whether the journal can be written; it is said when that changes."""

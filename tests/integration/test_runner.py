@@ -1,5 +1,6 @@
 """How a worker begins, is seen, and ends."""
 
+import re
 import signal
 import socket
 import subprocess
@@ -114,6 +115,31 @@ def test_a_worker_that_ends_in_order_says_so(deployment):
     assert (view.executor, view.concurrency, view.status) == ("python", 1, "running")
     deployment.end(worker)
     assert deployment.fleet.get("system_runner_1").status == "stopped"
+
+
+def catches(pid, number):
+    """Whether a process does something of its own when it gets a signal."""
+    status = Path(f"/proc/{pid}/status").read_text()
+    [caught] = re.findall(r"^SigCgt:\s+(\w+)$", status, re.MULTILINE)
+    return bool(int(caught, 16) >> (number - 1) & 1)
+
+
+def test_so_does_one_that_ends_while_it_starts(deployment):
+    with deployment.celery(
+        *("worker", "-Q", "python", "-c1", "-n", "python_runner_1@%h"),
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+    ) as worker:
+
+        def is_heard():
+            beat = deployment.roster.look().beats.get("python_runner_1")
+            return beat is not None and beat.pid == worker.pid
+
+        deployment.until(is_heard)
+        deployment.until(lambda: catches(worker.pid, signal.SIGTERM))
+        deployment.end(worker)
+    assert worker.returncode == 0
+    assert deployment.fleet.get("python_runner_1").status == "stopped"
 
 
 def test_what_is_shown_of_a_busy_runner_is_true_and_told_every_two_seconds(deployment):
