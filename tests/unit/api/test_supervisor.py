@@ -25,7 +25,7 @@ from horus_celery.errors import (
 from horus_celery.holdup import holdup_of
 from horus_celery.lifecycle import Event, Status
 from horus_celery.record import Change
-from horus_celery.registry import Phase, Roster, RunnerBeat
+from horus_celery.registry import Phase, Roll, Roster, RunnerBeat
 from horus_celery.store.base import Filter, Stream
 from horus_celery.supervisor import Limits
 from horus_celery.wholelog import MAX_TAIL
@@ -594,10 +594,12 @@ class TestWhy:
                 ("r3", 4, Phase.STARTING),
             )
         ]
+        heard = {beat.name: beat for beat in beats}
+        roll = Roll(at=world.clock.at, beats=heard, removed=frozenset())
         holdup = holdup_of(
             record,
             store=world.store,
-            roster=cast("Roster", SimpleNamespace(list=lambda: beats)),
+            roster=cast("Roster", SimpleNamespace(look=lambda: roll)),
             trust=world.trust.current(),
             now=world.clock.at,
         )
