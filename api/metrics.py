@@ -247,7 +247,7 @@ def _runners(runners: tuple[RunnerView, ...]) -> Iterator[Metric]:
     }
     family = GaugeMetricFamily(
         "horus_runner_up",
-        "Whether a runner takes jobs.",
+        "Whether a runner is running.",
         labels=["runner", "executor"],
     )
     for labels, is_up in _bounded_numbers(up).items():

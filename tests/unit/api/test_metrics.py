@@ -451,7 +451,7 @@ def show(tell, world, make_client):
         ready = Readiness(
             store=world.store,
             dispatcher=world.dispatcher,
-            roster=Roster(world.registry, world.trust),
+            roster=Roster(world.registry, world.trust, world.clock),
             trust=world.trust,
             clock=world.clock,
         )
