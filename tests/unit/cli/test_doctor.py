@@ -177,15 +177,17 @@ def containment(horus):
 
 def test_the_doctor_says_what_a_wanted_executor_lacks(horus, monkeypatch):
     horus("init")
-    monkeypatch.setenv("HORUS_V_PATH", "/nowhere/v")
+    mine = [{"name": "mine", "command": ["/nowhere/mine", "{script}"]}]
+    monkeypatch.setenv("HORUS_EXECUTOR_COMMANDS", json.dumps(mine))
+    monkeypatch.setenv("HORUS_EXECUTORS", "python")
     code, found = told_of("executors", horus)
     assert (code, found[0]["detail"][:34]) == (0, "can be served here: python, system")
-    monkeypatch.setenv("HORUS_EXECUTORS", "python,v")
+    monkeypatch.setenv("HORUS_EXECUTORS", "python,mine")
     horus("init")
     code, found = told_of("executors", horus)
     assert code == 1
     assert found[-1]["verdict"] == "wrong"
-    assert "there is no program '/nowhere/v'" in found[-1]["detail"]
+    assert "/nowhere/mine" in found[-1]["detail"]
 
 
 def test_the_doctor_says_at_which_level_scripts_run(horus, monkeypatch):
