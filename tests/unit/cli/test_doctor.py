@@ -65,6 +65,29 @@ def test_the_doctor_takes_nobody_for_a_deployment_that_was_killed(
 
 
 @pytest.mark.parametrize(
+    ("config", "remedy"),
+    [("/etc/h.toml", "HORUS_CONFIG=/etc/h.toml horus doctor"), (None, "HORUS_REDIS_")],
+)
+def test_the_doctor_looks_for_nothing_in_another_redis_than_what_is_up_uses(
+    horus, state_dir, config, remedy
+):
+    horus("init")
+    up = {
+        "process": asdict(process_mark()),
+        "url": "http://127.0.0.1:1",
+        "flower_url": None,
+        "redis": "redis://127.0.0.1:7/2",
+        "config": config,
+    }
+    (state_dir / "run").mkdir(exist_ok=True)
+    (state_dir / "run" / "up.json").write_text(json.dumps(up))
+    code, found = findings(horus)
+    assert code == 1
+    assert "uses redis://127.0.0.1:7/2, these settings" in found["redis"]["detail"]
+    assert remedy in found["redis"]["remedy"]
+
+
+@pytest.mark.parametrize(
     ("disk", "detail"),
     [
         ({"f_bfree": 0, "f_bavail": 0}, "is full: no job starts"),
