@@ -104,7 +104,7 @@ def test_what_is_to_be_done_is_pasted_as_it_is(horus, tmp_path, monkeypatch):
     monkeypatch.setenv("HOME", str(tmp_path / "home"))
     state = tmp_path / "a place"
     said = horus("key", "list", "--state-dir", state).err
-    made = re.search(r"`horus (.+?)`", said)[1]
+    (made,) = re.findall(r"`horus (.+?)`", said)
     assert horus(*shlex.split(made)).code == 0
     assert (state / "trust.json").is_file()
     assert not (tmp_path / "home").exists()
