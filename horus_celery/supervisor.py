@@ -51,8 +51,6 @@ from horus_celery.wholelog import WholeLog, read_whole_log
 _END_OF_STOPPED: Final = timedelta(seconds=10)
 #: How many sets of contexts have their view of the bundle remembered.
 _MAX_NARROWED: Final = 256
-#: How many queues are told of in which jobs wait, whoever serves them.
-_MAX_WAITING: Final = 100
 _DIGEST: Final = re.compile(r"[0-9a-f]{64}")
 _T = TypeVar("_T")
 _Model = TypeVar("_Model", Trust, RunnerEntry)
@@ -502,10 +500,7 @@ class Supervisor:
         return narrowed
 
     def _queues(self) -> Sequence[str]:
-        """Return the queues that runners serve, but none of a context outside.
-
-        Whoever sees all contexts sees those, too, in which jobs wait for nobody.
-        """
+        """Return the queues that runners serve, but none of a context outside."""
         try:
             trust = self._trust.current()
         except ConfigurationError:
@@ -524,8 +519,6 @@ class Supervisor:
                 entry, {*entry.executors, *heard.get(entry.name, ())} - {ALL}, seen
             )
         }
-        if self._contexts is None:
-            queues |= {*self._store.waiting_queues(limit=_MAX_WAITING)}
         return sorted(queues)
 
     def _ring(self, record: Record, *, now: datetime) -> None:

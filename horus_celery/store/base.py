@@ -305,13 +305,6 @@ class RecordStore(Protocol):
         """
         ...
 
-    def waiting_queues(self, *, limit: int) -> tuple[str, ...]:
-        """Return the queues in which queued records stand, at most so many of them.
-
-        Whoever sends a job chooses the name of one, by its executor and its runner.
-        """
-        ...
-
     def ahead(
         self, digest: str, *, limit: int, contexts: frozenset[str] | None = None
     ) -> Ahead:

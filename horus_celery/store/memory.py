@@ -379,15 +379,6 @@ class MemoryStore:
             )
             return {queue: standing[queue] for queue in queues}
 
-    def waiting_queues(self, *, limit: int) -> tuple[str, ...]:
-        with self._answering():
-            standing = {
-                str(record.queue)
-                for record in self._queued()
-                if self._entries[record.summary.digest].rung_at is not None
-            }
-            return tuple(islice(standing, limit))
-
     def ahead(
         self, digest: str, *, limit: int, contexts: frozenset[str] | None = None
     ) -> Ahead:

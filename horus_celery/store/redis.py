@@ -240,9 +240,6 @@ class RedisStore:
             lengths = iter(self._theirs(keys, contexts, (Status.QUEUED,)))
         return {queue: sum(next(lengths) for _ in STEPS) for queue in queues}
 
-    def waiting_queues(self, *, limit: int) -> tuple[str, ...]:
-        return tuple(queue.decode() for queue in self._run("waiting", limit))
-
     def ahead(
         self, digest: str, *, limit: int, contexts: frozenset[str] | None = None
     ) -> Ahead:

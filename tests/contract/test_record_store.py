@@ -259,17 +259,6 @@ def test_queued_records_are_counted_by_queue(record, store, make, queue):
     assert store.queue_lengths([]) == {}
 
 
-def test_the_queues_in_which_records_stand_are_known(record, store, make, clock):
-    assert store.waiting_queues(limit=9) == ()
-    record(queue="python")
-    record(queue="python", priority=9)
-    record(queue=LONG)
-    record(queue="v", not_before=clock.at + timedelta(hours=1))
-    make(record(queue="system"), Event.CLAIMED)
-    assert sorted(store.waiting_queues(limit=9)) == sorted(["python", LONG])
-    assert len(store.waiting_queues(limit=1)) == 1
-
-
 def test_a_place_in_a_queue_is_told_by_priority_and_time(record, store, clock, make):
     def add(**facts):
         clock.advance(seconds=1)

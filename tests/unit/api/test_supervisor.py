@@ -717,12 +717,6 @@ class TestInfo:
         assert info.counts[Status.QUEUED] == 2
         assert info.queues == {"python": 1, "python.at.r1": 1}
 
-    def test_it_tells_of_queues_that_nobody_serves(self, world):
-        world.submit(runner="gone")
-        assert world.supervisor.info().queues["python.at.gone"] == 1
-        bound = world.supervisor.within(frozenset({"default"}))
-        assert "python.at.gone" not in bound.info().queues
-
     def test_it_is_told_also_without_trust(self, world):
         world.trust.error = ConfigurationError("the bundle is gone")
         assert world.supervisor.info().queues == {}
