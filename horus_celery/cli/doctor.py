@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shlex
 import shutil
 import subprocess
 import sys
@@ -39,6 +40,7 @@ from horus_celery.statedir import (
 from horus_celery.statements.keys import read_key_file
 from horus_celery.statements.trust import Trust
 from horus_celery.store import connection
+from horus_celery.wiring import redis_url
 
 #: Packages whose version decides whether this works, with what is known to work.
 _PACKAGES: Final = {
@@ -227,6 +229,16 @@ def _clock(patient: Patient) -> Iterator[Said]:
 
 def _redis(patient: Patient) -> Iterator[Said]:
     url = patient.settings.redis_url
+    mine = connection.shown(redis_url(patient.settings))
+    up = patient.running
+    if up is not None and up.redis not in (None, mine):
+        detail = f"what is up here uses {up.redis}, these settings say {mine}"
+        remedy = "set HORUS_REDIS_URL as for what is up, and ask again"
+        if up.config is not None:
+            config = shlex.quote(str(up.config))
+            remedy = f"HORUS_CONFIG={config} {patient.paste('doctor')}"
+        yield Verdict.WRONG, f"{detail}: nothing was looked for there", remedy
+        return
     if url is not None:
         namespace = patient.settings.namespace
         number = redis_server.require_usable(url, namespace=namespace)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import re
 import ssl
 import time
 from collections.abc import Iterator
@@ -32,6 +33,7 @@ _DRAIN: Final = timedelta(days=1)
 #: Calls that end when a script has that was told to stop, which may take five minutes.
 _DELETING: Final = frozenset({"job.delete", "delete_job", "workflow.delete"})
 _STOPPING: Final = timedelta(seconds=310)
+_LOGIN: Final = re.compile(r"//[^/?#]*@")
 #: The code of an answer that says: not over in time.
 NOT_OVER: Final = -32021
 
@@ -62,6 +64,12 @@ class Connection:
             raise ConfigurationError(
                 "the secret for the API is empty, or has what no secret has: white"
                 " space around it, a line break, or a character that is not ASCII"
+            )
+        if _LOGIN.search(url):
+            # Neither is repeated: what is said of a supervisor has its address.
+            raise ConfigurationError(
+                "the URL of the supervisor has a user or a password before an @: leave"
+                " them out, the secret is all that it asks for"
             )
         self.url = url
         #: Whether there ever was a supervisor at the other end.

@@ -45,8 +45,9 @@ from horus_celery.processes.supervisord import (
     control_of,
 )
 from horus_celery.processes.tmux import TmuxManager
-from horus_celery.settings import Settings
+from horus_celery.settings import Settings, find_file
 from horus_celery.statedir import StateDirectory
+from horus_celery.store.address import read_address
 
 #: How long a cold start may take on a slow machine.
 START: Final = timedelta(seconds=60)
@@ -147,7 +148,17 @@ class Platform:
             api=self.settings.api_url,
             flower=self.settings.flower_url if self._is_whole else None,
             tls_cert=self.settings.tls_cert,
+            redis=str(read_address(self._redis_url())),
+            config=self._config(),
         )
+
+    def _redis_url(self) -> str:
+        return self.settings.redis_url or redis_server.url(self.state)
+
+    def _config(self) -> Path | None:
+        base = os.environ if self._base is None else self._base
+        found = find_file(env=base, state_dir=self.state.path)
+        return None if found is None else found.absolute()
 
     # --- start and end -------------------------------------------------------
 
@@ -363,6 +374,8 @@ class Platform:
             "url": addresses.api,
             "flower_url": addresses.flower,
             "tls_cert": addresses.tls_cert and str(addresses.tls_cert),
+            "redis": addresses.redis,
+            "config": addresses.config and str(addresses.config),
         }
         draft = self.state.run / "up.json.new"
         draft.write_text(json.dumps(values), "utf-8")

@@ -28,6 +28,8 @@ from horus_celery.settings.lines import Place
 DEFAULT_STATE_DIR: Final = Path("~/.horus")
 #: The setting that a file writes as `[[executors]]`.
 OWN_EXECUTORS: Final = "executor_commands"
+#: The settings that are the address of a Redis, in which a password may stand.
+REDIS_ADDRESSES: Final = ("redis_url", "herodb_url")
 #: Our own executors, and which of them get a runner unless others are named.
 OUR_EXECUTORS: Final = ("python", "system", "osis", "sal", "hero", "v")
 DEFAULT_EXECUTORS: Final = OUR_EXECUTORS[:2]

@@ -1,5 +1,6 @@
 """How a worker begins, is seen, and ends."""
 
+import json
 import re
 import signal
 import socket
@@ -379,6 +380,16 @@ def test_flower_is_read_only_and_on_loopback_and_shows_the_queues(deployment):
     finally:
         flower.terminate()
         flower.wait(20)
+
+
+def test_what_somebody_asks_flower_for_is_text_in_its_log(deployment, flower_of):
+    flower = flower_of(deployment)
+    for asked in ("/task/%1b%5b2J%0aforged", "/worker/%E2%80%AEevird%C2%9b31m"):
+        assert httpx.get(f"{flower.url}{asked}").status_code == 404
+    lines = flower.log().splitlines()
+    assert any("evird" in line for line in lines)
+    assert all(line.isascii() and line.isprintable() for line in lines)
+    assert all(json.loads(line)["at"] for line in lines)
 
 
 def is_up(url):

@@ -65,6 +65,29 @@ def test_the_doctor_takes_nobody_for_a_deployment_that_was_killed(
 
 
 @pytest.mark.parametrize(
+    ("config", "remedy"),
+    [("/etc/h.toml", "HORUS_CONFIG=/etc/h.toml horus doctor"), (None, "HORUS_REDIS_")],
+)
+def test_the_doctor_looks_for_nothing_in_another_redis_than_what_is_up_uses(
+    horus, state_dir, config, remedy
+):
+    horus("init")
+    up = {
+        "process": asdict(process_mark()),
+        "url": "http://127.0.0.1:1",
+        "flower_url": None,
+        "redis": "redis://127.0.0.1:7/2",
+        "config": config,
+    }
+    (state_dir / "run").mkdir(exist_ok=True)
+    (state_dir / "run" / "up.json").write_text(json.dumps(up))
+    code, found = findings(horus)
+    assert code == 1
+    assert "uses redis://127.0.0.1:7/2, these settings" in found["redis"]["detail"]
+    assert remedy in found["redis"]["remedy"]
+
+
+@pytest.mark.parametrize(
     ("disk", "detail"),
     [
         ({"f_bfree": 0, "f_bavail": 0}, "is full: no job starts"),
@@ -192,15 +215,17 @@ def containment(horus):
 
 def test_the_doctor_says_what_a_wanted_executor_lacks(horus, monkeypatch):
     horus("init")
-    monkeypatch.setenv("HORUS_V_PATH", "/nowhere/v")
+    mine = [{"name": "mine", "command": ["/nowhere/mine", "{script}"]}]
+    monkeypatch.setenv("HORUS_EXECUTOR_COMMANDS", json.dumps(mine))
+    monkeypatch.setenv("HORUS_EXECUTORS", "python")
     code, found = told_of("executors", horus)
     assert (code, found[0]["detail"][:34]) == (0, "can be served here: python, system")
-    monkeypatch.setenv("HORUS_EXECUTORS", "python,v")
+    monkeypatch.setenv("HORUS_EXECUTORS", "python,mine")
     horus("init")
     code, found = told_of("executors", horus)
     assert code == 1
     assert found[-1]["verdict"] == "wrong"
-    assert "there is no program '/nowhere/v'" in found[-1]["detail"]
+    assert "/nowhere/mine" in found[-1]["detail"]
 
 
 def test_the_doctor_says_at_which_level_scripts_run(horus, monkeypatch):
