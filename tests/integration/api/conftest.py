@@ -70,6 +70,7 @@ class Server:
         namespace: str,
         issued: Issued | None,
         *flags: str,
+        **settings: str,
     ) -> None:
         self.namespace = namespace
         self.state = StateDirectory(folder / "state")
@@ -89,6 +90,7 @@ class Server:
             "HORUS_REDIS_URL": redis_url,
             "HORUS_NAMESPACE": namespace,
             "PYTHONPATH": str(TOP),
+            **{f"HORUS_{name.upper()}": value for name, value in settings.items()},
         }
         if issued is not None:
             options |= {
@@ -194,8 +196,8 @@ def issued():
 def serve(tmp_path, namespace, issued):
     servers = []
 
-    def start(redis_url: str, *flags: str) -> Server:
-        server = Server(tmp_path, redis_url, namespace, issued, *flags)
+    def start(redis_url: str, *flags: str, **settings: str) -> Server:
+        server = Server(tmp_path, redis_url, namespace, issued, *flags, **settings)
         servers.append(server)
         server.wait_until_ready()
         return server
