@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import ssl
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -111,6 +112,11 @@ class Connection:
                 " on its machine says what is wrong"
             ) from None
         except httpx.HTTPError as error:
+            if why := _why_not_believed(error):
+                raise UnavailableError(
+                    f"what answers at {self.url} is not believed: {why}; who signed its"
+                    " certificate stands in the file that HORUS_CA names"
+                ) from None
             raise UnavailableError(
                 f"no supervisor answers at {self.url} ({type(error).__name__});"
                 " start one with `horus up`, or name another with --url"
@@ -143,6 +149,15 @@ def about_job(job_id: str) -> Iterator[None]:
             error.detail = f"job {job_id}: {error.detail}"
             error.args = (error.detail,)
         raise
+
+
+def _why_not_believed(error: BaseException | None) -> str | None:
+    """Return what is wrong with a certificate, if that is what an error is about."""
+    while error is not None:
+        if isinstance(error, ssl.SSLCertVerificationError):
+            return error.verify_message.rstrip(".")
+        error = error.__cause__ or error.__context__
+    return None
 
 
 def _goes_into_a_header(text: str) -> bool:
