@@ -5,6 +5,7 @@ import os
 import resource
 import select
 import signal
+import socket
 import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
@@ -16,6 +17,7 @@ import pytest
 
 from api.reception import MAX_ARRIVING
 from tests.integration.api.conftest import Server
+from tests.waiting import within
 
 pytestmark = pytest.mark.integration
 
@@ -98,6 +100,26 @@ def test_it_ends_long_before_those_who_wait_would_leave(serve, redis_url, number
             assert error is None or isinstance(error, httpx.TransportError)
             assert error or one.result()["error"]["code"] == -32021
     assert "Traceback" not in server.log.read_text()
+
+
+def is_refused(server):
+    try:
+        socket.create_connection(server.address).close()
+    except ConnectionRefusedError:
+        return True
+    return False
+
+
+def test_who_comes_while_it_ends_is_sent_elsewhere_at_once(serve, redis_url):
+    server = serve(redis_url)
+    with server.say(STALLED) as begun:
+        server.process.send_signal(signal.SIGTERM)
+        within(DEADLINE, lambda: is_refused(server))
+        assert server.process.poll() is None
+        # Who was in before is heard to the end.
+        begun.sendall(b"}" + b" " * 998)
+        assert begun.recv(12) == b"HTTP/1.1 200"
+    assert server.end() < DEADLINE
 
 
 def test_redis_away_is_told_within_two_seconds_and_mends_itself(serve, private_redis):
