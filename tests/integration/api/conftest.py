@@ -51,9 +51,9 @@ class Authority:
         """Return a new context that believes it."""
         return ssl.create_default_context(cafile=str(self.file))
 
-    def issue(self, folder: Path) -> Issued:
-        """Write a new certificate and its key into a folder."""
-        leaf = self._ca.issue_cert("localhost", "127.0.0.1")
+    def issue(self, folder: Path, *names: str) -> Issued:
+        """Write a new certificate and its key into a folder; names are further ones."""
+        leaf = self._ca.issue_cert("localhost", "127.0.0.1", *names)
         cert, key = folder / "cert.pem", folder / "key.pem"
         cert.write_bytes(b"".join(blob.bytes() for blob in leaf.cert_chain_pems))
         leaf.private_key_pem.write_to_path(str(key))
