@@ -82,6 +82,8 @@ class Visitor(TConn):  # type: ignore[misc]  # gunicorn ships no types
 class Reception(ThreadWorker):  # type: ignore[misc]  # gunicorn ships no types
     """gunicorn's thread worker with an event loop that waits for whole requests."""
 
+    #: What it listens on.
+    sockets: list[socket.socket]
     #: Set as soon as the application is there; without it nobody may send a body.
     body_limit: BodyLimit = staticmethod(lambda authorization: 0)
 
