@@ -276,8 +276,12 @@ def _tmux(patient: Patient) -> Iterator[Said]:
 def _tls(patient: Patient) -> Iterator[Said]:
     settings = patient.settings
     if settings.tls_cert is not None and settings.tls_key is not None:
-        certificates.serving(settings.tls_cert, settings.tls_key)
-        yield Verdict.OK, f"the API shows {settings.tls_cert}", ""
+        why = certificates.fault_of(settings.tls_cert, settings.tls_key)
+        if why is None:
+            yield Verdict.OK, f"the API shows {settings.tls_cert}", ""
+            return
+        detail = f"nobody on another machine believes {settings.tls_cert}: {why}"
+        yield Verdict.WRONG, detail, "renew it: it is shown without a restart"
     elif settings.is_open_to_others:
         detail = f"{settings.bind_address} without TLS: secrets pass in the open"
         yield Verdict.NOTE, detail, "set tls_cert and tls_key"

@@ -9,6 +9,7 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import timedelta
+from http import HTTPStatus
 from pathlib import Path
 from typing import Any, Final
 
@@ -34,6 +35,10 @@ _DRAIN: Final = timedelta(days=1)
 _DELETING: Final = frozenset({"job.delete", "delete_job", "workflow.delete"})
 _STOPPING: Final = timedelta(seconds=310)
 _LOGIN: Final = re.compile(r"//[^/?#]*@")
+#: What a balancer says for supervisors that do not; none of ours answers a call so.
+_NONE_BEHIND: Final = frozenset(
+    {HTTPStatus.BAD_GATEWAY, HTTPStatus.SERVICE_UNAVAILABLE, HTTPStatus.GATEWAY_TIMEOUT}
+)
 #: The code of an answer that says: not over in time.
 NOT_OVER: Final = -32021
 
@@ -176,6 +181,11 @@ def _goes_into_a_header(text: str) -> bool:
 
 
 def _result(response: httpx.Response, *, url: str) -> Any:  # noqa: ANN401 - as in call
+    if response.status_code in _NONE_BEHIND:
+        raise UnavailableError(
+            f"what passes calls on at {url} reached no supervisor, or not its answer"
+            f" (HTTP status {response.status_code}): ask again"
+        )
     try:
         answer = response.json()
         error = answer.get("error")

@@ -17,7 +17,7 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Final, TextIO
 
-from horus_celery import redis_server
+from horus_celery import certificates, redis_server
 from horus_celery.errors import ConfigurationError, UnavailableError
 from horus_celery.journal import process_mark
 from horus_celery.processes import temporary, tmux, tree, window
@@ -118,13 +118,14 @@ class Platform:
             self._take_lock()
             self._wait_for_an_earlier_end()
         self.settings = with_ports(self.settings, flower=self._is_whole)
+        faults = self._look_at_certificate()
         self._require_redis()
         self.state.make_folders()
         if self._lock is None:
             self._take_lock()
         with _writing(self.state.run):
             notes = temporary.make_empty(self.state.temporary)
-        return (*notes, *self.mend(now=now))
+        return (*faults, *notes, *self.mend(now=now))
 
     def mend(self, *, now: datetime) -> tuple[str, ...]:
         """Make what the state directory lacks, sign again what soon expires.
@@ -269,6 +270,13 @@ class Platform:
             trust=self.state.trust(),
             since=self._began_at,
         )
+
+    def _look_at_certificate(self) -> tuple[str, ...]:
+        cert, key = self.settings.tls_cert, self.settings.tls_key
+        why = None if cert is None or key is None else certificates.fault_of(cert, key)
+        if why is None:
+            return ()
+        return (f"nobody on another machine believes {cert}: {why}",)
 
     def _require_redis(self) -> None:
         url = self.settings.redis_url

@@ -194,6 +194,7 @@ class Settings(BaseModel):
         str,
         StringConstraints(min_length=1),
         Field(description="an address of this machine, such as 127.0.0.1"),
+        AfterValidator(kinds.listening),
     ] = "127.0.0.1"
     #: The API's port; 0 takes a free one.
     port: Port = 3030
@@ -483,11 +484,11 @@ def _shown(address: str) -> str:
     """Return how a person on this machine names an address in a URL."""
     if address in {"0.0.0.0", "::"}:  # noqa: S104 - compared with, not bound to
         return "127.0.0.1"
-    return f"[{address}]" if ":" in address and "[" not in address else address
+    return f"[{address}]" if ":" in address else address
 
 
 def _is_loopback(address: str) -> bool:
     try:
-        return ip_address(address.strip("[]")).is_loopback
+        return ip_address(address).is_loopback
     except ValueError:
         return address == "localhost"

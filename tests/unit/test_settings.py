@@ -50,6 +50,8 @@ WRONG = [
     ("tls_key", "key.pem", "cannot be without tls_cert"),
     ("bind_address", "0.0.0.0", "insecure_http = true"),  # noqa: S104 - it is refused
     ("bind_address", "horus.lan", "tls_cert and tls_key"),
+    ("bind_address", "[::]", "tls_cert and tls_key"),
+    ("bind_address", "[::1", "tls_cert and tls_key"),
     ("allowed_hosts", "https://example.org", "without scheme and port"),
     ("allowed_hosts", "*", "without scheme and port"),
     ("allowed_origins", "*", "and not *"),
@@ -421,7 +423,13 @@ def test_without_tls_others_are_let_in_where_somebody_says_so():
 
 @pytest.mark.parametrize("address", ["127.0.0.1", "127.9.9.9", "::1", "[::1]"])
 def test_this_machine_needs_no_tls(address):
-    assert load(bind_address=address).bind_address == address
+    assert load(bind_address=address).bind_address == address.strip("[]")
+
+
+def test_an_address_in_brackets_is_one_without():
+    settings = load("bind_address = '[::1]'\nflower_basic_auth = 'a:b'")
+    assert (settings.bind_address, settings.flower_address) == ("::1", "::1")
+    assert settings.api_url == "http://[::1]:3030"
 
 
 def test_a_user_s_secret_may_be_bound_to_contexts():

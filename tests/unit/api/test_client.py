@@ -294,6 +294,15 @@ def test_somebody_else_at_the_address_is_said():
     horus.close()
 
 
+@pytest.mark.parametrize("status", [502, 503, 504])
+def test_a_balancer_without_a_supervisor_is_taken_for_no_wrong_address(status):
+    page = httpx.MockTransport(lambda _: httpx.Response(status, text="<html>"))
+    horus = Horus("http://localhost", "s", verify=False, transport=page)
+    with pytest.raises(UnavailableError, match=rf"HTTP status {status}\): ask again"):
+        horus.info()
+    horus.close()
+
+
 def test_the_names_of_secrets_are_signed(world, horus):
     with pytest.raises(RpcError, match=r"no grant covers the named secrets") as refused:
         horus.submit("print(5)", secrets=["token"])

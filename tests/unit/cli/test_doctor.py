@@ -5,9 +5,11 @@ from __future__ import annotations
 import json
 import os
 from dataclasses import asdict, replace
+from datetime import UTC, datetime
 from types import SimpleNamespace
 
 import pytest
+import trustme
 
 from horus_celery import kernel
 from horus_celery.journal import process_mark
@@ -201,6 +203,23 @@ def test_the_doctor_knows_a_certificate_that_is_none(horus, monkeypatch, tmp_pat
     code, found = findings(horus)
     assert code == 1
     assert "tls_cert" in found["tls"]["detail"]
+
+
+def test_the_doctor_knows_a_certificate_whose_time_is_over(
+    horus, monkeypatch, tmp_path
+):
+    horus("init")
+    leaf = trustme.CA().issue_cert(
+        "localhost", not_after=datetime(2025, 1, 1, tzinfo=UTC)
+    )
+    paths = {name: tmp_path / name for name in ("tls_cert", "tls_key")}
+    leaf.cert_chain_pems[0].write_to_path(str(paths["tls_cert"]))
+    leaf.private_key_pem.write_to_path(str(paths["tls_key"]))
+    for name, path in paths.items():
+        monkeypatch.setenv(f"HORUS_{name.upper()}", str(path))
+    code, found = findings(horus)
+    assert code == 1
+    assert "certificate has expired" in found["tls"]["detail"]
 
 
 def told_of(check, horus):
