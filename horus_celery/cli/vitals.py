@@ -10,6 +10,7 @@ from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
+from datetime import datetime
 from pathlib import Path
 from socket import gethostname
 from typing import Any, Final, NamedTuple
@@ -18,12 +19,11 @@ import httpx
 
 from horus_celery import certificates, kernel, wiring
 from horus_celery.cli.findings import Patient, Said, Verdict
-from horus_celery.errors import HorusError, UnavailableError
+from horus_celery.errors import ConfigurationError, HorusError, UnavailableError
 from horus_celery.executors import names
 from horus_celery.fleet import ManagedStatus, status_of
 from horus_celery.holdup import serves
 from horus_celery.lifecycle import Status
-from horus_celery.processes.addresses import Addresses
 from horus_celery.processes.lines import last_lines
 from horus_celery.processes.managed import ManagedRunner, managers_of
 from horus_celery.processes.platform import last_words
@@ -32,7 +32,8 @@ from horus_celery.processes.simple import STATUS
 from horus_celery.processes.supervisord import ProgramStatus, control_of
 from horus_celery.processes.tmux import TmuxManager
 from horus_celery.record import Record
-from horus_celery.registry import Roll, Roster, RunnerBeat, is_alive
+from horus_celery.registry import Roll, RunnerBeat, is_alive
+from horus_celery.settings import Settings
 from horus_celery.statements.trust import Trust
 from horus_celery.store.base import Filter
 
@@ -97,7 +98,9 @@ def api(patient: Patient) -> Iterator[Said]:
     if here is None:
         return
     try:
-        health, ready = _ask(here, "/healthz"), _ask(here, "/readyz")
+        cert = here.tls_cert
+        health = _ask(here.api, "/healthz", cert=cert)
+        ready = _ask(here.api, "/readyz", cert=cert)
     except httpx.HTTPError as error:
         log = patient.state.logs / "api.log"
         detail = f"nothing answers at {here.api} ({type(error).__name__})"
@@ -111,6 +114,15 @@ def api(patient: Patient) -> Iterator[Said]:
         yield Verdict.WRONG, f"it is not ready: {name}: {why}", ""
     if not missing:
         yield Verdict.OK, f"{here.api} answers, and is ready", ""
+
+
+def is_served_by_others(settings: Settings) -> bool:
+    """Whether a Horus listens on our port that none of our commands keeps up."""
+    try:
+        ready = _ask(settings.api_url, "/readyz", cert=settings.tls_cert).json()
+    except (httpx.HTTPError, ConfigurationError, ValueError):
+        return False
+    return isinstance(ready, dict) and ready.get("status") in ("ready", "not ready")
 
 
 def programs(patient: Patient) -> Iterator[Said]:
@@ -154,10 +166,11 @@ def runners(patient: Patient) -> Iterator[Said]:
         beat = None if roll is None else roll.beats.get(one.name)
         if roll is None and managed == "running":
             continue
-        if managed is None and (beat is None or not is_alive(beat, patient.now)):
+        now = patient.now if roll is None else roll.at
+        if managed is None and (beat is None or not is_alive(beat, now)):
             # That what manages it does not answer is told; how it does, nobody knows.
             continue
-        said = tuple(of_a_runner(patient, one, program, managed, beat))
+        said = tuple(of_a_runner(patient, one, program, managed, beat, now))
         yield from said
         if not said:
             well.append(one.name)
@@ -172,7 +185,7 @@ def jobs(patient: Patient) -> Iterator[Said]:
     roll = None if patient.running is None else _roll(patient)
     if roll is None:
         return
-    alive = [beat for beat in roll.beats.values() if is_alive(beat, patient.now)]
+    alive = [beat for beat in roll.beats.values() if is_alive(beat, roll.at)]
     wanted = Filter(status=Status.QUEUED)
     waiting = wiring.make_store(patient.settings).list(wanted, limit=_JOBS)
     unserved = (job for job in waiting if not any(serves(beat, job) for beat in alive))
@@ -228,8 +241,12 @@ def of_a_runner(
     program: ProgramStatus | None,
     managed: ManagedStatus | None,
     beat: RunnerBeat | None,
+    now: datetime,
 ) -> Iterator[Said]:
-    """Say what is wrong with a runner; nothing of one that is well."""
+    """Say what is wrong with a runner; nothing of one that is well.
+
+    `now` is told by the clock of beats.
+    """
     name, log = runner.name, _log_of(patient, runner)
     start = patient.paste("runners", "start", name)
     pid = _pid(program, beat)
@@ -237,7 +254,7 @@ def of_a_runner(
         detail = f"{name} does nothing: its process {pid} was stopped"
         yield Verdict.WRONG, detail, f"kill -CONT {pid}"
         return
-    match status_of(beat, managed, patient.now):
+    match status_of(beat, managed, now):
         case "running":
             if why := _degraded(log):
                 detail = f"{name} does not serve all: {why}"
@@ -245,13 +262,13 @@ def of_a_runner(
         case "starting" if program is not None and program.word == "BACKOFF":
             detail = f"{name} ended, and is started again{log.last_words}"
             yield Verdict.WRONG, detail, ""
-        case "starting" if beat is not None and is_alive(beat, patient.now):
+        case "starting" if beat is not None and is_alive(beat, now):
             why = _degraded(log) or f"its log says why: {log.place}"
             yield Verdict.WRONG, f"{name} is there, and takes no jobs: {why}", ""
         case "starting":
             yield Verdict.NOTE, f"{name} is starting; its log: {log.place}", ""
         case "lost":
-            seen = "" if beat is None else f" since {beat.at:%H:%M:%S} UTC"
+            seen = "" if beat is None else f" since {beat.seen_at:%H:%M:%S} UTC"
             stop = patient.paste("runners", "stop", name)
             detail = f"{name} has not been heard{seen}; its log: {log.place}"
             yield Verdict.WRONG, detail, f"{stop}; {start}"
@@ -263,12 +280,11 @@ def of_a_runner(
             yield Verdict.NOTE, f"{name} was stopped", start
 
 
-def _ask(here: Addresses, page: str) -> httpx.Response:
-    cert = here.tls_cert
+def _ask(url: str, page: str, *, cert: Path | None) -> httpx.Response:
     verify = True if cert is None else certificates.pinned(cert)
     # What a proxy says is of no interest here.
     with httpx.Client(verify=verify, timeout=_PATIENCE, trust_env=False) as client:
-        return client.get(f"{here.api}{page}")
+        return client.get(f"{url}{page}")
 
 
 def _missing(ready: httpx.Response) -> Mapping[str, str]:
@@ -316,8 +332,8 @@ def _roll(patient: Patient) -> Roll | None:
         # Where it takes no beats, silence says nothing of a runner.
         wiring.make_store(patient.settings).require_writable()
         # As it lies there: who only looks has nobody learn of a newer one.
-        registry = wiring.make_registry(patient.settings)
-        return Roster(registry, _Believed(patient.state.trust())).look(names)
+        trust = _Believed(patient.state.trust())
+        return wiring.make_roster(patient.settings, trust).look(names)
     return None
 
 

@@ -11,8 +11,6 @@ from urllib.parse import parse_qsl, unquote
 
 from horus_celery.errors import ConfigurationError
 
-#: What a URL may begin with; the second form of a socket is Celery's.
-SCHEMES: Final = ("redis", "rediss", "unix", "redis+socket", "sentinel")
 _FORMS: Final = (
     "redis://[user:password@]host[:port][/db], rediss://… with TLS,"
     " unix:///path[?db=n], or"
@@ -159,6 +157,9 @@ def _options(scheme: str, query: str) -> Mapping[str, str]:
         _refuse()
     options = dict(pairs)
     unknown = sorted(options.keys() - _OPTIONS[scheme])
+    if unknown and "@" in query:
+        # The query began within a password.
+        _refuse()
     if unknown and unknown[0] in _TLS:
         raise ConfigurationError(
             f"redis_url has the option {unknown[0]}, but begins with {scheme}://,"

@@ -371,13 +371,16 @@ class MemoryStore:
         self, queues: Sequence[str], *, contexts: frozenset[str] | None = None
     ) -> Mapping[str, int]:
         with self._answering():
-            standing = Counter(
-                record.queue
-                for record in self._queued()
-                if self._entries[record.summary.digest].rung_at is not None
-                and _is_of(contexts, record.summary)
-            )
+            standing = self._standing(contexts)
             return {queue: standing[queue] for queue in queues}
+
+    def standing(
+        self, *, limit: int, contexts: frozenset[str] | None = None
+    ) -> Mapping[str, int]:
+        with self._answering():
+            found = self._standing(contexts)
+            longest = sorted(found.items(), key=lambda one: (-one[1], one[0]))
+            return dict(longest[:limit])
 
     def ahead(
         self, digest: str, *, limit: int, contexts: frozenset[str] | None = None
@@ -600,6 +603,14 @@ class MemoryStore:
                 self._ran[executor].append(_between(before.started_at, after.ended_at))
             self._ended[executor, after.status.value, after.reason or ""] += 1
 
+    def _standing(self, contexts: frozenset[str] | None) -> Counter[str]:
+        return Counter(
+            str(record.queue)
+            for record in self._queued()
+            if self._entries[record.summary.digest].rung_at is not None
+            and _is_of(contexts, record.summary)
+        )
+
     def _queued(self) -> Iterator[Record]:
         for entry in self._entries.values():
             if entry.record.status is Status.QUEUED:
@@ -659,12 +670,6 @@ def _between(start: datetime | None, end: datetime | None) -> timedelta:
     return (
         timedelta(0) if start is None or end is None else max(end - start, timedelta(0))
     )
-
-
-def _histograms(
-    times: Mapping[str, Sequence[timedelta]],
-) -> Mapping[str, Histogram]:
-    return {name: Histogram.of(each) for name, each in times.items()}
 
 
 def _whole_ms(at: datetime) -> datetime:

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import json
+import re
+import shlex
+import shutil
 
 import pytest
 
@@ -28,6 +31,19 @@ def test_a_key_is_made_granted_and_revoked(horus):
     trust = json.loads(horus("trust", "revoke", made["keyid"], "--json").out)
     assert made["keyid"] not in trust["keys"]
     assert trust["version"] == 3
+
+
+def test_a_caller_elsewhere_makes_a_key_beside_the_root_s_public_one(horus, state_dir):
+    horus("init")
+    for path in state_dir.iterdir():
+        if path.is_dir():
+            shutil.rmtree(path)
+        elif path.name != "root.pub":
+            path.unlink()
+    assert horus("key", "new", "alice").code == 0
+    assert {path.name for path in state_dir.iterdir()} == {"root.pub", "keys"}
+    assert (state_dir / "keys").stat().st_mode & 0o777 == 0o700
+    assert "alice" in horus("key", "show", "alice").out
 
 
 def test_a_grant_may_list_secrets_and_the_default_one_lists_none(horus):
@@ -97,6 +113,19 @@ def test_what_is_wrong_is_one_line(horus, arguments, said):
     assert told.err.count("\n") == 1
 
 
+def test_what_is_to_be_done_is_pasted_as_it_is(horus, tmp_path, monkeypatch):
+    monkeypatch.delenv("HORUS_STATE_DIR")
+    monkeypatch.setenv("HOME", str(tmp_path / "home"))
+    state = tmp_path / "a place"
+    said = horus("key", "list", "--state-dir", state).err
+    (made,) = re.findall(r"`horus (.+?)`", said)
+    assert horus(*shlex.split(made)).code == 0
+    assert (state / "trust.json").is_file()
+    assert not (tmp_path / "home").exists()
+    # Where a command finds it by itself, nothing is added.
+    assert "`horus init` makes one" in horus("key", "list").err
+
+
 def test_a_script_in_rhai_is_not_taken_for_python(horus, tmp_path):
     horus("init")
     (tmp_path / "sum.rhai").write_text("1 + 1")
@@ -129,7 +158,7 @@ def test_a_wrong_use_says_how_it_is_used(horus, arguments):
 def test_without_a_state_directory_the_remedy_is_told(horus):
     told = horus("run", "-c", "1")
     assert told.code == 1
-    assert "`horus up` makes one" in told.err
+    assert "`horus up --state-dir /" in told.err
 
 
 def test_a_wrong_variable_is_told_by_every_command(horus, monkeypatch):

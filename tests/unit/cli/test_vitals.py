@@ -51,7 +51,7 @@ def say(tmp_path, clock):
 
     def say(word, *said, phase=Phase.RUNNING, age=timedelta(seconds=1)):
         log.write_text("".join(f"{line}\n" for line in said))
-        program = ProgramStatus(name="actor.r1", pid=0, word=word, exit_status=0)
+        program = ProgramStatus(name="actor.r1", pid=0, word=word)
         beat = RunnerBeat(
             name="r1",
             executors=("python",),
@@ -60,7 +60,7 @@ def say(tmp_path, clock):
             phase=phase,
             at=clock.at - age,
         )
-        found = of_a_runner(patient, runner, program, STATUS[word], beat)
+        found = of_a_runner(patient, runner, program, STATUS[word], beat, clock.at)
         return [
             (verdict.value, detail.replace(str(log), "LOG"), remedy)
             for verdict, detail, remedy in found
@@ -159,7 +159,7 @@ def in_tmux(tmp_path, clock, monkeypatch):
             phase=phase,
             at=clock.at,
         )
-        found = of_a_runner(patient, runner, None, managed, beat)
+        found = of_a_runner(patient, runner, None, managed, beat, clock.at)
         return [(verdict.value, *rest) for verdict, *rest in found]
 
     return say
