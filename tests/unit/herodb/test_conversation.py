@@ -7,18 +7,19 @@ import threading
 import pytest
 
 from horus_celery.herodb.keyring import Keyring
-from workers.herodb.backend import Answer
+from workers.herodb.backend import Answer, Backend, Login
+from workers.herodb.budget import Budget
 from workers.herodb.conversation import Conversation, Desk
 
 PREFIX = b"ns:herodb:{a}:d:"
 
 
-class Lister:
+class Lister(Backend):
     """A Redis that knows names, and in which the job ends while it is asked."""
 
     def __init__(self, ended):
-        self._ended = ended
-        self.is_connected = True
+        login = Login(url="", user="", password=str)
+        super().__init__(login, ended, account=Budget().open())
 
     def ask(self, words, *, again=False):
         self._ended.set()
