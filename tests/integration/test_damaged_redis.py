@@ -515,6 +515,24 @@ def test_a_hundred_damaged_records_hide_no_other_of_a_list(world):
     assert world.store.list(Filter(), limit=5) == (record,)
 
 
+@pytest.mark.parametrize("field", ["status", "context_id", "executor"])
+def test_an_index_forgets_what_has_no_record_once_it_was_read(world, field):
+    records = [world.add() for _ in range(3)]
+    values = {
+        "status": Status.QUEUED,
+        "context_id": records[0].summary.context_id,
+        "executor": records[0].summary.executor,
+    }
+    index = world.key(f"by:{field}:{values[field]}")
+    before = world.client.zrange(index, 0, -1)
+    for page in range(5):
+        junk = {f"{at:064x}": at for at in range(2000 * page, 2000 * page + 2000)}
+        world.client.zadd(index, junk)
+    found = world.store.list(Filter(**{field: values[field]}), limit=100)
+    assert {*records} <= {*found}
+    assert world.client.zrange(index, 0, -1) == before
+
+
 def test_an_id_leads_to_no_other_job(world):
     record, other = world.add(), world.add()
     ids = world.key(f"id:{record.summary.id}")
