@@ -711,6 +711,15 @@ def test_names_of_callers_do_not_fill_the_memory(world):
     assert world.client.hlen(world.key("tally")) == 10_000 + 5
 
 
+def test_a_tally_that_somebody_flooded_begins_anew_with_the_next_number(world):
+    fields = {f"ended|x{number}|stopped|": 1 for number in range(20_001)}
+    world.client.hset(world.key("tally"), mapping=fields)
+    world.apply(world.claimed(executor="mine"), Event.FAILED, reason="exit_code")
+    tally = world.store.tally()
+    assert tally.ended == {("mine", "failed", "exit_code"): 1}
+    assert tally.ran.keys() == {"mine"}
+
+
 @pytest.mark.parametrize("reason", ["a|b", "a b", "|", "ü", "x" * 500, "\0\n"])
 def test_no_reason_is_read_as_something_else(world, reason):
     world.apply(world.claimed(), Event.FAILED, reason=reason)
