@@ -29,12 +29,12 @@ _ALWAYS: Final = (
     Code.INVALID_PARAMS,
     Code.INTERNAL,
     Code.TOO_LARGE,
+    Code.TOO_MANY,
 )
 _WITH_SECRET: Final = (
     Code.UNAUTHENTICATED,
     Code.FORBIDDEN,
     Code.UNAVAILABLE,
-    Code.TOO_MANY,
 )
 _STATEMENT: Final = (Code.MALFORMED, Code.SIGNATURE)
 _SIGNED_REQUEST: Final = (*_STATEMENT, Code.NOT_COVERED, Code.TIME, Code.CONFLICT)
@@ -58,6 +58,8 @@ _BY_PARAMETER: Final[Mapping[str, tuple[Code, ...]]] = {
 }
 #: Which codes follow from what a method does.
 _BY_METHOD: Final[Mapping[str, tuple[Code, ...]]] = {
+    # Somebody else may delete the job while its end is awaited.
+    "job.run": (Code.NOT_FOUND,),
     # What is stored may not be what was signed, or no receipt at all.
     "job.logs": (Code.SIGNATURE,),
     "job.receipt": (Code.SIGNATURE,),

@@ -90,6 +90,7 @@ def post_worker_init(worker: Worker) -> None:
     worker.body_limit = wsgi.body_limit
     wsgi.post_rounds.start()
     wsgi.herodb_rounds.start()
+    wsgi.secret_rounds.start()
     SweepThread(wiring.make_sweep(_settings)).start()
     ConductorThread(wsgi.conductor).start()
 

@@ -58,8 +58,8 @@ MAX_COMPLAINTS: Final = 5
 MAX_NAME: Final = 64
 #: Seconds that a call waits; the name `wait` is kept for parameters of this kind.
 Wait = Annotated[float, Ge(0), Le(MAX_WAIT)]
-#: Numbers that every JSON reader takes for what they are.
-SAFE_INTEGER: Final = 2**53 - 1
+#: What orjson writes as it is.
+_WRITABLE: Final = range(-(2**63), 2**64)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -301,7 +301,7 @@ class StrictSite(JSONRPCSite):
             is_notification = isinstance(call, dict) and "id" not in call
             self._gatekeeper.charge(identity)
             result = self._perform(name, params, session, patience)
-            answer = orjson.dumps({"jsonrpc": "2.0", "result": result, "id": call_id})
+            answer = _answer("result", result, call_id)
         except (HorusError, JSONRPCError) as error:
             refusal = codes.to_wire(error)
         except Exception as error:  # noqa: BLE001 - the boundary of a method
@@ -490,12 +490,10 @@ def _check_envelope(
 
 def _is_id(value: object) -> bool:
     match value:
-        case None | str():
-            return True
         case bool():
             return False
-        case int() | float():
-            return abs(value) <= SAFE_INTEGER
+        case None | str() | int() | float():
+            return True
         case _:
             return False
 
@@ -519,7 +517,13 @@ def _log_fault(error: Exception, name: str | None) -> None:
 
 
 def _error(shown: codes.ErrorObject, call_id: object = None) -> bytes:
-    return orjson.dumps({"jsonrpc": "2.0", "error": shown, "id": call_id})
+    return _answer("error", shown, call_id)
+
+
+def _answer(member: str, shown: object, call_id: object) -> bytes:
+    if isinstance(call_id, int) and call_id not in _WRITABLE:
+        call_id = orjson.Fragment(str(call_id))
+    return orjson.dumps({"jsonrpc": "2.0", member: shown, "id": call_id})
 
 
 def _complaints(error: ValidationError) -> str:

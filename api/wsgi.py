@@ -17,6 +17,7 @@ from api.readiness import Readiness
 from api.session import HeroDb, Services
 from api.site import Called, max_body
 from horus_celery import diary, wiring
+from horus_celery.api_secrets.book import SecretRounds
 from horus_celery.clock import SystemClock
 from horus_celery.errors import UnavailableError
 from horus_celery.herodb.steward import StewardRounds
@@ -49,6 +50,7 @@ services = Services(
 #: To be started where this serves.
 post_rounds = PostRounds(services.trust)
 herodb_rounds = StewardRounds(_steward)
+secret_rounds = SecretRounds(services.secrets)
 _proxies = read_networks(settings.trusted_proxies)
 
 

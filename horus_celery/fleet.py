@@ -332,26 +332,37 @@ class Fleet:
         names = managed.union(roll.beats) - roll.removed
         if wanted is not None:
             names &= {wanted}
+        plans = {
+            name: self._plan(name, roll.beats.get(name), trust)
+            for name in sorted(names)
+        }
+        # Seen first, asked about second: how long a process manager takes to answer
+        # would tell that there is a runner.
         views = [
-            self._view(name, roll.beats.get(name), trust, now) for name in sorted(names)
+            self._view(name, plan, roll.beats.get(name), now)
+            for name, plan in plans.items()
+            if self._is_seen(plan)
         ]
-        return self._with_work([one for one in views if self._is_seen(one)], trust)
+        return self._with_work(views, trust)
 
-    def _is_seen(self, view: RunnerView) -> bool:
-        if self._contexts is None or ALL in view.contexts:
+    def _plan(self, name: str, beat: RunnerBeat | None, trust: Trust) -> Planned:
+        """Return what a runner serves: by its own word, else by what is said of it."""
+        if beat is not None:
+            return _planned(beat)
+        plan = self._managers.plan(name)
+        entry = trust.runner(name)
+        return plan if entry is None else replace(plan, contexts=entry.contexts)
+
+    def _is_seen(self, plan: Planned) -> bool:
+        if self._contexts is None or ALL in plan.contexts:
             return True
-        return not self._contexts.isdisjoint(view.contexts)
+        return not self._contexts.isdisjoint(plan.contexts)
 
     def _view(
-        self, name: str, beat: RunnerBeat | None, trust: Trust, now: datetime
+        self, name: str, plan: Planned, beat: RunnerBeat | None, now: datetime
     ) -> RunnerView:
         if not self._manages(name):
-            assert beat is not None  # noqa: S101 - else nobody would know its name
-            return _view(name, _planned(beat), beat, status_of(beat, None, now), None)
-        plan = self._managers.plan(name) if beat is None else _planned(beat)
-        entry = trust.runner(name)
-        if beat is None and entry is not None:
-            plan = replace(plan, contexts=entry.contexts)
+            return _view(name, plan, beat, status_of(beat, None, now), None)
         status = status_of(beat, self._managed_status(name), now)
         return _view(name, plan, beat, status, self._managers.kind(name))
 

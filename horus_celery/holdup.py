@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Final
@@ -108,7 +109,8 @@ def _of_queued(
             wanted = f"a runner of {_work(record)}"
         detail = f"no live runner: it waits for {wanted}, {seen}"
         return _holdup(record, "runner", last or record.queued_at, detail)
-    if all(beat.phase is not Phase.RUNNING for beat in alive):
+    able = [beat for beat in alive if beat.phase is Phase.RUNNING]
+    if not able:
         latest = max(alive, key=lambda beat: beat.at)
         detail = (
             f"it waits for {_wanted(record, trust)}: {latest.name} is there, but takes"
@@ -116,7 +118,9 @@ def _of_queued(
         )
         return _holdup(record, "runner", record.queued_at, detail)
     ahead = _ahead(record, store, contexts)
-    detail = f"{ahead} before it in the queue {record.queue or record.summary.executor}"
+    queue = record.queue or record.summary.executor
+    slots = _slots(able, store, contexts)
+    detail = f"{ahead} before it in the queue {queue}; {slots}"
     return _holdup(record, "queue", record.queued_at, detail)
 
 
@@ -145,6 +149,18 @@ def _ahead(record: Record, store: RecordStore, contexts: frozenset[str] | None) 
     if not ahead.is_all:
         return f"at least {ahead.count} jobs wait"
     return "1 job waits" if ahead.count == 1 else f"{ahead.count} jobs wait"
+
+
+def _slots(
+    able: Sequence[RunnerBeat], store: RecordStore, contexts: frozenset[str] | None
+) -> str:
+    """Say how many slots there are for it, and how many of them are taken."""
+    held = store.running_on([beat.name for beat in able], contexts=contexts)
+    taken = sum(min(held[beat.name], beat.concurrency) for beat in able)
+    count = sum(beat.concurrency for beat in able)
+    of = f"of {able[0].name}" if len(able) == 1 else f"of its {len(able)} runners"
+    by = "" if contexts is None else " by jobs that you may see"
+    return f"{taken} of the {count} slots {of} are taken{by}"
 
 
 def _holdup(record: Record, gate: str, since: datetime | None, detail: str) -> Holdup:

@@ -1,8 +1,9 @@
 """What a node remembers on its own disk, so that nobody else can make it forget.
 
 How often each job was started, which jobs never start, the chain of receipts per
-runner, and the receipts that the store does not have yet. All runners of a node share
-the file (SQLite, WAL). A journal that cannot be written starts nothing.
+runner, the receipts that the store does not have yet, and which secrets of the API were
+removed. All runners of a node share the file (SQLite, WAL). A journal that cannot be
+written starts nothing.
 """
 
 from __future__ import annotations
@@ -13,7 +14,7 @@ import sqlite3
 import threading
 import time
 import weakref
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Collection, Iterable, Iterator
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from functools import cache, lru_cache
@@ -82,9 +83,14 @@ CREATE TABLE numbers (
 ) WITHOUT ROWID;
 """
 
-#: Few of many starts run: those are looked at every two seconds.
-_RUNNING: Final = (
-    "CREATE INDEX IF NOT EXISTS running ON claims (digest) WHERE pid IS NOT NULL"
+#: What journals of before it lack, which are of the same format.
+_ADDED: Final = (
+    # Few of many starts run: those are looked at every two seconds.
+    "CREATE INDEX IF NOT EXISTS running ON claims (digest) WHERE pid IS NOT NULL",
+    (
+        "CREATE TABLE IF NOT EXISTS removed_secrets (serial TEXT PRIMARY KEY)"
+        " WITHOUT ROWID"
+    ),
 )
 
 
@@ -337,6 +343,25 @@ class Journal:
         """Remember a version, unless a higher one is remembered already."""
         with self._transaction() as db:
             _raise_number(db, "trust_version", version)
+
+    def remember_removed(self, serials: Collection[str]) -> None:
+        """Remember for good that these additions of secrets of the API were removed."""
+        with self._transaction() as db:
+            db.executemany(
+                "INSERT OR IGNORE INTO removed_secrets VALUES (?)",
+                [(serial,) for serial in serials],
+            )
+
+    def removed_among(self, serials: Collection[str]) -> frozenset[str]:
+        """Return which of these additions of secrets were removed."""
+        with self._open() as db:
+            return frozenset(
+                serial
+                for serial in serials
+                if db.execute(
+                    "SELECT 1 FROM removed_secrets WHERE serial = ?", (serial,)
+                ).fetchone()
+            )
 
     def sweep(self, now: datetime) -> None:
         """Drop what expired a day ago, and refuse whatever is as old from now on.
@@ -664,8 +689,8 @@ def _prepare(db: sqlite3.Connection, path: str) -> None:
             db.execute(f"PRAGMA user_version = {_FORMAT}")
         db.execute("COMMIT")
     if _format(db) == _FORMAT:
-        # Journals of before it are of the same format.
-        db.execute(_RUNNING)
+        for statement in _ADDED:
+            db.execute(statement)
     else:
         raise ConfigurationError(
             f"the journal {path} was written by another version of Horus"

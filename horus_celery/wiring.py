@@ -379,6 +379,7 @@ def make_secrets(settings: Settings) -> SecretBook:
         _given_secrets(settings, state),
         RedisShelf(client, Keys.of(settings.namespace).secrets),
         Seal(state.seal(), settings.namespace),
+        removals=Journal(state.journal, patience=_JOURNAL_PATIENCE),
     )
 
 

@@ -72,7 +72,10 @@ WorkflowFilter = Annotated[_Word, _said("the run that they belong to")]
 JobLimit = Annotated[int, Ge(1), Le(1000), _said("the most jobs to return")]
 AfterJob = Annotated[
     Annotated[str, MaxLen(64)] | None,
-    _said("only jobs behind this one: the last id of the page before"),
+    _said(
+        "only jobs behind this one: the last id of the page before, or, where that one"
+        " was deleted since (-32004), the id before it"
+    ),
 ]
 
 

@@ -73,7 +73,10 @@ StrategyWanted = Annotated[
 ]
 AfterWorkflow = Annotated[
     Annotated[str, MaxLen(64)] | None,
-    _said("only workflows behind this one: the last id of the page before"),
+    _said(
+        "only workflows behind this one: the last id of the page before, or, where that"
+        " one was deleted since (-32004), the id before it"
+    ),
 ]
 
 

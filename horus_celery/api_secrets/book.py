@@ -1,7 +1,8 @@
 """Which secrets count now: the given ones, without the removed and with the added ones.
 
 What is added and removed lies on a shelf that all supervisors of a deployment share,
-each entry under their seal, so that whoever writes to the shelf adds nothing.
+each entry under their seal, so that whoever writes to the shelf adds nothing. Which
+added ones were removed every node remembers by itself, so that nobody puts them back.
 """
 
 from __future__ import annotations
@@ -15,21 +16,27 @@ from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
-from enum import Enum, auto
+from datetime import datetime, timedelta
+from itertools import islice
 from typing import Final
 
 import orjson
 import structlog
 
+from horus_celery.api_secrets.removals import MemoryRemovals, Removals
 from horus_celery.api_secrets.seal import Seal
 from horus_celery.api_secrets.secret import ADMIN, SCOPES, USER, Given, Secret, bound_to
 from horus_celery.api_secrets.shelf import SecretShelf
+from horus_celery.clock import Clock, SystemClock
 from horus_celery.errors import (
     ConfigurationError,
     ConflictError,
+    HorusError,
     NotFoundError,
     UnavailableError,
 )
+from horus_celery.instants import from_ms, to_ms
+from horus_celery.rounds import Rounds
 
 #: Seconds for which a list counts, and after which one of the callers renews it.
 _FRESH: Final = 1.0
@@ -38,23 +45,34 @@ _RENEW: Final = 0.5
 _LOOKS: Final = 10
 #: With more secrets than this, who was found is remembered as long as the list counts.
 _LONG: Final = 64
-#: No entry of ours is longer.
-_MAX_ENTRY: Final = 64 * 1024
+#: No entry of ours is longer: the names of 1,000 contexts come to 131 KB.
+_MAX_ENTRY: Final = 256 * 1024
 #: Times that a change is tried again when another came in between.
 _TRIES: Final = 20
 _logger: Final = structlog.get_logger(__name__)
 
 
-class _Mark(Enum):
-    """What an entry says that adds no secret."""
+#: How long the shelf says that an added secret was removed: by then every node that is
+#: up has read it.
+_WORD_KEPT: Final = timedelta(days=1)
+#: How many of these words one change takes away at most.
+_CLEARED: Final = 100
+#: How often it is read though nobody calls.
+ROUND: Final = timedelta(seconds=30)
 
-    #: The given secret of this id counts no more.
-    REMOVED = auto()
-    #: Nothing: it is not under our seal.
-    STRANGE = auto()
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Removed:
+    """What is said of a secret that was removed."""
+
+    #: Of the addition that was taken back; None if it was given alone.
+    serial: str | None
+    #: Whether it is known to be given somewhere: then this has to stay.
+    is_given: bool
+    at: datetime
 
 
-#: The body of an entry by which a given secret counts no more.
+#: The body of an entry by which a secret that was never added counts no more.
 _REMOVED: Final = b'{"v":1,"removed":true}'
 
 
@@ -65,8 +83,8 @@ class _List:
     secrets: tuple[Secret, ...]
     #: What lay on the shelf, by id.
     entries: Mapping[str, bytes]
-    #: What each of these entries says.
-    opened: Mapping[tuple[str, bytes], Secret | _Mark]
+    #: What each of these entries says; None for one that is not under our seal.
+    opened: Mapping[tuple[str, bytes], Secret | _Removed | None]
     #: Who was found so far, by digest, if the list is long.
     found: dict[bytes, Secret] = field(default_factory=dict)
 
@@ -76,7 +94,8 @@ class _List:
     def has_removed(self, secret_id: str) -> bool:
         """Say whether a given secret of this id was removed."""
         entry = self.entries.get(secret_id)
-        return entry is not None and self.opened[secret_id, entry] is _Mark.REMOVED
+        said = None if entry is None else self.opened[secret_id, entry]
+        return isinstance(said, _Removed) and said.is_given
 
     def find(self, digest: bytes) -> Secret | None:
         """Find a secret; every one is compared, so the time tells nothing."""
@@ -106,7 +125,9 @@ class SecretBook:
         shelf: SecretShelf,
         seal: Seal,
         *,
+        removals: Removals | None = None,
         now: Callable[[], float] = time.monotonic,
+        clock: Clock | None = None,
     ) -> None:
         """Take the given secrets.
 
@@ -114,14 +135,20 @@ class SecretBook:
             given: Those of the configuration and the state directory.
             shelf: Where added and removed ones lie.
             seal: Under which they lie there.
+            removals: What this node remembers; by default, what this process does.
             now: Seconds of a clock that never goes back.
+            clock: Tells the time; the machine's clock by default.
 
         Raises:
             ConfigurationError: if one cannot be used.
         """
         self._shelf = shelf
         self._seal = seal
+        self._removals = removals or MemoryRemovals()
+        #: Removed ones that are not remembered yet.
+        self._unremembered: set[str] = set()
         self._now = now
+        self._clock = clock or SystemClock()
         self._given: dict[str, Secret] = {}
         self._places: dict[str, str] = {}
         for one in given:
@@ -201,7 +228,8 @@ class SecretBook:
                 )
             # Who removes it next may not be the one to whom it is given.
             is_given = added.id in self._given or present.has_removed(added.id)
-            body = _body_of(replace(added, is_given=is_given))
+            serial = secrets.token_hex(16)
+            body = _body_of(replace(added, is_given=is_given, serial=serial))
             return self._shelf.swap(
                 added.id,
                 old=present.entries.get(added.id),
@@ -223,11 +251,15 @@ class SecretBook:
             secret = next((one for one in present if one.id == secret_id), None)
             if secret is None:
                 raise NotFoundError(f"there is no secret {secret_id}")
-            is_given = secret.is_given or secret_id in self._given
+            said = _Removed(
+                serial=secret.serial or None,
+                is_given=secret.is_given or secret_id in self._given,
+                at=self._clock.now(),
+            )
             return self._shelf.swap(
                 secret_id,
                 old=present.entries.get(secret_id),
-                new=self._seal.close(secret_id, _REMOVED) if is_given else None,
+                new=self._seal.close(secret_id, _body_of_removed(said)),
                 standing=_other_admins(present, secret),
             )
 
@@ -314,71 +346,143 @@ class SecretBook:
         """Read the shelf, under the lock; the last list stays if it does not answer."""
         asked_at = self._now()
         try:
-            entries = self._shelf.read()
+            read = self._list_of(self._shelf.read())
         except UnavailableError as error:
             # Those who wait for the lock shall not try one after the other.
             self._read_at = self._now()
             self._is_away = True
             return error
         self._is_away = False
-        self._list = self._list_of(entries)
+        self._list = read
         # Behind the list itself: until then everybody else's is as old as it is.
         self._read_at = asked_at
+        with suppress(UnavailableError):  # the next reading does it
+            self._tell_of_given(self._list)
         return None
 
+    def _tell_of_given(self, present: _List) -> None:
+        """Have the entries of given secrets say so.
+
+        Who added one, and who removes it next, may not have it in his configuration:
+        it would count again here.
+        """
+        for secret_id in self._given.keys() & present.entries.keys():
+            entry = present.entries[secret_id]
+            said = present.opened[secret_id, entry]
+            if said is not None and not said.is_given:
+                self._shelf.swap(
+                    secret_id,
+                    old=entry,
+                    new=self._seal.close(secret_id, _body_of_given(said)),
+                )
+
     def _list_of(self, entries: Mapping[str, bytes]) -> _List:
-        before = {} if self._list is None else self._list.opened
-        opened: dict[tuple[str, bytes], Secret | _Mark] = {}
-        strange = 0
-        for each in entries.items():
-            if each not in before:
-                opened[each] = self._open(*each)
-                strange += opened[each] is _Mark.STRANGE
-            else:
-                opened[each] = before[each]
-        if strange:
-            _logger.warning(
-                "secrets in Redis are not under our seal and are ignored", count=strange
-            )
+        opened = self._opened(entries)
         ours = {
-            secret_id: what
-            for (secret_id, _), what in opened.items()
-            if what is not _Mark.STRANGE
+            secret_id: said
+            for (secret_id, _), said in opened.items()
+            if said is not None
         }
         self._tell_of_removed(ours)
-        for secret_id, what in ours.items():
+        for secret_id, said in ours.items():
             # Whoever writes to the shelf can take that word away again.
-            if what is _Mark.REMOVED:
+            if isinstance(said, _Removed):
                 self._removed.add(secret_id)
             else:
                 self._removed.discard(secret_id)
         gone = {*ours, *self._removed}
         known = [one for one in self._given.values() if one.id not in gone]
-        known += [what for what in ours.values() if isinstance(what, Secret)]
+        known += [said for said in ours.values() if isinstance(said, Secret)]
         return _List(secrets=tuple(known), entries=entries, opened=opened)
 
-    def _open(self, secret_id: str, entry: bytes) -> Secret | _Mark:
+    def _opened(
+        self, entries: Mapping[str, bytes]
+    ) -> dict[tuple[str, bytes], Secret | _Removed | None]:
+        """Return what entries say; each is opened when it is read first.
+
+        Raises:
+            UnavailableError: if this node cannot tell now what was removed.
+        """
+        before = {} if self._list is None else self._list.opened
+        opened = {
+            each: before[each] if each in before else self._open(*each)
+            for each in entries.items()
+        }
+        news = {each: said for each, said in opened.items() if each not in before}
+        strange = sum(said is None for said in news.values())
+        if strange:
+            _logger.warning(
+                "secrets in Redis are not under our seal and are ignored", count=strange
+            )
+        self._remember(one.serial for one in news.values() if isinstance(one, _Removed))
+        added = {
+            each: said.serial for each, said in news.items() if isinstance(said, Secret)
+        }
+        removed = self._removed_among(frozenset(added.values()))
+        for each, serial in added.items():
+            if serial in removed:
+                opened[each] = None
+                _logger.warning(
+                    "a secret that was removed is back in Redis, and is ignored",
+                    secret_id=each[0],
+                )
+        return opened
+
+    def _remember(self, serials: Iterable[str | None]) -> None:
+        news = {serial for serial in serials if serial}
+        self._unremembered |= news
+        if not self._unremembered:
+            return
+        try:
+            self._removals.remember_removed(self._unremembered)
+        except HorusError as error:
+            # They are removed all the same, and the next reading tries again.
+            if news:
+                _logger.warning("removed secrets not remembered", detail=error.detail)
+        else:
+            self._unremembered.clear()
+
+    def _removed_among(self, serials: frozenset[str]) -> frozenset[str]:
+        if not serials:
+            return serials
+        try:
+            remembered = self._removals.removed_among(serials)
+        except HorusError as error:
+            raise UnavailableError(error.detail) from error
+        return remembered | (serials & self._unremembered)
+
+    def _open(self, secret_id: str, entry: bytes) -> Secret | _Removed | None:
         body = None
         if len(entry) <= _MAX_ENTRY:
             body = self._seal.open(secret_id, entry)
         if body is None:
-            return _Mark.STRANGE
+            return None
         if body == _REMOVED:
-            return _Mark.REMOVED
+            return _Removed(serial=None, is_given=True, at=from_ms(0))
         said = orjson.loads(body)  # one of us wrote it, perhaps of a later version
-        if said["v"] != 1:
-            return _Mark.STRANGE
-        return Secret(
-            id=secret_id,
-            scope=said["scope"],
-            contexts=bound_to(said["contexts"]),
-            digest=bytes.fromhex(said["digest"]),
-            is_given=said.get("given") is True,  # an earlier version does not say
-        )
+        match said["v"]:
+            case 1:
+                return Secret(
+                    id=secret_id,
+                    scope=said["scope"],
+                    contexts=bound_to(said["contexts"]),
+                    digest=bytes.fromhex(said["digest"]),
+                    # Earlier versions do not say these.
+                    is_given=said.get("given") is True,
+                    serial=said.get("serial", secret_id),
+                )
+            case 2:
+                return _Removed(
+                    serial=said["removed"],
+                    is_given=said["given"],
+                    at=from_ms(said["at"]),
+                )
+            case _:
+                return None
 
-    def _tell_of_removed(self, ours: Mapping[str, Secret | _Mark]) -> None:
+    def _tell_of_removed(self, ours: Mapping[str, Secret | _Removed]) -> None:
         for secret_id, place in self._places.items():
-            if ours.get(secret_id) is not _Mark.REMOVED:
+            if not isinstance(ours.get(secret_id), _Removed):
                 self._told.discard(secret_id)
             elif secret_id not in self._told:
                 self._told.add(secret_id)
@@ -395,9 +499,32 @@ class SecretBook:
             if change(self._reread()):
                 # It is made; if this fails, the list is renewed within a second.
                 with suppress(UnavailableError):
-                    self._reread()
+                    self._clear_away(self._reread())
                 return
         raise UnavailableError("the secrets change too often just now")
+
+    def _clear_away(self, present: _List) -> None:
+        """Take words from the shelf that every node has heard by now."""
+        before = self._clock.now() - _WORD_KEPT
+        heard = (
+            each
+            for each, said in present.opened.items()
+            if isinstance(said, _Removed) and not said.is_given and said.at < before
+        )
+        for secret_id, entry in islice(heard, _CLEARED):
+            self._shelf.swap(secret_id, old=entry, new=None)
+
+
+class SecretRounds(Rounds):
+    """Reads the list every half minute, so that a node hears what nobody asks it."""
+
+    def __init__(self, book: SecretBook, *, every: timedelta = ROUND) -> None:
+        super().__init__(self._once, name="horus-secrets", every=every)
+        self._book = book
+
+    def _once(self) -> None:
+        with suppress(UnavailableError):  # the next round does it
+            self._book.read()
 
 
 def _other_admins(present: _List, secret: Secret) -> Mapping[str, bytes | None] | None:
@@ -425,8 +552,29 @@ def _body_of(secret: Secret) -> bytes:
             "contexts": secret.shown_contexts(),
             "digest": secret.digest.hex(),
             "given": secret.is_given,
+            "serial": secret.serial,
         }
     )
+
+
+def _body_of_removed(said: _Removed) -> bytes:
+    if said.serial is None:
+        return _REMOVED
+    return orjson.dumps(
+        {
+            "v": 2,
+            "removed": said.serial,
+            "given": said.is_given,
+            "at": to_ms(said.at),
+        }
+    )
+
+
+def _body_of_given(said: Secret | _Removed) -> bytes:
+    """Return the same once more, as of a secret that is given."""
+    if isinstance(said, Secret):
+        return _body_of(replace(said, is_given=True))
+    return _body_of_removed(replace(said, is_given=True))
 
 
 def _id_of(digest: bytes) -> str:

@@ -54,6 +54,8 @@ class Secret:
     digest: bytes = field(repr=False)
     #: Whether it is known to be given somewhere: its removal has to be remembered then.
     is_given: bool = field(default=False, compare=False)
+    #: Of one that was added: no two additions have the same, also of the same text.
+    serial: str = field(default="", compare=False)
 
     def shown_contexts(self) -> list[str]:
         """Return its contexts as they are written, "*" being all."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import closing
 from dataclasses import asdict
 from pathlib import Path
@@ -106,6 +106,33 @@ def verify(
     return FAILED if findings else 0
 
 
+def every_job(client: Horus, *, limit: int = _PAGE) -> Iterator[dict[str, Any]]:
+    """Yield the records of all jobs, newest first, each once.
+
+    The last one of a page may be gone when the next page is asked for: by its age, or
+    because somebody deleted it.
+    """
+    shown: dict[str, None] = {}
+    page = client.list(limit=limit)
+    while page:
+        for record in page:
+            if record["digest"] not in shown:
+                shown[record["digest"]] = None
+                yield record
+        page = _behind(client, reversed(shown), limit)
+
+
+def _behind(client: Horus, shown: Iterable[str], limit: int) -> list[dict[str, Any]]:
+    """Return the jobs behind the first of these that is still there."""
+    for digest in shown:
+        try:
+            return client.list(limit=limit, after=digest)
+        except RpcError as error:
+            if error.reason != "not_found":
+                raise
+    return client.list(limit=limit)
+
+
 def _walk(journal: Journal, audit: Audit, wanted: Sequence[str]) -> Iterator[Finding]:
     with journal.trail() as trail:
         for runner in wanted or trail.runners():
@@ -121,12 +148,9 @@ def _heads(journal: Journal) -> dict[str, int]:
 def _told(client: Horus, audit: Audit) -> Iterator[Told]:
     """Yield what a supervisor shows: all its jobs, and what is left of older ones."""
     shown: set[str] = set()
-    after = None
-    while page := client.list(limit=_PAGE, after=after):
-        for record in page:
-            shown.add(record["digest"])
-            yield _told_by(record)
-        after = page[-1]["digest"]
+    for record in every_job(client):
+        shown.add(record["digest"])
+        yield _told_by(record)
     for chain in audit.chains:
         for digest, job_id in chain.jobs.items():
             if digest not in shown:

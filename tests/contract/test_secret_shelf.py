@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import re
 import threading
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
 from horus_celery.api_secrets.book import SecretBook
+from horus_celery.api_secrets.removals import MemoryRemovals
 from horus_celery.api_secrets.seal import Seal
 from horus_celery.api_secrets.secret import Given
 from horus_celery.errors import ConflictError, NotFoundError
@@ -40,11 +42,18 @@ def ticks():
 
 
 @pytest.fixture
-def open_book(shelf, namespace, ticks):
-    """Return a book of a process that has just started."""
+def open_book(shelf, namespace, ticks, clock):
+    """Return a book of a process that has just started, on a node of its own."""
 
-    def open_one(*given, key=KEY):
-        return SecretBook(given or [GIVEN], shelf, Seal(key, namespace), now=ticks)
+    def open_one(*given, key=KEY, removals=None):
+        return SecretBook(
+            given or [GIVEN],
+            shelf,
+            Seal(key, namespace),
+            removals=removals,
+            now=ticks,
+            clock=clock,
+        )
 
     return open_one
 
@@ -152,24 +161,70 @@ class TestBook:
             assert book.holder(USER.secret) is None
             assert open_book(GIVEN, USER).holder(USER.secret) is None
 
-    def test_of_one_that_is_given_nowhere_nothing_is_left(self, open_book, shelf):
+    def test_one_that_is_given_is_removed_though_who_added_it_did_not_know(
+        self, open_book, ticks
+    ):
+        book = open_book(GIVEN, USER)
+        assert book.holder(USER.secret).contexts is None
+        added, _ = open_book().add(scope="user", contexts=["lab"], secret=USER.secret)
+        ticks.at += 1
+        assert book.holder(USER.secret) == added
+        open_book().remove(added.id)
+        ticks.at += 1
+        assert book.holder(USER.secret) is None
+        assert open_book(GIVEN, USER).holder(USER.secret) is None
+
+    def test_one_that_was_put_into_the_configuration_later_is_removed_as_well(
+        self, open_book
+    ):
+        added, text = open_book().add(scope="user", contexts=["*"], secret=None)
+        kept = stands("user", text)
+        open_book(GIVEN, kept).read()
+        open_book().remove(added.id)
+        assert open_book(GIVEN, kept).holder(text) is None
+
+    def test_of_one_that_is_given_nowhere_nothing_is_left_a_day_later(
+        self, open_book, shelf, clock
+    ):
         for _ in range(2):
             added, _ = open_book().add(scope="user", contexts=["*"], secret=CHOSEN)
             open_book().remove(added.id)
-            assert shelf.read() == {}
+            other, _ = open_book().add(scope="user", contexts=["*"], secret=None)
+            clock.advance(hours=23)
+            open_book().remove(other.id)
+            assert shelf.read().keys() == {added.id, other.id}
+            clock.advance(hours=25)
+            last, _ = open_book().add(scope="user", contexts=["*"], secret=None)
+            assert shelf.read().keys() == {last.id}
+            open_book().remove(last.id)
+            shelf.swap(last.id, old=shelf.read()[last.id], new=None)
 
-    def test_an_entry_that_does_not_say_whether_it_is_given_counts(
+    def test_that_a_given_one_was_removed_is_said_for_good(
+        self, open_book, shelf, clock
+    ):
+        book = open_book(GIVEN, USER)
+        added, _ = open_book().add(scope="user", contexts=["*"], secret=USER.secret)
+        open_book().remove(added.id)
+        book.read()  # it was away meanwhile, and hears that it is gone
+        clock.advance(days=100)
+        book.add(scope="user", contexts=["*"], secret=None)
+        assert open_book(GIVEN, USER).holder(USER.secret) is None
+
+    def test_an_entry_of_an_earlier_version_counts_until_it_is_removed(
         self, open_book, shelf, namespace
     ):
         added, text = open_book().add(scope="user", contexts=["*"], secret=None)
         entry = shelf.read()[added.id]
-        body = entry.partition(b".")[2].replace(b',"given":false', b"")
+        body = re.sub(rb',"given".*}', b"}", entry.partition(b".")[2])
         older = Seal(KEY, namespace).close(added.id, body)
-        assert older != entry
         shelf.swap(added.id, old=entry, new=older)
-        assert open_book().holder(text) == added
-        open_book().remove(added.id)
-        assert shelf.read() == {}
+        book = open_book()
+        assert book.holder(text) == added
+        book.remove(added.id)
+        shelf.swap(added.id, old=shelf.read()[added.id], new=older)
+        assert [one.scope for one in book.list()] == ["admin"]
+        assert book.add(scope="user", contexts=["*"], secret=text)[0] == added
+        assert book.holder(text) == added
 
     def test_the_same_secret_is_not_there_twice(self, open_book):
         book = open_book()
@@ -273,6 +328,60 @@ class TestForeignHands:
                 added.id, old=shelf.read()[added.id], new=entry.replace(old, new)
             )
             assert open_book().holder(text) is None
+
+    def test_who_kept_the_entry_of_a_removed_one_cannot_put_it_back(
+        self, open_book, shelf, ticks
+    ):
+        """At no node that has heard of the removal, and over no restart of it."""
+        nodes = [MemoryRemovals(), MemoryRemovals()]
+        here, there = (open_book(removals=node) for node in nodes)
+        added, text = here.add(scope="admin", contexts=["*"], secret=None)
+        assert there.holder(text)
+        kept = shelf.read()[added.id]
+        here.remove(added.id)
+        ticks.at += 1
+        assert there.holder(text) is None
+        shelf.swap(added.id, old=shelf.read()[added.id], new=None)
+        shelf.swap(added.id, old=None, new=kept)
+        ticks.at += 1
+        for book in (here, there, *(open_book(removals=node) for node in nodes)):
+            assert book.holder(text) is None
+            assert len(book.list()) == 1
+            with pytest.raises(NotFoundError):
+                book.remove(added.id)
+
+    def test_one_that_is_added_again_counts_and_its_earlier_entry_does_not(
+        self, open_book, shelf, ticks
+    ):
+        node = MemoryRemovals()
+        book = open_book(removals=node)
+        earlier = []
+        for scope in ("admin", "admin", "user"):
+            added, _ = book.add(scope=scope, contexts=["*"], secret=CHOSEN)
+            assert open_book(removals=node).holder(CHOSEN).scope == scope
+            earlier.append(shelf.read()[added.id])
+            book.remove(added.id)
+        book.add(scope="user", contexts=["lab"], secret=CHOSEN)
+        for kept in earlier:
+            shelf.swap(added.id, old=shelf.read()[added.id], new=kept)
+            ticks.at += 1
+            assert book.holder(CHOSEN) is None
+            assert open_book(removals=node).holder(CHOSEN) is None
+
+    def test_nor_does_its_entry_of_before_it_said_that_it_is_given(
+        self, open_book, shelf, ticks
+    ):
+        node = MemoryRemovals()
+        book = open_book(GIVEN, USER, removals=node)
+        added, _ = open_book().add(scope="user", contexts=["*"], secret=USER.secret)
+        kept = shelf.read()[added.id]
+        book.read()
+        assert shelf.read()[added.id] != kept
+        book.remove(added.id)
+        shelf.swap(added.id, old=shelf.read()[added.id], new=kept)
+        ticks.at += 1
+        assert book.holder(USER.secret) is None
+        assert open_book(removals=node).holder(USER.secret) is None
 
     def test_a_strange_entry_does_not_keep_an_admin_alive(self, open_book, shelf):
         shelf.swap("sec_0123456789abcdef", old=None, new=b'{"scope":"admin"}')

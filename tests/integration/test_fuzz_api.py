@@ -13,12 +13,14 @@ import tempfile
 import warnings
 from collections import Counter
 from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final
 
 import hypothesis
 import jsonschema
+import pytest
 import structlog
 from hypothesis import strategies as st
 from werkzeug.test import TestResponse
@@ -28,14 +30,14 @@ from api.session import HeroDb, Services
 from horus_celery.api_secrets.book import SecretBook
 from horus_celery.api_secrets.seal import Seal
 from horus_celery.api_secrets.secret import Given
-from horus_celery.api_secrets.shelf import MemoryShelf
+from horus_celery.api_secrets.shelf import MemoryShelf, RedisShelf, SecretShelf
 from horus_celery.clock import SystemClock
 from horus_celery.coordinator import Coordinator
 from horus_celery.crew import runners_of
 from horus_celery.dispatch import MemoryDispatcher
 from horus_celery.errors import MalformedError
 from horus_celery.fleet import Fleet, ManagedStatus, Planned
-from horus_celery.herodb.estate import MemoryEstate
+from horus_celery.herodb.estate import Estate, MemoryEstate, RedisEstate
 from horus_celery.herodb.keyring import Keyring
 from horus_celery.herodb.layout import Layout
 from horus_celery.herodb.steward import Steward
@@ -43,18 +45,37 @@ from horus_celery.instants import to_ms
 from horus_celery.journal import Journal
 from horus_celery.lifecycle import Event
 from horus_celery.record import Change
-from horus_celery.registry import MemoryRegistry, Phase, RunnerBeat, write_beat
+from horus_celery.registry import (
+    MemoryRegistry,
+    Phase,
+    RedisRegistry,
+    Registry,
+    RunnerBeat,
+    write_beat,
+)
 from horus_celery.statedir import StateDirectory
 from horus_celery.statements import canonical, dsse
 from horus_celery.statements.job import make_job
 from horus_celery.statements.keys import KeyPair, read_key_file
 from horus_celery.statements.manifest import make_manifest, make_step
-from horus_celery.store.base import Chunk, Stream
+from horus_celery.store.base import Chunk, LogStore, RecordStore, Stream, Wakes
+from horus_celery.store.connection import connect, connect_blocking
+from horus_celery.store.keys import Keys
 from horus_celery.store.memory import MemoryLogs, MemoryStore, MemoryWakes
 from horus_celery.store.memory_workflows import MemoryWorkflows
+from horus_celery.store.redis import RedisStore
+from horus_celery.store.redis_logs import RedisLogs
+from horus_celery.store.redis_wakes import RedisWakes
+from horus_celery.store.redis_workflows import RedisWorkflows
+from horus_celery.store.workflows import WorkflowStore
 from horus_celery.supervisor import Limits, Supervisor
 from horus_celery.trustfile import TrustFile
-from horus_celery.trustpost import MemoryNoticeboard, TrustPost
+from horus_celery.trustpost import (
+    MemoryNoticeboard,
+    Noticeboard,
+    RedisNoticeboard,
+    TrustPost,
+)
 from horus_celery.workflows.conductor import Conductor
 from horus_celery.workflows.doorbell import MemoryDoorbell
 from horus_celery.workflows.supervisors import HomeSupervisor
@@ -70,6 +91,7 @@ REQUESTS: Final = 1500
 JOBS: Final = 60
 SPARE: Final = 20
 RUNNER: Final = "python_runner_1"
+NAMESPACE: Final = "hero"
 #: Faults that are repeated in full.
 _SHOWN: Final = 20
 #: Codes of what is no call of a method that exists.
@@ -109,10 +131,61 @@ class Runners:
         return ("ready", "\x1b[31mdone")[-lines:]
 
 
-class Deployment:
-    """The API of a deployment with some jobs behind it; its stores are in memory."""
+@dataclass(frozen=True, kw_only=True)
+class Stores:
+    """Where a deployment keeps everything, all of it in one kind of place."""
 
-    def __init__(self, folder: Path) -> None:
+    wakes: Wakes
+    logs: LogStore
+    store: RecordStore
+    workflows: WorkflowStore
+    registry: Registry
+    shelf: SecretShelf
+    users: SecretShelf
+    board: Noticeboard
+    estate: Estate
+
+
+@contextmanager
+def in_memory() -> Iterator[Stores]:
+    wakes = MemoryWakes()
+    logs = MemoryLogs(wakes)
+    yield Stores(
+        wakes=wakes,
+        logs=logs,
+        store=MemoryStore(wakes=wakes, logs=logs),
+        workflows=MemoryWorkflows(wakes),
+        registry=MemoryRegistry(),
+        shelf=MemoryShelf(),
+        users=MemoryShelf(),
+        board=MemoryNoticeboard(),
+        estate=MemoryEstate(),
+    )
+
+
+@contextmanager
+def in_redis(url: str) -> Iterator[Stores]:
+    layout = Layout(namespace=NAMESPACE)
+    with connect(url) as client, connect_blocking(url) as listening:
+        wakes = RedisWakes(listening, NAMESPACE)
+        yield Stores(
+            wakes=wakes,
+            logs=RedisLogs(client, NAMESPACE),
+            store=RedisStore(client, NAMESPACE),
+            workflows=RedisWorkflows(client, NAMESPACE),
+            registry=RedisRegistry(client, NAMESPACE),
+            shelf=RedisShelf(client, Keys.of(NAMESPACE).secrets),
+            users=RedisShelf(client, layout.contexts),
+            board=RedisNoticeboard(client, NAMESPACE),
+            estate=RedisEstate(client, layout),
+        )
+        wakes.close()
+
+
+class Deployment:
+    """The API of a deployment with some jobs behind it."""
+
+    def __init__(self, folder: Path, stores: Stores) -> None:
         self.clock = SystemClock()
         self.state = StateDirectory(folder / "state")
         self.state.initialise(
@@ -126,10 +199,9 @@ class Deployment:
         }
         self.bundle = self.state.trust_body()
         self.bound = "a-secret-for-another-context-0123456789"
-        self.wakes = MemoryWakes()
-        self.logs = MemoryLogs(self.wakes)
-        self.store = MemoryStore(wakes=self.wakes, logs=self.logs)
-        self.registry = MemoryRegistry()
+        self._stores = stores
+        self.wakes, self.logs = stores.wakes, stores.logs
+        self.store, self.registry = stores.store, stores.registry
         self.trust = TrustFile(
             self.state.trust_file,
             self.state.root_pub,
@@ -165,7 +237,7 @@ class Deployment:
         )
 
     def _coordinator(self) -> Coordinator:
-        store, doorbell = MemoryWorkflows(self.wakes), MemoryDoorbell()
+        store, doorbell = self._stores.workflows, MemoryDoorbell()
         home = self.supervisor
         conductor = Conductor(
             store=store,
@@ -202,13 +274,13 @@ class Deployment:
                 managers=Runners(),
             ),
             secrets=SecretBook(
-                [*given, bound], MemoryShelf(), Seal(self.state.seal(), "hero")
+                [*given, bound], self._stores.shelf, Seal(self.state.seal(), "hero")
             ),
-            trust=TrustPost(self.trust, MemoryNoticeboard(), aud="hero"),
+            trust=TrustPost(self.trust, self._stores.board, aud="hero"),
             herodb=HeroDb(
                 steward=Steward(
-                    MemoryEstate(),
-                    MemoryShelf(),
+                    self._stores.estate,
+                    self._stores.users,
                     Layout(namespace="hero"),
                     master=self.state.herodb_master(),
                     database=0,
@@ -723,10 +795,20 @@ class _Listener(logging.Handler):
         self.heard.append(record.getMessage())
 
 
-def fuzz(*, requests: int = REQUESTS, seed: int = 0) -> Findings:
-    """Send so many requests to a deployment, and return what they came to."""
-    with tempfile.TemporaryDirectory(prefix="horus-") as folder:
-        return _fuzz(Deployment(Path(folder)), requests=requests, seed=seed)
+def fuzz(
+    *, requests: int = REQUESTS, seed: int = 0, redis_url: str | None = None
+) -> Findings:
+    """Send so many requests to a deployment, and return what they came to.
+
+    Args:
+        requests: How many.
+        seed: Other seeds make other requests.
+        redis_url: Where it keeps everything, which has to be empty; by default, in
+            memory.
+    """
+    place = in_memory() if redis_url is None else in_redis(redis_url)
+    with tempfile.TemporaryDirectory(prefix="horus-") as folder, place as stores:
+        return _fuzz(Deployment(Path(folder), stores), requests=requests, seed=seed)
 
 
 def _fuzz(deployment: Deployment, *, requests: int, seed: int) -> Findings:
@@ -772,8 +854,10 @@ def _fuzz(deployment: Deployment, *, requests: int, seed: int) -> Findings:
     return findings
 
 
-def test_whatever_is_sent_is_answered_in_order():
-    findings = fuzz()
+@pytest.mark.parametrize("is_in_redis", [False, True], ids=["memory", "Redis"])
+def test_whatever_is_sent_is_answered_in_order(is_in_redis, request):
+    redis = request.getfixturevalue("private_redis") if is_in_redis else None
+    findings = fuzz(redis_url=redis and redis.url)
     assert not findings.faults, "\n".join(findings.faults[:_SHOWN])
     assert findings.requests >= REQUESTS
     # It is no proof if everything was turned away at the door.

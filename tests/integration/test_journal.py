@@ -1,5 +1,6 @@
 """The journal with real files, several processes, and processes that are killed."""
 
+import contextlib
 import itertools
 import json
 import multiprocessing
@@ -662,6 +663,30 @@ def test_a_journal_in_memory_leaves_no_file(tmp_path, monkeypatch):
     assert reason_of(journal, job(1)) == "claim.replay"
     journal.close()
     assert list(tmp_path.iterdir()) == []
+
+
+# --- secrets of the API -----------------------------------------------------------
+
+
+def test_what_was_removed_is_remembered_for_good(path, journal):
+    journal.remember_removed({"a", "b"})
+    journal.remember_removed(["b", "c"])
+    journal.sweep(NOW + 100 * DAY)
+    journal.close()
+    again = Journal(path)
+    assert again.removed_among(["a", "b", "x"]) == {"a", "b"}
+    assert again.removed_among([]) == set()
+    again.close()
+
+
+def test_a_journal_of_before_it_remembers_as_well(path, journal):
+    journal.claim(**job(1))
+    journal.close()
+    with contextlib.closing(sqlite3.connect(path)) as db:
+        db.execute("DROP TABLE removed_secrets")
+    assert journal.removed_among(["a"]) == set()
+    journal.remember_removed(["a"])
+    assert journal.removed_among(["a"]) == {"a"}
 
 
 # --- the trail -----------------------------------------------------------------

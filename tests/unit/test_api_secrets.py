@@ -2,13 +2,15 @@
 
 import hmac
 import threading
+from datetime import timedelta
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from structlog.testing import capture_logs
 
-from horus_celery.api_secrets.book import SecretBook
+from horus_celery.api_secrets.book import SecretBook, SecretRounds
+from horus_celery.api_secrets.removals import MemoryRemovals
 from horus_celery.api_secrets.seal import Seal
 from horus_celery.api_secrets.secret import (
     MAX_CHARS,
@@ -50,9 +52,13 @@ def shelf():
 
 @pytest.fixture
 def open_book(shelf, ticks):
-    def open_one(*given, key=bytes(32)):
+    def open_one(*given, key=bytes(32), removals=None):
         return SecretBook(
-            given or (ADMIN, USER, REGISTER), shelf, Seal(key, "hero"), now=ticks
+            given or (ADMIN, USER, REGISTER),
+            shelf,
+            Seal(key, "hero"),
+            removals=removals,
+            now=ticks,
         )
 
     return open_one
@@ -302,6 +308,136 @@ class TestRemoved:
         book.add(scope="user", contexts=["lab"], secret=USER.secret)
         assert book.holder(USER.secret).id == removed
 
+    def test_a_shelf_that_takes_nothing_just_then_keeps_nobody_out(
+        self, open_book, shelf, ticks
+    ):
+        """It is told at the next reading that an added one is given here as well."""
+        book = open_book()
+        added, _ = open_book(ADMIN).add(
+            scope="user", contexts=["lab"], secret=USER.secret
+        )
+        swap = shelf.swap
+
+        def refuse(*_, **__):
+            raise UnavailableError("the shelf was told to take nothing")
+
+        shelf.swap = refuse
+        ticks.at += 1
+        assert book.holder(USER.secret) == added
+        shelf.swap = swap
+        ticks.at += 1
+        assert book.holder(USER.secret) == added
+        open_book(ADMIN).remove(added.id)
+        ticks.at += 1
+        assert book.holder(USER.secret) is None
+
+
+class Disk(MemoryRemovals):
+    """A node's memory that cannot be used while a test says so."""
+
+    def __init__(self):
+        super().__init__()
+        self.is_full = self.is_broken = False
+
+    def remember_removed(self, serials):
+        if self.is_full or self.is_broken:
+            raise UnavailableError("the disk was told to be full")
+        super().remember_removed(serials)
+
+    def removed_among(self, serials):
+        if self.is_broken:
+            raise ConfigurationError("the disk was told to be broken")
+        return super().removed_among(serials)
+
+
+class TestRemembered:
+    """What this node keeps of the removed ones."""
+
+    def test_a_disk_that_is_full_keeps_no_removed_one_alive(
+        self, open_book, shelf, ticks
+    ):
+        disk = Disk()
+        book = open_book(removals=disk)
+        added, text = book.add(scope="user", contexts=["*"], secret=None)
+        kept = shelf.read()[added.id]
+        disk.is_full = True
+        with capture_logs() as logs:
+            book.remove(added.id)
+            book.list()
+        assert [line["event"] for line in logs] == ["removed secrets not remembered"]
+        shelf.swap(added.id, old=shelf.read()[added.id], new=kept)
+        ticks.at += 1
+        assert book.holder(text) is None
+        disk.is_full = False
+        ticks.at += 1
+        assert book.holder(text) is None
+        assert open_book(removals=disk).holder(text) is None
+
+    def test_while_it_cannot_be_read_the_last_list_counts(
+        self, open_book, shelf, ticks
+    ):
+        disk = Disk()
+        book = open_book(removals=disk)
+        _, text = book.add(scope="user", contexts=["*"], secret=None)
+        disk.is_broken = True
+        _, later = open_book().add(scope="user", contexts=["*"], secret=None)
+        ticks.at += 1
+        assert book.holder(text)
+        assert book.holder(later) is None
+        with pytest.raises(UnavailableError):
+            book.list()
+        disk.is_broken = False
+        ticks.at += 1
+        assert book.holder(later)
+
+    def test_one_that_is_put_back_is_told_once(self, open_book, shelf, ticks):
+        book = open_book()
+        added, text = book.add(scope="user", contexts=["*"], secret=None)
+        kept = shelf.read()[added.id]
+        book.remove(added.id)
+        shelf.swap(added.id, old=shelf.read()[added.id], new=kept)
+        with capture_logs() as logs:
+            for _ in range(3):
+                ticks.at += 1
+                assert book.holder(text) is None
+        assert [line["secret_id"] for line in logs] == [added.id]
+        assert text not in repr(logs)
+
+    def test_a_node_that_nobody_calls_hears_of_a_removal(self):
+        """Also when the shelf was away for a round."""
+        heard, missed = threading.Event(), threading.Event()
+
+        class Listening(MemoryRemovals):
+            def remember_removed(self, serials):
+                super().remember_removed(serials)
+                heard.set()
+
+        class Missed(MemoryShelf):
+            def read(self):
+                try:
+                    return super().read()
+                except UnavailableError:
+                    missed.set()
+                    raise
+
+        shelf, seal = Missed(), Seal(bytes(32), "hero")
+        here = SecretBook([ADMIN], shelf, seal)
+        there = SecretBook([ADMIN], shelf, seal, removals=Listening())
+        added, text = here.add(scope="user", contexts=["*"], secret=None)
+        kept = shelf.read()[added.id]
+        shelf.is_away = True
+        rounds = SecretRounds(there, every=timedelta(milliseconds=1))
+        rounds.start()
+        try:
+            assert missed.wait(10)
+            shelf.is_away = False
+            here.remove(added.id)
+            assert heard.wait(10)
+        finally:
+            rounds.close()
+        shelf.swap(added.id, old=shelf.read()[added.id], new=kept)
+        assert there.holder(text) is None
+
 
 class TestTold:
     def test_a_removed_given_one_is_told_with_its_place_once_at_a_start(
@@ -328,7 +464,7 @@ class TestTold:
 
     def test_an_entry_of_a_later_version_is_ignored(self, open_book, shelf):
         seal = Seal(bytes(32), "hero")
-        entry = seal.close("sec_1", b'{"v":2,"grants":[]}')
+        entry = seal.close("sec_1", b'{"v":3,"grants":[]}')
         shelf.swap("sec_1", old=None, new=entry)
         assert len(open_book().list()) == 3
 

@@ -49,6 +49,8 @@ class Desk:
         self._names = names
         self.state: dict[str, ManagedStatus] = dict.fromkeys(names, "stopped")
         self.told: list[tuple[str, str]] = []
+        #: Whose status was asked for.
+        self.asked: list[str] = []
         self.is_away = False
 
     def names(self):
@@ -69,6 +71,7 @@ class Desk:
         self.state[name] = "stopped"
 
     def status(self, name):
+        self.asked.append(name)
         if self.is_away:
             raise UnavailableError("the desk was told to be away")
         return self.state[name]
@@ -385,6 +388,32 @@ def test_what_lies_outside_looks_as_if_it_did_not_exist(town):
     for method in (outside.start, outside.stop, outside.remove):
         with pytest.raises(NotFoundError):
             method("bound")
+
+
+@pytest.mark.parametrize("is_heard", [True, False])
+def test_of_a_foreign_runner_its_process_manager_is_not_asked(town, is_heard):
+    """It takes its time to answer, which it would not for one that is not there."""
+    town.trust = Trust.from_wire(
+        town.trust_body(
+            runners=[
+                {
+                    "name": "managed",
+                    "key": town.keys["managed"].keyid,
+                    "executors": ["python"],
+                    "contexts": ["a"],
+                }
+            ]
+        )
+    )
+    if is_heard:
+        town.beat("managed", contexts=("a",))
+    outside = town.fleet.within(frozenset({"c"}))
+    with pytest.raises(NotFoundError):
+        outside.get("managed")
+    assert outside.list() == ()
+    assert town.desk.asked == []
+    assert town.names(town.fleet.within(frozenset({"a"}))) == ["managed"]
+    assert town.desk.asked == ["managed"]
 
 
 # --- they announce themselves -------------------------------------------------

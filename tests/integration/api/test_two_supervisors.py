@@ -7,6 +7,8 @@ import httpx
 import pytest
 
 from horus_celery.statements import dsse
+from horus_celery.store.connection import connect
+from horus_celery.store.keys import Keys
 
 pytestmark = pytest.mark.integration
 
@@ -40,6 +42,24 @@ def test_a_secret_that_one_adds_the_other_knows_at_once(servers):
     assert ask(there, "jobs.list", added["secret"])["error"]["code"] == -32001
     shown = {one["id"] for one in ask(here, "list_secrets", admin)["result"]}
     assert added["id"] not in shown
+
+
+def test_a_secret_that_was_removed_is_put_back_by_nobody(serve, redis_url, namespace):
+    servers = here, there = serve(redis_url), serve(redis_url)
+    admin = here.state.secret("admin")
+    key = Keys.of(namespace).secrets
+    added = ask(here, "add_secret", admin, scope="admin")["result"]
+    with connect(redis_url) as client:
+        kept = client.hget(key, added["id"])
+        assert ask(there, "remove_secret", admin, id=added["id"])["result"] is True
+        assert ask(here, "list_secrets", admin)["result"]  # and so it hears of it
+        client.hset(key, added["id"], kept)
+        # A third one was not there: it begins with what its node knows.
+        for server in (*servers, serve(redis_url)):
+            answer = ask(server, "list_secrets", added["secret"])
+            assert answer["error"]["code"] == -32001
+            listed = ask(server, "list_secrets", admin)["result"]
+            assert added["id"] not in {one["id"] for one in listed}
 
 
 def test_a_bundle_that_one_installs_the_other_goes_by(servers):

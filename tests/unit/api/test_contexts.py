@@ -17,6 +17,7 @@ from horus_celery.lifecycle import Status
 from horus_celery.statements.trust import Trust
 from horus_celery.store.base import Filter
 from horus_celery.store.memory import MemoryStore
+from horus_celery.store.workflows import WorkflowFilter
 from horus_celery.supervisor import Limits
 
 ABSENT_ID = "00000000-0000-4000-8000-000000000000"
@@ -27,6 +28,12 @@ BY_JOB = [
     one.name
     for one in METHODS
     if "job_id" in inspect.signature(one.function).parameters
+]
+BY_WORKFLOW = [
+    one.name
+    for one in METHODS
+    if one.name.startswith("workflow.")
+    and "workflow_id" in inspect.signature(one.function).parameters
 ]
 
 
@@ -63,6 +70,24 @@ def lab(world):
 @pytest.fixture
 def both(world):
     return world.bound_secret("lab", "billing")
+
+
+@pytest.fixture
+def workflow_ways(world, monkeypatch):
+    """Count how often the store of workflows is asked, by method."""
+    ways: Counter[str] = Counter()
+
+    def counting(name, ask):
+        def counted(*args, **options):
+            ways[name] += 1
+            return ask(*args, **options)
+
+        return counted
+
+    for name, ask in inspect.getmembers(world.workflows, inspect.ismethod):
+        if not name.startswith("_"):
+            monkeypatch.setattr(world.workflows, name, counting(name, ask))
+    return ways
 
 
 def asked(world, ask, *names, **params):
@@ -148,6 +173,91 @@ class TestByJob:
         ):
             with pytest.raises(NotFoundError):
                 wait()
+
+
+class TestByWorkflow:
+    @pytest.mark.parametrize("name", BY_WORKFLOW)
+    def test_a_foreign_workflow_is_answered_like_one_that_is_not_there(
+        self, world, client, lab, workflow_ways, name
+    ):
+        begun, created = world.begin(a=[], b=["a"]), world.workflow(a=[])
+        world.coordinator.create(created.manifest)
+        params = {"jobs": begun.jobs} if name == "workflow.add_jobs" else {}
+        before = world.workflows.list(WorkflowFilter(), limit=10)
+        for signed in (begun, created):
+            for foreign, absent in (
+                (signed.id, ABSENT_ID),
+                (signed.digest, ABSENT_DIGEST),
+            ):
+                answers, ways = [], []
+                for workflow_id in (foreign, absent):
+                    workflow_ways.clear()
+                    answer = client.answer(
+                        name, secret=lab, workflow_id=workflow_id, **params
+                    )
+                    answers.append(str(answer).replace(workflow_id, "ID"))
+                    ways.append(dict(workflow_ways))
+                assert answer["error"]["code"] == -32004
+                assert answers[0] == answers[1]
+                assert ways[0] == ways[1]
+        assert world.workflows.list(WorkflowFilter(), limit=10) == before
+
+    def test_lists_show_none_and_go_on_behind_none(self, world, client, lab):
+        signed = world.begin(a=[])
+        job = next(iter(signed.digests.values()))
+        for method, wanted in (
+            ("workflow.list", {}),
+            ("workflow.list", {"context_id": "billing"}),
+            ("workflow.list", {"caller_id": "alice"}),
+            ("workflow.list", {"status": "running"}),
+            ("jobs.list", {"workflow_id": signed.id}),
+        ):
+            assert client.call(method, **wanted) != []
+            assert client.call(method, secret=lab, **wanted) == []
+        for method, foreign, absent in (
+            ("workflow.list", signed.id, ABSENT_ID),
+            ("workflow.list", signed.digest, ABSENT_DIGEST),
+            ("jobs.list", job, ABSENT_DIGEST),
+        ):
+            told, other = (
+                client.answer(method, secret=lab, after=after)
+                for after in (foreign, absent)
+            )
+            assert told["error"]["code"] == -32004
+            assert str(told).replace(foreign, "ID") == str(other).replace(absent, "ID")
+
+    def test_one_for_a_foreign_context_is_refused_like_one_without_grants(
+        self, world, client, lab
+    ):
+        answers = []
+        for context in ("billing", "nowhere"):
+            changes = {"context_id": context}
+            signed = world.workflow(jobs={"manifest": changes, "a": changes}, a=[])
+            for method, params in (
+                ("workflow.create", {}),
+                ("workflow.submit", {"jobs": signed.jobs}),
+            ):
+                answer = client.answer(
+                    method, secret=lab, manifest=signed.manifest, **params
+                )
+                assert answer["error"]["data"]["reason"] == "auth.context"
+                answers.append(str(answer).replace(context, "CONTEXT"))
+        assert len(set(answers)) == 1
+        assert world.workflows.list(WorkflowFilter(), limit=10) == ()
+
+    def test_of_ids_in_several_contexts_only_the_own_one_is_there(
+        self, world, client, lab, both
+    ):
+        changes = {"context_id": "lab"}
+        own = world.workflow(jobs={"manifest": changes, "a": changes}, a=[])
+        world.coordinator.create(own.manifest)
+        named = {"manifest": {"workflow_id": own.id}}
+        foreign = world.workflow(jobs=named, a=[])
+        world.coordinator.create(foreign.manifest)
+        told = client.call("workflow.get", secret=lab, workflow_id=own.id)
+        assert told["digest"] == own.digest
+        error = client.error("workflow.get", secret=both, workflow_id=own.id)
+        assert error["data"]["reason"] == "id_ambiguous"
 
 
 class TestNewJobs:

@@ -1,5 +1,6 @@
 """The methods as a client sees them, over HTTP."""
 
+import inspect
 import json
 import re
 from datetime import timedelta
@@ -27,6 +28,39 @@ NAMES_OF_USERS = [
     if one.scope is Scope.USER
 ]
 OF_PROTOCOL = [one for one in METHODS if not one.name.startswith("herodb.")]
+#: As section 7 has them, with their defaults; of `upstream`, `strategy` and `steps` it
+#: knows nothing.
+TAKEN = {
+    "jobs.create": "job priority=4 not_before=null",
+    "create_job": "job priority=4 not_before=null upstream=null",
+    "job.run": "job priority=4 not_before=null wait=60",
+    "job.result": "job_id wait=60",
+    "job.logs": "job_id after=null limit=1000 wait=0",
+    **dict.fromkeys(
+        ("job.start", "job.status", "job.get", "job.receipt", "job.why"), "job_id"
+    ),
+    **dict.fromkeys(("job.stop", "job.delete"), "job_id"),
+    "jobs.list": (
+        "context_id=null caller_id=null executor=null runner=null status=null"
+        " workflow_id=null limit=100 after=null"
+    ),
+    "workflow.submit": "manifest jobs strategy=null",
+    "workflow.create": "manifest",
+    "workflow.add_jobs": "workflow_id jobs",
+    "workflow.start": "workflow_id strategy=null",
+    "workflow.result": "workflow_id wait=60",
+    "workflow.list": "context_id=null caller_id=null status=null limit=100 after=null",
+    "workflow.get": "workflow_id steps=null",
+    **dict.fromkeys(("workflow.status", "workflow.explain"), "workflow_id"),
+    **dict.fromkeys(("workflow.stop", "workflow.delete"), "workflow_id"),
+    "register_runner": "registration",
+    **dict.fromkeys(("get_runner_status", "start_runner", "stop_runner"), "name"),
+    "remove_runner": "name",
+    "get_runner_logs": "name lines=200",
+    "add_secret": 'scope contexts=["*"] secret=null',
+    "remove_secret": "id",
+    "trust.install": "trust",
+}
 NOBODY = "00000000-0000-0000-0000-000000000000"
 
 
@@ -49,6 +83,17 @@ class TestTable:
     ):
         aliases, scope = self.rows(protocol_text)[procedure.name]
         assert (list(procedure.aliases), procedure.scope.value) == (aliases, scope)
+
+    @pytest.mark.parametrize("procedure", OF_PROTOCOL, ids=lambda one: one.name)
+    def test_parameters_are_those_of_the_protocol_in_its_order(self, procedure):
+        taken = list(inspect.signature(procedure.function).parameters.values())[1:]
+        own = [
+            one.name
+            if one.default is one.empty
+            else f"{one.name}={json.dumps(one.default)}"
+            for one in taken
+        ]
+        assert " ".join(own) == TAKEN.get(procedure.name, "")
 
     def test_every_method_of_the_protocol_is_here(self, protocol_text):
         wanted = self.rows(protocol_text).keys()

@@ -8,6 +8,7 @@ from pydantic import TypeAdapter
 
 from api.methods import METHODS
 from horus_celery import __version__
+from horus_celery.errors import NotFoundError
 from horus_celery.lifecycle import Status
 
 NAMES = [name for one in METHODS for name in (one.name, *one.aliases)]
@@ -71,6 +72,31 @@ def test_every_method_names_its_errors(methods, document):
     names = {one["$ref"].rpartition("/")[2] for one in shown}
     assert {"malformed", "signature", "not_covered", "time", "conflict"} <= names
     assert document["components"]["errors"]["malformed"]["code"] == -32010
+
+
+def test_a_job_that_goes_while_its_end_is_awaited_is_an_error_of_run(
+    methods, world, client, monkeypatch
+):
+    def gone(digest, **_):
+        raise NotFoundError(f"there is no job {digest}")
+
+    monkeypatch.setattr(world.store, "get", gone)
+    error = client.error("job.run", job=world.envelope(), wait=0.01)
+    assert error["code"] == -32004
+    shown = methods["job.run"]["errors"]
+    assert {"$ref": "#/components/errors/not_found"} in shown
+
+
+def test_that_a_secret_called_too_often_is_an_error_of_every_method(
+    methods, document, world, make_client
+):
+    limited = make_client(world, rate_limit=1)
+    for name, shown in methods.items():
+        call = {"jsonrpc": "2.0", "method": name, "id": 1}
+        code = limited.post([call] * 4)[-1]["error"]["code"]
+        names = [one["$ref"].rpartition("/")[2] for one in shown["errors"]]
+        assert code == -32022
+        assert code in {document["components"]["errors"][one]["code"] for one in names}
 
 
 def test_the_limits_of_parameters_are_shown(methods):

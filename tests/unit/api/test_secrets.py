@@ -3,6 +3,7 @@
 import pytest
 from structlog.testing import capture_logs
 
+from api.methods.secrets import MAX_CONTEXTS
 from api.site import Called
 
 STRONG = "Tz9rQm4WvK1sX8bNc0LpYd"
@@ -47,6 +48,16 @@ def test_it_opens_every_context_unless_told_otherwise(admin):
     for scope in ("admin", "user", "register"):
         assert admin("add_secret", scope=scope)["contexts"] == ["*"]
     assert admin("add_secret", scope="user", contexts=["*", "lab"])["contexts"] == ["*"]
+
+
+def test_one_that_is_bound_to_as_many_contexts_as_may_be_works(admin, client, refused):
+    names = [f"{number:0128d}" for number in range(MAX_CONTEXTS)]
+    added = admin("add_secret", scope="user", contexts=names)
+    assert client.call("jobs.list", secret=added["secret"]) == []
+    assert added["id"] in str(admin("list_secrets"))
+    assert admin("remove_secret", id=added["id"]) is True
+    for more in ([*names, "one-more"], [*names[1:], "1" * 129]):
+        assert refused("add_secret", scope="user", contexts=more)["code"] == -32602
 
 
 def test_a_given_one_is_taken_as_it_is(admin, client):

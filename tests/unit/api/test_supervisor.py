@@ -5,6 +5,8 @@ import threading
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from datetime import timedelta
+from types import SimpleNamespace
+from typing import cast
 
 import pytest
 
@@ -20,9 +22,10 @@ from horus_celery.errors import (
     RefusedError,
     UnavailableError,
 )
+from horus_celery.holdup import holdup_of
 from horus_celery.lifecycle import Event, Status
 from horus_celery.record import Change
-from horus_celery.registry import Phase
+from horus_celery.registry import Phase, Roster, RunnerBeat
 from horus_celery.store.base import Filter, Stream
 from horus_celery.supervisor import Limits
 from horus_celery.wholelog import MAX_TAIL
@@ -556,6 +559,60 @@ class TestWhy:
         holdup = world.supervisor.why(record.summary.id)
         assert holdup.gate == "queue"
         assert holdup.detail.startswith("2 jobs ")
+
+    def test_while_all_slots_are_taken_a_job_waits_for_one(self, world):
+        world.beat(concurrency=2)
+        running = [world.claim(world.submit()) for _ in range(2)]
+        record = world.submit()
+        holdup = world.supervisor.why(record.summary.id)
+        assert holdup.gate == "queue"
+        assert holdup.detail == (
+            "0 jobs wait before it in the queue python;"
+            " 2 of the 2 slots of r1 are taken"
+        )
+        world.settle(running[0])
+        detail = world.supervisor.why(record.summary.id).detail
+        assert detail.endswith("; 1 of the 2 slots of r1 are taken")
+
+    def test_of_several_runners_the_slots_of_those_that_take_jobs_count(self, world):
+        world.claim(world.submit())
+        record = world.submit()
+        beats = [
+            RunnerBeat(
+                name=name,
+                executors=("python",),
+                contexts=("*",),
+                concurrency=concurrency,
+                phase=phase,
+                at=world.clock.at,
+                host="here",
+                pid=1,
+            )
+            for name, concurrency, phase in (
+                ("r1", 2, Phase.RUNNING),
+                ("r2", 3, Phase.RUNNING),
+                ("r3", 4, Phase.STARTING),
+            )
+        ]
+        holdup = holdup_of(
+            record,
+            store=world.store,
+            roster=cast("Roster", SimpleNamespace(list=lambda: beats)),
+            trust=world.trust.current(),
+            now=world.clock.at,
+        )
+        assert holdup.detail.endswith("; 1 of the 5 slots of its 2 runners are taken")
+
+    def test_a_slot_that_a_foreign_job_takes_is_not_shown_as_taken(self, world):
+        world.beat(concurrency=2)
+        for context in ("billing", "lab"):
+            world.claim(world.submit(context_id=context))
+        record = world.submit(context_id="lab")
+        bound = world.supervisor.within(frozenset({"lab"}))
+        detail = bound.why(record.summary.id).detail
+        assert detail.endswith(
+            "; 1 of the 2 slots of r1 are taken by jobs that you may see"
+        )
 
     def test_a_running_job_is_held_by_its_runner(self, world):
         record = world.claim(world.submit())
