@@ -93,8 +93,9 @@ def connect(
 ) -> Horus:
     """Return a client for the supervisor that is meant.
 
-    The secret is `HORUS_SECRET`, else one of the settings, else that of the state
-    directory: never an argument, which everybody on the machine could read.
+    The secret is `HORUS_SECRET`, else one of the settings that opens the context, else
+    that of the state directory: never an argument, which everybody on the machine could
+    read.
 
     Args:
         url: Where it is; by default `HORUS_URL`, else what is up on the state
@@ -193,7 +194,8 @@ def _secret(
         "admin": settings.admin_secrets,
     }
     given = configured[scope]
-    if not given:
-        return state.secret(scope)
     fitting = [one for one in given if {"*", context} & set(one.contexts)]
+    # That of the state directory is bound to no contexts.
+    if not fitting and (not given or state.has_secret(scope)):
+        return state.secret(scope)
     return (fitting or given)[0].secret.get_secret_value()

@@ -239,7 +239,7 @@ def _tell_ready(platform: Platform, took: timedelta) -> None:
     output.fields(
         [
             ("API", addresses.api),
-            ("Dashboard", addresses.flower or "none"),
+            ("Flower", addresses.flower or "none"),
             ("State directory", platform.state.path),
         ]
     )

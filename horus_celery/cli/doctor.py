@@ -281,6 +281,10 @@ def _ports(patient: Patient) -> Iterator[Said]:
         yield Verdict.OK, detail, ""
         return
     wanted = patient.settings
+    if vitals.is_served_by_others(wanted):
+        detail = f"a Horus that was started piece by piece serves at {wanted.api_url}"
+        yield Verdict.NOTE, detail, "if it is not yours, choose another port"
+        return
     chosen = with_ports(wanted)
     detail = f"{chosen.port} is free for the API: Horus is not up here"
     yield Verdict.OK, detail, ""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 from enum import StrEnum
 from functools import cached_property
@@ -65,9 +65,20 @@ class Patient:
 
     @property
     def wanted(self) -> tuple[WantedRunner, ...]:
-        """Which runners there are to be here: by what is up, else by the settings."""
+        """Which runners there are to be here: by what is up, else by the settings.
+
+        Where trust is changed elsewhere, an executor has one if its key was brought.
+        """
         if self.running is None:
-            return whole_crew(self.settings).wanted
+            crew = whole_crew(self.settings)
+            if self.state.has_root() and not self.state.has_root_key():
+                brought = {
+                    executor: name
+                    for executor, name in crew.executors.items()
+                    if self.state.has_runner_key(name)
+                }
+                crew = replace(crew, executors=brought)
+            return crew.wanted
         return tuple(
             WantedRunner(
                 name=one.name,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from contextlib import suppress
 from pathlib import Path
 from typing import Any, Final
 
@@ -35,6 +36,8 @@ def new(*, name: str, state_dir: Path | None, as_json: bool) -> None:
         raise click.UsageError("a key's name is made of letters, digits and ._@:-")
     state = existing_state(state_dir)
     pair = KeyPair.generate()
+    with suppress(OSError):  # what is wrong is told where the file is written
+        state.keys.mkdir(mode=0o700, exist_ok=True)
     write_key_file(state.key_file(name), pair)
     _show(name, pair, as_json=as_json)
     if not as_json:

@@ -152,7 +152,7 @@ def _tell_ready(platform: Platform) -> None:
     keyid = read_key_file(default).keyid if default.exists() else "none"
     output.fields(
         [
-            ("Dashboard", addresses.flower or "none"),
+            ("Flower", addresses.flower or "none"),
             ("API", addresses.api),
             ("Key id", keyid),
             ("Try", _first_command(platform)),

@@ -18,12 +18,11 @@ import httpx
 
 from horus_celery import certificates, kernel, wiring
 from horus_celery.cli.findings import Patient, Said, Verdict
-from horus_celery.errors import HorusError, UnavailableError
+from horus_celery.errors import ConfigurationError, HorusError, UnavailableError
 from horus_celery.executors import names
 from horus_celery.fleet import ManagedStatus, status_of
 from horus_celery.holdup import serves
 from horus_celery.lifecycle import Status
-from horus_celery.processes.addresses import Addresses
 from horus_celery.processes.lines import last_lines
 from horus_celery.processes.managed import ManagedRunner, managers_of
 from horus_celery.processes.platform import last_words
@@ -33,6 +32,7 @@ from horus_celery.processes.supervisord import ProgramStatus, control_of
 from horus_celery.processes.tmux import TmuxManager
 from horus_celery.record import Record
 from horus_celery.registry import Roll, Roster, RunnerBeat, is_alive
+from horus_celery.settings import Settings
 from horus_celery.statements.trust import Trust
 from horus_celery.store.base import Filter
 
@@ -78,7 +78,9 @@ def api(patient: Patient) -> Iterator[Said]:
     if here is None:
         return
     try:
-        health, ready = _ask(here, "/healthz"), _ask(here, "/readyz")
+        cert = here.tls_cert
+        health = _ask(here.api, "/healthz", cert=cert)
+        ready = _ask(here.api, "/readyz", cert=cert)
     except httpx.HTTPError as error:
         log = patient.state.logs / "api.log"
         detail = f"nothing answers at {here.api} ({type(error).__name__})"
@@ -92,6 +94,15 @@ def api(patient: Patient) -> Iterator[Said]:
         yield Verdict.WRONG, f"it is not ready: {name}: {why}", ""
     if not missing:
         yield Verdict.OK, f"{here.api} answers, and is ready", ""
+
+
+def is_served_by_others(settings: Settings) -> bool:
+    """Whether a Horus listens on our port that none of our commands keeps up."""
+    try:
+        ready = _ask(settings.api_url, "/readyz", cert=settings.tls_cert).json()
+    except (httpx.HTTPError, ConfigurationError, ValueError):
+        return False
+    return isinstance(ready, dict) and ready.get("status") in ("ready", "not ready")
 
 
 def programs(patient: Patient) -> Iterator[Said]:
@@ -238,12 +249,11 @@ def of_a_runner(
             yield Verdict.NOTE, f"{name} was stopped", start
 
 
-def _ask(here: Addresses, page: str) -> httpx.Response:
-    cert = here.tls_cert
+def _ask(url: str, page: str, *, cert: Path | None) -> httpx.Response:
     verify = True if cert is None else certificates.pinned(cert)
     # What a proxy says is of no interest here.
     with httpx.Client(verify=verify, timeout=_PATIENCE, trust_env=False) as client:
-        return client.get(f"{here.api}{page}")
+        return client.get(f"{url}{page}")
 
 
 def _missing(ready: httpx.Response) -> Mapping[str, str]:

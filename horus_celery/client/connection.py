@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import ssl
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -111,6 +112,13 @@ class Connection:
                 " on its machine says what is wrong"
             ) from None
         except httpx.HTTPError as error:
+            if (disbelief := _disbelief(error)) is not None:
+                raise UnavailableError(
+                    f"the certificate of {self.url} is not believed"
+                    f" ({disbelief.verify_message}): call it by a name that the"
+                    " certificate has, and name the file with the certificate of who"
+                    " signed it (HORUS_CA, or ca=… in Python)"
+                ) from None
             raise UnavailableError(
                 f"no supervisor answers at {self.url} ({type(error).__name__});"
                 " start one with `horus up`, or name another with --url"
@@ -143,6 +151,16 @@ def about_job(job_id: str) -> Iterator[None]:
             error.detail = f"job {job_id}: {error.detail}"
             error.args = (error.detail,)
         raise
+
+
+def _disbelief(error: BaseException) -> ssl.SSLCertVerificationError | None:
+    """Return why the other end's certificate was not taken, if that ended a call."""
+    cause: BaseException | None = error
+    while cause is not None:
+        if isinstance(cause, ssl.SSLCertVerificationError):
+            return cause
+        cause = cause.__cause__ or cause.__context__
+    return None
 
 
 def _goes_into_a_header(text: str) -> bool:

@@ -19,7 +19,6 @@ from horus_celery.herodb.commands import COMMANDS, Command
 
 #: What all may write who may write at all. Models are declared by who administers.
 _WRITTEN: Final = ("d:*", "o:*", "i:*")
-MASTER_BYTES: Final = 32
 #: How long a password is the newest one. The one before it and the one after it count
 #: as well, so nobody has to learn of the change, nor to have the very same clock.
 ROTATION: Final = timedelta(hours=24)

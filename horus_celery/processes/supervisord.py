@@ -61,7 +61,6 @@ class ProgramStatus:
     pid: int
     #: In supervisord's words: STARTING, RUNNING, BACKOFF, FATAL, EXITED, …
     word: str
-    exit_status: int
 
 
 def configuration(
@@ -288,7 +287,6 @@ def _status(info: Mapping[str, Any]) -> ProgramStatus:
         name=info["name"],
         pid=info["pid"],
         word=info["statename"],
-        exit_status=info["exitstatus"],
     )
 
 

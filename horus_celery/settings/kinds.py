@@ -16,8 +16,6 @@ from horus_celery.api_secrets.secret import fault_of
 from horus_celery.errors import ConfigurationError
 from horus_celery.store.address import read_address
 
-REDIS_SCHEMES: Final = ("redis", "rediss", "unix", "redis+socket", "sentinel")
-
 #: What functions of `sal` may be allowed.
 SAL_RIGHTS: Final = "^(packages|containers|services|ssh)$"
 #: What stands for the script's file in a command.

@@ -195,9 +195,9 @@ class Layout:
                 f" ({refusal.reason}): {refusal}; put the right one there"
             ) from None
 
-    def is_made(self) -> bool:
-        """Whether somebody has made a state directory here."""
-        return exists(self.root_pub) and exists(self.trust_file)
+    def has_secret(self, scope: str) -> bool:
+        """Whether there is a secret of that scope here."""
+        return is_named(self.secret_file(scope))
 
     def has_root(self) -> bool:
         """Whether it is known here which root key to believe."""
@@ -210,6 +210,10 @@ class Layout:
     def has_key(self, name: str) -> bool:
         """Whether the caller's key of that name is here."""
         return is_named(self.key_file(name))
+
+    def has_runner_key(self, name: str) -> bool:
+        """Whether the key of the runner of that name is here."""
+        return is_named(self.runner_key_file(name))
 
     def is_begun(self) -> bool:
         """Whether somebody has put keys here: a client needs no more than those."""

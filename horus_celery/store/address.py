@@ -11,8 +11,6 @@ from urllib.parse import parse_qsl, unquote
 
 from horus_celery.errors import ConfigurationError
 
-#: What a URL may begin with; the second form of a socket is Celery's.
-SCHEMES: Final = ("redis", "rediss", "unix", "redis+socket", "sentinel")
 _FORMS: Final = (
     "redis://[user:password@]host[:port][/db], rediss://… with TLS,"
     " unix:///path[?db=n], or"

@@ -141,15 +141,6 @@ def broker(redis_url: str) -> Broker:
     )
 
 
-def broker_url(redis_url: str) -> str:
-    """Return the address alone as Celery writes it.
-
-    Raises:
-        ConfigurationError: as `connect`.
-    """
-    return broker(redis_url).url
-
-
 def shown(redis_url: str) -> str:
     """Return the address without user, password and options."""
     return str(read_address(redis_url))

@@ -661,12 +661,6 @@ def _between(start: datetime | None, end: datetime | None) -> timedelta:
     )
 
 
-def _histograms(
-    times: Mapping[str, Sequence[timedelta]],
-) -> Mapping[str, Histogram]:
-    return {name: Histogram.of(each) for name, each in times.items()}
-
-
 def _whole_ms(at: datetime) -> datetime:
     """Return the moment as the wire and Redis have it."""
     return from_ms(to_ms(at))

@@ -16,6 +16,23 @@ pytestmark = pytest.mark.acceptance
 ROOT = Path(__file__).parents[2]
 HORUS = (sys.executable, "-c", "from horus_celery.cli import main; main()")
 SAYS = {
+    "administration.sh": """\
+deployment: hero
+runner: python_runner_1
+stopped
+lines of its log: 1
+added: True
+removed: True
+still there: False
+""",
+    "create_get_list.py": """\
+result: {'success': 'done\\n'}
+logs: [('stdout', 'done')]
+status: completed
+ran on: system_runner_1
+listed: True
+deleted: True
+""",
     "create_start_poll.py": "created\ncompleted {'success': '42\\n'}\n",
     "fire_and_forget.py": "1 squared is 1\n2 squared is 4\n3 squared is 9\n",
     "follow_output.py": """\

@@ -235,6 +235,14 @@ def test_the_line_to_try_is_the_one_that_is_shown(service):
     assert told.returncode == 0
 
 
+def test_what_is_up_is_told_by_its_name(service):
+    told = dict(re.findall(r"^(API|Flower) +(http\S+)$", service.said, re.MULTILINE))
+    assert told == {
+        "API": f"http://127.0.0.1:{service.port}",
+        "Flower": f"http://127.0.0.1:{service.flower_port}",
+    }
+
+
 def test_the_python_that_is_shown_runs(service):
     [code] = blocks("python")
     assert "127.0.0.1:3030" in code

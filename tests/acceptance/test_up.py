@@ -246,6 +246,11 @@ def test_the_procfile_works_with_honcho(
         eventually(lambda: is_up(url))
         told = horus(state_dir, "run", "-c", "print(1)", "--url", url)
         assert told.stdout == "1\n"
+        given = ("HORUS_REDIS_URL", "HORUS_PORT", "HORUS_FLOWER_PORT")
+        ours = {name: environment[name] for name in given}
+        told = horus(state_dir, "doctor", env_more=ours)
+        assert told.returncode == 0, told.stdout
+        assert f"started piece by piece serves at {url}" in told.stdout
         everything = processes_of(process.pid)
     finally:
         process.terminate()

@@ -6,7 +6,7 @@ import pytest
 from celery import Celery
 
 from horus_celery.dispatch import RedisDispatcher
-from horus_celery.store.connection import broker_url, connect
+from horus_celery.store.connection import broker, connect
 
 pytestmark = pytest.mark.integration
 
@@ -15,7 +15,7 @@ JOB_ID = "11111111-2222-3333-4444-555555555555"
 
 @pytest.fixture
 def app(redis_url):
-    with Celery(broker=broker_url(redis_url), set_as_current=False) as celery:
+    with Celery(broker=broker(redis_url).url, set_as_current=False) as celery:
         yield celery
 
 
@@ -57,7 +57,7 @@ def test_a_message_of_celery_stands_where_ours_stands(app, dispatcher):
 def test_celery_reaches_the_database_that_we_mean(redis_url):
     url = f"{redis_url}?db=3"
     with (
-        Celery(broker=broker_url(url), set_as_current=False) as app,
+        Celery(broker=broker(url).url, set_as_current=False) as app,
         connect(url) as client,
     ):
         app.send_task("horus.run_job", args=[JOB_ID], queue="python", priority=0)

@@ -38,6 +38,11 @@ pytestmark = pytest.mark.integration
 TOP = Path(__file__).parents[2]
 HORUS = (sys.executable, "-c", "from horus_celery.cli import main; main()")
 EXECUTORS = ("python", "system")
+PAGE = (TOP / "docs" / "redis.md").read_text()
+#: The configuration of a server, as the page has it.
+DOCUMENTED = (
+    PAGE.partition("## What it has to keep")[2].split("```")[1].partition("\n")[2]
+)
 #: Who looks after the server, and is no part of Horus.
 OPERATOR = "operator"
 #: What redis-py does without, and what Flower asks of workers that listen to nobody.
@@ -82,8 +87,11 @@ class Guarded:
             "acllog-max-len": "1000",
         }
         words = [word for item in options.items() for word in (f"--{item[0]}", item[1])]
+        configuration = folder / "server.conf"
+        configuration.write_text(DOCUMENTED)
         self._process = subprocess.Popen(  # noqa: S603 - our own argv
-            [str(find_server().path), *words], stdout=subprocess.DEVNULL
+            [str(find_server().path), str(configuration), *words],
+            stdout=subprocess.DEVNULL,
         )
         step = 0.01
         patience = Retry(ConstantBackoff(step), int(10 / step))
@@ -160,6 +168,13 @@ def guarded(redis_server, deployment):
     )
     redis_server.let_in(told.stdout)
     return redis_server
+
+
+def test_the_server_keeps_what_the_page_has_it_keep(guarded):
+    with guarded.client() as client:
+        told = client.config_get()
+    for name in ("appendonly", "maxmemory-policy", "lazyfree-lazy-user-del"):
+        assert f"\n{name} {told[name]}\n" in DOCUMENTED
 
 
 def test_all_is_served_and_nobody_is_refused_anything(

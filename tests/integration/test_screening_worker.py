@@ -11,7 +11,7 @@ from kombu import pools
 from horus_celery.lifecycle import Event, Status
 from horus_celery.record import Change
 from horus_celery.statements import dsse
-from horus_celery.store.connection import broker_url
+from horus_celery.store.connection import broker
 from horus_celery.store.runner_bell import TASK
 from tests.hostile import MARK, honest, hostile_items, loud_items
 
@@ -28,7 +28,7 @@ def stranger(deployment):
     """Somebody with an application of plain Celery on the same Redis."""
     with Celery(
         "stranger",
-        broker=broker_url(deployment.env["HORUS_REDIS_URL"]),
+        broker=broker(deployment.env["HORUS_REDIS_URL"]).url,
         set_as_current=False,
     ) as app:
         app.conf.task_create_missing_queues = True

@@ -12,7 +12,6 @@ from horus_celery.store.address import read_address
 from horus_celery.store.connection import (
     answering,
     broker,
-    broker_url,
     connect,
     connect_blocking,
     damaged,
@@ -174,7 +173,7 @@ def test_a_file_that_cannot_be_used_is_named_before_anything_is_started(
     ],
 )
 def test_celery_understands_the_broker_url(url, hostname, database):
-    connection = Connection(broker_url(url))
+    connection = Connection(broker(url).url)
     assert connection.transport_cls == "redis"
     assert connection.hostname == hostname
     assert connection.virtual_host == database

@@ -13,6 +13,7 @@ import pytest
 from pydantic import ValidationError
 
 from api.codes import RETRYABLE, STANDARD_REASONS, Code
+from api.methods import METHODS
 from horus_celery.cli import COMMANDS
 from horus_celery.lifecycle import TRANSITIONS
 from horus_celery.settings import OTHER_VARIABLES, PREFIX, Actor, Settings
@@ -219,6 +220,28 @@ def test_the_codes_of_the_protocol_are_those_of_the_api():
 def test_what_may_be_sent_again_is_marked():
     marked = {code for code, (_, remark) in error_table().items() if "retry" in remark}
     assert marked == {code.value for code in RETRYABLE}
+
+
+# --- older names -------------------------------------------------------------------
+
+#: What the documents before ours call the methods, in both generations.
+BEFORE = {
+    *("jobs.create", "jobs.list", "job.run", "job.start", "job.stop", "job.delete"),
+    *("job.status", "job.result", "register_runner", "list_runners", "start_runner"),
+    *("stop_runner", "get_runner_status", "get_runner_logs", "add_secret"),
+    *("remove_secret", "get_supervisor_info", "rpc.discover", "create_job", "get_job"),
+    *("list_jobs", "delete_job", "get_job_logs", "get_job_result", "submit_workflow"),
+}
+
+
+def test_every_method_of_the_documents_before_ours_is_one_and_is_explained():
+    section = text_of("hero-supervisor.md").partition("## Methods")[2]
+    rows = re.findall(r"^\|.+\|$", section.partition("| flow |")[0], re.MULTILINE)
+    explained = set(re.findall(r"`((?:jobs?\.|rpc\.)?[a-z_]{6,})`", "".join(rows)))
+    explained |= set(re.findall(r"`(jobs?\.\w+)`", "".join(rows)))
+    methods = {name for one in METHODS for name in (one.name, *one.aliases)}
+    assert explained >= BEFORE
+    assert explained <= methods | {"rpc.discover"}
 
 
 # --- links -------------------------------------------------------------------------

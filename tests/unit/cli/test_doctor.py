@@ -124,6 +124,21 @@ def test_the_doctor_knows_a_runner_that_nobody_would_believe(horus, monkeypatch)
     assert "the trust bundle has no runner spare" in state.out
 
 
+def test_where_keys_are_brought_the_doctor_misses_no_runner_of_other_machines(
+    horus, state_dir, monkeypatch
+):
+    monkeypatch.setenv("HORUS_ACTORS", '[{"id": "spare", "executor": "python"}]')
+    horus("init")
+    (state_dir / "root.key").unlink()
+    (state_dir / "runners" / "system_runner_1.key").unlink()
+    code, found = findings(horus)
+    assert (code, found["files"]["verdict"]) == (0, "ok")
+    (state_dir / "runners" / "spare.key").unlink()
+    code, found = findings(horus)
+    assert code == 1
+    assert "spare.key is missing" in found["files"]["detail"]
+
+
 def test_the_doctor_knows_a_secret_that_is_not_here_or_cannot_be_used(
     horus, monkeypatch, tmp_path
 ):

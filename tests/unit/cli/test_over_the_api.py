@@ -225,6 +225,19 @@ def test_a_secret_of_the_settings_comes_before_that_on_disk(
     assert supervisor.secrets == [f"{SECRET}1", f"{SECRET}3", f"{SECRET}4"]
 
 
+def test_a_secret_that_is_bound_elsewhere_does_not_hide_the_one_on_disk(
+    horus, supervisor, state, monkeypatch
+):
+    supervisor.answers = {"list_runners": []}
+    bound = [{"secret": f"{SECRET}2", "contexts": ["a"]}]
+    monkeypatch.setenv("HORUS_USER_SECRETS", json.dumps(bound))
+    on_disk = state.secret("user")
+    horus("runners", "list")
+    state.secret_file("user").unlink()
+    horus("runners", "list")
+    assert supervisor.secrets == [on_disk, f"{SECRET}2"]
+
+
 def test_without_a_state_directory_a_secret_is_enough(horus, supervisor, monkeypatch):
     supervisor.answers = {"list_secrets": []}
     told = horus("secret", "list")

@@ -421,7 +421,7 @@ def test_without_flower_no_port_is_chosen_for_it(tmp_path, taken_port):
 
 
 def status(word, pid):
-    return {"api": ProgramStatus(name="api", pid=pid, word=word, exit_status=0)}
+    return {"api": ProgramStatus(name="api", pid=pid, word=word)}
 
 
 def test_a_program_that_died_is_told_with_its_log():
@@ -446,11 +446,7 @@ def test_one_that_somebody_stopped_is_told_as_that():
 
 def test_an_actor_is_told_by_its_name():
     names = {
-        word: {
-            "actor.a+b": ProgramStatus(
-                name="actor.a+b", pid=0, word=word, exit_status=0
-            )
-        }
+        word: {"actor.a+b": ProgramStatus(name="actor.a+b", pid=0, word=word)}
         for word in ("RUNNING", "FATAL")
     }
     told = changes(names["RUNNING"], names["FATAL"], logs=Path("/logs"))

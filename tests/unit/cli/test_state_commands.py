@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 
 import pytest
 
@@ -28,6 +29,19 @@ def test_a_key_is_made_granted_and_revoked(horus):
     trust = json.loads(horus("trust", "revoke", made["keyid"], "--json").out)
     assert made["keyid"] not in trust["keys"]
     assert trust["version"] == 3
+
+
+def test_a_caller_elsewhere_makes_a_key_beside_the_root_s_public_one(horus, state_dir):
+    horus("init")
+    for path in state_dir.iterdir():
+        if path.is_dir():
+            shutil.rmtree(path)
+        elif path.name != "root.pub":
+            path.unlink()
+    assert horus("key", "new", "alice").code == 0
+    assert {path.name for path in state_dir.iterdir()} == {"root.pub", "keys"}
+    assert (state_dir / "keys").stat().st_mode & 0o777 == 0o700
+    assert "alice" in horus("key", "show", "alice").out
 
 
 def test_a_grant_may_list_secrets_and_the_default_one_lists_none(horus):

@@ -50,7 +50,7 @@ def say(tmp_path):
 
     def say(word, *said, phase=Phase.RUNNING, age=timedelta(seconds=1)):
         log.write_text("".join(f"{line}\n" for line in said))
-        program = ProgramStatus(name="actor.r1", pid=0, word=word, exit_status=0)
+        program = ProgramStatus(name="actor.r1", pid=0, word=word)
         beat = RunnerBeat(
             name="r1",
             executors=("python",),
