@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from ipaddress import (
     IPv4Address,
     IPv4Network,
@@ -11,8 +11,12 @@ from ipaddress import (
     ip_address,
     ip_network,
 )
+from typing import Final
 
 Network = IPv4Network | IPv6Network
+
+#: Where the sixth version has the addresses of the fourth: `::ffff:0.0.0.0`.
+_MAPPED: Final = 0xFFFF_0000_0000
 
 
 def read_networks(texts: Iterable[str]) -> tuple[Network, ...]:
@@ -22,6 +26,15 @@ def read_networks(texts: Iterable[str]) -> tuple[Network, ...]:
         ValueError: if a text is neither.
     """
     return tuple(ip_network(text, strict=False) for text in texts)
+
+
+def as_seen(networks: Iterable[Network]) -> Iterator[Network]:
+    """Return networks also as a socket that serves both families shows them."""
+    for network in networks:
+        yield network
+        if isinstance(network, IPv4Network):
+            first = _MAPPED + int(network.network_address)
+            yield IPv6Network((first, 96 + network.prefixlen))
 
 
 def client_address(

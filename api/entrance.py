@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Iterable
 from http import HTTPStatus
 from typing import TYPE_CHECKING, Any, Final
@@ -17,6 +18,8 @@ if TYPE_CHECKING:
 #: Answers a call with a body and a status.
 Answer = Callable[[Request], tuple[bytes, int]]
 
+#: The target of a request that names a whole URL, with its host.
+_WHOLE: Final = re.compile(r"[a-z][a-z0-9+.-]*://([^/?#]*)", re.IGNORECASE)
 _JSON: Final = ("Content-Type", "application/json")
 _STATUS: Final = {one.value: f"{one.value} {one.phrase}" for one in HTTPStatus}
 
@@ -48,6 +51,10 @@ class Entrance:
     ) -> Iterable[bytes]:
         """Answer a request, as WSGI says."""
         origin = environ.get("HTTP_ORIGIN")
+        whole = _WHOLE.match(environ.get("RAW_URI", "/"))
+        if whole is not None:
+            # Then what the Host header says counts for nothing (RFC 9112, 3.2.2).
+            environ["HTTP_HOST"] = whole[1]
         try:
             self._check(environ, origin)
         except HTTPException as error:

@@ -23,9 +23,9 @@ _LENGTH: Final = re.compile(rb"\r\ncontent-length:[ \t]*([^\r\n]*)", re.IGNORECA
 _CHUNKED: Final = re.compile(rb"\r\ntransfer-encoding:[^\r\n]*chunked", re.IGNORECASE)
 _SECRET: Final = re.compile(rb"\r\nauthorization:[ \t]*([^\r\n]*)", re.IGNORECASE)
 _EXPECT: Final = re.compile(
-    rb"[^\r\n]* HTTP/1\.1\r\n(?:[^\r\n]+\r\n)*?(expect):[ \t]*100-continue[ \t]*\r\n",
-    re.IGNORECASE,
+    rb"\r\n(expect):[ \t]*100-continue[ \t]*(?=\r\n)", re.IGNORECASE
 )
+_IS_1_1: Final = re.compile(rb"(?:\r\n)?[^\r\n]* HTTP/1\.1\r\n")
 _DECIMAL: Final = re.compile(rb"[0-9]{1,15}")
 _CHUNK_SIZE: Final = re.compile(rb"([0-9a-fA-F]{1,12})[ \t]*(?:;.*)?", re.DOTALL)
 
@@ -58,8 +58,8 @@ class Arrival:
         #: Where the next chunk begins.
         self._chunk = 0
         self._is_refused = False
-        #: Where the name of a header stands that asks for `100 Continue`.
-        self._expectation: slice | None = None
+        #: Whether the sender waits for `100 Continue`.
+        self._is_expecting = False
 
     def stage(self) -> Stage:
         """Say how far the request has come."""
@@ -76,12 +76,8 @@ class Arrival:
 
     def take_expectation(self) -> bool:
         """Say, once, whether the sender waits for `100 Continue` before the body."""
-        if self._expectation is None:
-            return False
-        # Renamed, so that gunicorn does not say it again.
-        self.data[self._expectation] = b"x-done"
-        self._expectation = None
-        return True
+        is_expecting, self._is_expecting = self._is_expecting, False
+        return is_expecting
 
     def rest(self) -> bytes:
         """Return what lies behind this request, if it is whole."""
@@ -101,14 +97,17 @@ class Arrival:
 
     def _read_head(self, head: bytes) -> None:
         self._head = self._chunk = self._end = len(head)
+        expectations = [found.span(1) for found in _EXPECT.finditer(head)]
+        for start, end in expectations:
+            # Renamed: it is said here or not at all, and never by gunicorn.
+            self.data[start:end] = b"x-done"
         lengths = _LENGTH.findall(head)
         is_chunked = _CHUNKED.search(head) is not None
         if not lengths and not is_chunked:
             return
         secret = _SECRET.search(head)
         self._limit = self._body_limit(secret and secret[1].decode("latin-1"))
-        expectation = _EXPECT.match(head)
-        self._expectation = expectation and slice(*expectation.span(1))
+        self._is_expecting = bool(expectations and _IS_1_1.match(head))
         if len(lengths) + is_chunked > 1:
             # Two lengths are two readings, of which gunicorn takes none.
             self._is_refused = True

@@ -132,6 +132,7 @@ class _Deployment(Collector):
     def __init__(self, facts: Facts, rejections: prometheus.Counter) -> None:
         self._facts = facts
         self._rejections = rejections
+        self._named = _Named()
 
     def describe(self) -> Iterable[Metric]:
         # Else everything would be asked only to learn the names.
@@ -147,7 +148,7 @@ class _Deployment(Collector):
             yield _jobs(info.counts)
             yield _queues(info.queues)
         if tally is not None:
-            yield from _tallied(tally)
+            yield from _tallied(tally, self._named)
         workflows = store.ask(self._facts.workflows)
         if workflows is not None:
             yield from _workflows(workflows)
@@ -166,7 +167,7 @@ class _Deployment(Collector):
         for (_, status, reason), number in ended.items():
             if status == Status.REJECTED:
                 reasons["runner", reason] += number
-        for (by, code), number in _bounded_numbers(reasons).items():
+        for (by, code), number in self._named.numbers(here.name, reasons).items():
             here.add_sample(f"{here.name}_total", {"by": by, "code": code}, number)
         return here
 
@@ -247,7 +248,7 @@ def _runners(runners: tuple[RunnerView, ...]) -> Iterator[Metric]:
     }
     family = GaugeMetricFamily(
         "horus_runner_up",
-        "Whether a runner takes jobs.",
+        "Whether a runner is running.",
         labels=["runner", "executor"],
     )
     for labels, is_up in _bounded_numbers(up).items():
@@ -255,28 +256,32 @@ def _runners(runners: tuple[RunnerView, ...]) -> Iterator[Metric]:
     yield family
 
 
-def _tallied(tally: Tally) -> Iterator[Metric]:
+def _tallied(tally: Tally, named: _Named) -> Iterator[Metric]:
     ended = CounterMetricFamily(
         "horus_jobs_ended",
         "Jobs that are over.",
         labels=["executor", "status", "reason"],
     )
-    for labels, number in _bounded_numbers(tally.ended).items():
+    for labels, number in named.numbers(ended.name, tally.ended).items():
         ended.add_metric(labels, number)
     yield ended
     yield _histogram(
         "horus_job_wait_seconds",
         "Time from being queued to being claimed by a runner.",
         tally.waited,
+        named,
     )
     yield _histogram(
-        "horus_job_run_seconds", "Time from being claimed to the end.", tally.ran
+        "horus_job_run_seconds",
+        "Time from being claimed to the end.",
+        tally.ran,
+        named,
     )
     found = CounterMetricFamily(
         "horus_sweep_findings", "What the sweeps found.", labels=["kind"]
     )
     kinds: Mapping[_Labels, int] = {(k,): number for k, number in tally.swept.items()}
-    for labels, number in _bounded_numbers(kinds).items():
+    for labels, number in named.numbers(found.name, kinds).items():
         found.add_metric(labels, number)
     yield found
 
@@ -304,10 +309,13 @@ def _workflows(tally: WorkflowTally) -> Iterator[Metric]:
     yield noticed
 
 
-def _histogram(name: str, text: str, by_executor: Mapping[str, Histogram]) -> Metric:
+def _histogram(
+    name: str, text: str, by_executor: Mapping[str, Histogram], named: _Named
+) -> Metric:
     family = HistogramMetricFamily(name, text, labels=["executor"])
     found: Mapping[_Labels, Histogram] = {(k,): one for k, one in by_executor.items()}
-    for labels, histogram in _bounded(found, add=_merged, size=_how_many).items():
+    kept = named.histograms(name, found)
+    for labels, histogram in kept.items():
         family.add_metric(labels, _buckets(histogram), histogram.total.total_seconds())
     return family
 
@@ -317,23 +325,56 @@ def _buckets(histogram: Histogram) -> list[tuple[str, int]]:
     return list(zip(bounds, accumulate(histogram.counts), strict=True))
 
 
+class _Named:
+    """Which series of a counter have their own name, once there are too many of them.
+
+    They keep it: one that grew would else take what it counted away from the others,
+    and a counter that goes back is taken for one that began anew.
+    """
+
+    def __init__(self) -> None:
+        self._by_family: dict[str, frozenset[_Labels]] = {}
+
+    def numbers(self, family: str, series: Mapping[_L, int]) -> dict[_Labels, int]:
+        named = self._of(family, series, size=int)
+        return _bounded(series, named, add=int.__add__)
+
+    def histograms(
+        self, family: str, series: Mapping[_L, Histogram]
+    ) -> dict[_Labels, Histogram]:
+        named = self._of(family, series, size=_how_many)
+        return _bounded(series, named, add=_merged)
+
+    def _of(
+        self, family: str, series: Mapping[_L, _T], size: Callable[[_T], int]
+    ) -> frozenset[_Labels]:
+        if len(series) <= MAX_SERIES and family not in self._by_family:
+            return frozenset(series)
+        return self._by_family.setdefault(family, _largest(series, size))
+
+
 def _bounded(
-    series: Mapping[_L, _T],
-    add: Callable[[_T, _T], _T],
-    size: Callable[[_T], int],
+    series: Mapping[_L, _T], named: frozenset[_Labels], add: Callable[[_T, _T], _T]
 ) -> dict[_Labels, _T]:
-    """Return the largest series under labels that can be shown, the rest as one."""
+    """Return those that are named under labels that can be shown, the rest as one."""
     bounded: dict[_Labels, _T] = {}
-    by_size = sorted(series.items(), key=lambda item: size(item[1]), reverse=True)
-    room = MAX_SERIES if len(by_size) <= MAX_SERIES else MAX_SERIES - 1
-    for place, (labels, value) in enumerate(by_size):
-        shown = tuple(map(_shown, labels)) if place < room else (OTHER,) * len(labels)
+    for labels, value in series.items():
+        shown = tuple(map(_shown, labels) if labels in named else [OTHER] * len(labels))
         bounded[shown] = add(bounded[shown], value) if shown in bounded else value
     return bounded
 
 
 def _bounded_numbers(series: Mapping[_L, int]) -> dict[_Labels, int]:
-    return _bounded(series, add=int.__add__, size=int)
+    """Return the numbers of a gauge: of too many, the largest."""
+    return _bounded(series, _largest(series, int), add=int.__add__)
+
+
+def _largest(series: Mapping[_L, _T], size: Callable[[_T], int]) -> frozenset[_Labels]:
+    """Return all of them, or the largest ones that leave room for the rest as one."""
+    if len(series) <= MAX_SERIES:
+        return frozenset(series)
+    by_size = sorted(series, key=lambda labels: size(series[labels]), reverse=True)
+    return frozenset(by_size[: MAX_SERIES - 1])
 
 
 def _merged(one: Histogram, other: Histogram) -> Histogram:

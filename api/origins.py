@@ -56,7 +56,7 @@ class Hosts:
         name, colon, port = (header or "").rpartition(":")
         if not colon or not port.isdecimal():
             name = header or ""
-        if _plain(name) in self.names:
+        if name.lower() in self.names or _plain(name) in self.names:
             return True
         return self.has_every_address and _address(name) is not None
 
@@ -92,11 +92,13 @@ class Origins:
 
 
 def _plain(name: str) -> str:
-    return name.lower().removeprefix("[").removesuffix("]")
+    """Return a name as all that mean the same are written."""
+    address = _address(name)
+    return name.lower().removesuffix(".") if address is None else str(address)
 
 
 def _address(text: str) -> IPv4Address | IPv6Address | None:
     try:
-        return ip_address(_plain(text))
+        return ip_address(text.removeprefix("[").removesuffix("]"))
     except ValueError:
         return None

@@ -68,11 +68,10 @@ class Readiness:
             # Without these two nobody knows the runners.
             return missing
         try:
-            beats = self._roster.list()
+            roll = self._roster.look()
         except HorusError:
             return {"runners": "nobody knows whether a runner is alive"}
-        now = self._clock.now()
-        alive = [beat for beat in beats if is_alive(beat, now)]
+        alive = [beat for beat in roll.beats.values() if is_alive(beat, roll.at)]
         if not alive:
             return {"runners": "no runner is alive"}
         why = self._queues_are_missing(alive)

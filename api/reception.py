@@ -82,6 +82,8 @@ class Visitor(TConn):  # type: ignore[misc]  # gunicorn ships no types
 class Reception(ThreadWorker):  # type: ignore[misc]  # gunicorn ships no types
     """gunicorn's thread worker with an event loop that waits for whole requests."""
 
+    #: What it listens on.
+    sockets: list[socket.socket]
     #: Set as soon as the application is there; without it nobody may send a body.
     body_limit: BodyLimit = staticmethod(lambda authorization: 0)
 
@@ -108,7 +110,27 @@ class Reception(ThreadWorker):  # type: ignore[misc]  # gunicorn ships no types
 
     # --- they come -------------------------------------------------------------
 
+    def set_accept_enabled(self, enabled: bool) -> None:  # noqa: FBT001 - as in the base class
+        if self.alive:
+            super().set_accept_enabled(enabled)
+            return
+        for listener in self.sockets:
+            # Who is connected already is still heard.
+            for _ in range(self.cfg.backlog):
+                if not self._let_in(listener):
+                    break
+        super().set_accept_enabled(False)
+        # Left open, the kernel would connect others, whom nobody hears. Who is refused
+        # goes elsewhere at once; so does a balancer.
+        for listener in self.sockets:
+            listener.close()
+        self.sockets = []
+
     def accept(self, listener: socket.socket) -> None:
+        self._let_in(listener)
+
+    def _let_in(self, listener: socket.socket) -> bool:
+        """Let in one connection, and say whether there was one."""
         if self.nr_conns + 1 >= self.worker_connections:
             self._make_room()
         try:
@@ -118,16 +140,17 @@ class Reception(ThreadWorker):  # type: ignore[misc]  # gunicorn ships no types
                 self._make_room()
             elif error.errno not in _NOTHING_THERE:
                 raise
-            return
+            return False
         try:
             line = self._line(client)
         except OSError:  # it is gone already
             client.close()
-            return
+            return True
         self.nr_conns += 1
         conn = Visitor(self.cfg, line, address, listener.getsockname())
         self._give_time(conn, self._arriving)
         self._open(conn)
+        return True
 
     def _line(self, client: socket.socket) -> Line:
         if self._certificate is None:

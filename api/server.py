@@ -9,7 +9,7 @@ from contextlib import closing
 from types import FrameType
 from typing import Final, Protocol
 
-from api.address import read_networks
+from api.address import as_seen, read_networks
 from api.capacity import connections
 from api.framing import BodyLimit
 from api.reception import Reception
@@ -38,7 +38,11 @@ bind = f"[{_host}]:{_settings.port}" if ":" in _host else f"{_host}:{_settings.p
 certfile = None if _settings.tls_cert is None else str(_settings.tls_cert)
 keyfile = None if _settings.tls_key is None else str(_settings.tls_key)
 # Whom to believe that a call came by https; gunicorn would believe this machine.
-forwarded_allow_ips = ",".join(map(str, read_networks(_settings.trusted_proxies)))
+forwarded_allow_ips = ",".join(
+    map(str, as_seen(read_networks(_settings.trusted_proxies)))
+)
+# No header says which path is meant: a proxy may pass on what a caller has written.
+forwarder_headers = ""
 # Waiting callers keep a thread each, so there are many; nothing is monkey-patched.
 # Those who have not finished their request yet keep none.
 worker_class = Reception

@@ -12,7 +12,7 @@ from typing import Any, Final
 from celery import Celery
 from celery.signals import celeryd_init
 
-from horus_celery import screening
+from horus_celery import diary, screening
 from horus_celery.application import make_app, own_module
 from horus_celery.errors import HorusError
 from horus_celery.news import take_texts_only
@@ -48,6 +48,7 @@ def _lock_worker(**_: Any) -> None:  # noqa: ANN401 - whatever the signal carrie
 
 
 def _start() -> Celery:
+    diary.for_libraries()
     screening.be_prompt()
     take_texts_only()
     try:

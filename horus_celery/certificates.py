@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ssl
 import time
+from contextlib import suppress
 from datetime import timedelta
 from pathlib import Path
 from typing import Final, TypeAlias
@@ -13,7 +14,10 @@ from horus_celery.errors import ConfigurationError
 #: How long new connections may still be shown a certificate that was replaced.
 FRESH: Final = timedelta(seconds=2)
 
+#: Of OpenSSL: a certificate counts before its time and after it.
+_NO_CHECK_TIME: Final = 0x200000
 _MISMATCH: Final = "KEY_VALUES_MISMATCH"
+_WEAK: Final = frozenset({"EE_KEY_TOO_SMALL", "CA_KEY_TOO_SMALL", "CA_MD_TOO_WEAK"})
 _Stamp: TypeAlias = tuple[tuple[int, int, int], ...]
 
 
@@ -89,11 +93,55 @@ def pinned(cert: Path) -> ssl.SSLContext:
     """Return how a client believes one server: whoever has that very certificate.
 
     Under whichever name it is called: a server on this machine is called by an address
-    that its certificate need not have.
+    that its certificate need not have. And whenever: a deployment whose certificate has
+    expired still has to start, and to be looked at.
 
     Raises:
         ConfigurationError: if there is no certificate in the file.
     """
+    context = _pinned(cert)
+    context.verify_flags |= _NO_CHECK_TIME
+    return context
+
+
+def fault_of(cert: Path, key: Path) -> str | None:
+    """Return why nobody believes a certificate today, whoever signed it, if that is so.
+
+    Raises:
+        ConfigurationError: as `serving`.
+    """
+    to_server, to_client = ssl.MemoryBIO(), ssl.MemoryBIO()
+    server = serving(cert, key)
+    ends = (
+        _pinned(cert).wrap_bio(to_client, to_server),
+        server.wrap_bio(to_server, to_client, server_side=True),
+    )
+    try:
+        for end in (*ends, *ends):
+            with suppress(ssl.SSLWantReadError):
+                end.do_handshake()
+    except ssl.SSLCertVerificationError as error:
+        return error.verify_message
+    except ssl.SSLError as error:
+        return error.reason
+    return None
+
+
+def believing(ca: Path) -> ssl.SSLContext:
+    """Return how a client believes servers whose certificate these ones have signed.
+
+    Raises:
+        ConfigurationError: if there is no certificate in the file.
+    """
+    try:
+        return ssl.create_default_context(cafile=ca)
+    except ssl.SSLError:
+        raise ConfigurationError(_no_certificate(ca)) from None
+    except OSError as error:
+        raise ConfigurationError(_unreadable(ca, error)) from None
+
+
+def _pinned(cert: Path) -> ssl.SSLContext:
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
     context.check_hostname = False
     # The certificate itself is the end of the chain, whoever signed it.
@@ -111,23 +159,14 @@ def pinned(cert: Path) -> ssl.SSLContext:
     return context
 
 
-def believing(ca: Path) -> ssl.SSLContext:
-    """Return how a client believes servers whose certificate these ones have signed.
-
-    Raises:
-        ConfigurationError: if there is no certificate in the file.
-    """
-    try:
-        return ssl.create_default_context(cafile=ca)
-    except ssl.SSLError:
-        raise ConfigurationError(_no_certificate(ca)) from None
-    except OSError as error:
-        raise ConfigurationError(_unreadable(ca, error)) from None
-
-
 def _complaint(error: Exception, cert: Path, key: Path) -> str:
     if isinstance(error, ssl.SSLError) and error.reason == _MISMATCH:
         return f"tls_key: {key} is not the key of the certificate in {cert}"
+    if isinstance(error, ssl.SSLError) and error.reason in _WEAK:
+        return (
+            f"tls_cert: {cert} has too short a key, or too weak a signature: make a new"
+            " one"
+        )
     try:
         ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER).load_verify_locations(cert)
     except (OSError, ValueError):

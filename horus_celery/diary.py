@@ -67,6 +67,17 @@ def through_logging() -> None:
     )
 
 
+def for_libraries() -> None:
+    """Write what libraries log, unless somebody sets up their loggers.
+
+    Celery does so for a worker. Flower does not, and its lines have whatever anybody
+    asks it for.
+    """
+    handler = logging.StreamHandler()
+    handler.setFormatter(_LineFormatter(renderer_for(handler.stream)))
+    logging.basicConfig(handlers=[handler])
+
+
 def format_handlers(logger: logging.Logger, **_: object) -> None:
     """Have the handlers of a logger write an event a line."""
     for handler in logger.handlers:

@@ -31,6 +31,7 @@ from horus_celery.registry import (
     RunnerBeat,
     TrustSource,
     is_alive,
+    is_gone,
     write_registration,
     write_removed,
 )
@@ -139,7 +140,7 @@ class RunnerView:
     contexts: tuple[str, ...]
     concurrency: int
     status: RunnerStatus
-    #: The moment that it signed into its latest beat.
+    #: The moment that it signed into its latest beat, or registered.
     last_seen: datetime | None
     #: How many jobs wait in the queues that it serves, alone or with others.
     queued: int = 0
@@ -160,15 +161,27 @@ class Fleet:
         store: RecordStore,
         clock: Clock,
         namespace: str,
+        beat_clock: Clock | None = None,
         managers: Managers | None = None,
     ) -> None:
+        """Show the runners of a deployment.
+
+        Args:
+            registry: What keeps their words.
+            trust: The bundle that says who they are.
+            store: What they work on.
+            clock: Tells the time.
+            namespace: The deployment.
+            beat_clock: The one by which beats are given; the same by default.
+            managers: What starts and stops runners here; by default, nothing.
+        """
         self._registry = registry
         self._trust = trust
         self._store = store
         self._clock = clock
         self._namespace = namespace
         self._managers = managers or Unmanaged()
-        self._roster = Roster(registry, trust)
+        self._roster = Roster(registry, trust, beat_clock or clock)
         self._contexts: frozenset[str] | None = None
 
     def within(self, contexts: frozenset[str] | None) -> Fleet:
@@ -202,12 +215,14 @@ class Fleet:
         require_covered(said, trust)
         self._require_own_contexts(said)
         require_fresh(said, now)
-        is_news = _is_news(said, self._roster.look().beats.get(said.name), now)
+        roll = self._roster.look()
+        is_news = _is_news(said, roll.beats.get(said.name), roll.at)
+        text = write_registration(envelope, heard_at=roll.at)
         is_new = self._registry.spend(
             f"{said.name} {said.nonce}",
             at=now,
             name=said.name,
-            text=write_registration(envelope) if is_news else None,
+            text=text if is_news else None,
         )
         if not is_new:
             raise ConflictError(
@@ -311,8 +326,9 @@ class Fleet:
     def _halt(self, name: str) -> None:
         if self._managers.status(name) in ("starting", "running"):
             self._managers.stop(name)
-        beat = self._roster.look().beats.get(name)
-        if beat is not None and is_alive(beat, self._clock.now()):
+        roll = self._roster.look()
+        beat = roll.beats.get(name)
+        if beat is not None and is_alive(beat, roll.at):
             # It had no time for a last word, and it would look alive for a while.
             # Should another go by its name elsewhere, its next beat says so.
             self._registry.leave(name)
@@ -325,7 +341,6 @@ class Fleet:
 
     def _shown(self, wanted: str | None) -> tuple[RunnerView, ...]:
         """Return every runner, or the one of this name, as far as it may be seen."""
-        now = self._clock.now()
         trust = self._trust.current()
         managed = frozenset(self._managers.names())
         roll = self._roster.look(managed)
@@ -339,7 +354,7 @@ class Fleet:
         # Seen first, asked about second: how long a process manager takes to answer
         # would tell that there is a runner.
         views = [
-            self._view(name, plan, roll.beats.get(name), now)
+            self._view(name, plan, roll.beats.get(name), roll.at)
             for name, plan in plans.items()
             if self._is_seen(plan)
         ]
@@ -363,7 +378,11 @@ class Fleet:
     ) -> RunnerView:
         if not self._manages(name):
             return _view(name, plan, beat, status_of(beat, None, now), None)
-        status = status_of(beat, self._managed_status(name), now)
+        managed = self._managed_status(name)
+        if managed == "running" and beat is not None and is_gone(beat):
+            # What runs is another process, and it was not heard yet.
+            managed = "starting"
+        status = status_of(beat, managed, now)
         return _view(name, plan, beat, status, self._managers.kind(name))
 
     def _managed_status(self, name: str) -> ManagedStatus | None:
@@ -427,7 +446,7 @@ def status_of(
         beat: What it said last, if it was ever heard.
         managed: What its process manager knows of it; None if none here manages it,
             or it does not answer.
-        now: The present.
+        now: The present, by the clock of beats.
     """
     if managed in ("crashed", "starting"):
         return managed
@@ -438,7 +457,7 @@ def status_of(
         return "starting" if managed == "running" else "stopped"
     if is_alive(beat, now):
         # Also one that this node only could start, and that somebody else did.
-        return "running" if beat.phase is Phase.RUNNING else "starting"
+        return "starting" if beat.phase is Phase.STARTING else "running"
     return "stopped" if managed == "stopped" else "lost"
 
 
@@ -455,7 +474,7 @@ def _is_news(said: Registration, beat: RunnerBeat | None, now: datetime) -> bool
     """Whether a registration says more than what was heard of the runner last."""
     if beat is None:
         return True
-    is_running = beat.phase is Phase.RUNNING and is_alive(beat, now)
+    is_running = beat.phase is not Phase.STARTING and is_alive(beat, now)
     return said.at > beat.at and not is_running
 
 
@@ -480,7 +499,7 @@ def _view(
         contexts=plan.contexts,
         concurrency=plan.concurrency,
         status=status,
-        last_seen=None if beat is None else beat.at,
+        last_seen=None if beat is None else beat.seen_at,
         process_manager=process_manager,
     )
 

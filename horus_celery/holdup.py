@@ -87,11 +87,11 @@ def _of_queued(
     if record.not_before is not None and record.not_before > now:
         detail = f"it may not start before {shown(record.not_before)}"
         return _holdup(record, "not_before", record.queued_at, detail)
-    heard = roster.list()
-    beats = [beat for beat in heard if serves(beat, record)]
-    alive = [beat for beat in beats if is_alive(beat, now)]
+    roll = roster.look()
+    beats = [beat for _, beat in sorted(roll.beats.items()) if serves(beat, record)]
+    alive = [beat for beat in beats if is_alive(beat, roll.at)]
     if not alive:
-        last = max((beat.at for beat in beats), default=None)
+        last = max((beat.seen_at for beat in beats), default=None)
         seen = f"last seen {shown(last)}" if last else "never seen"
         if last is None and record.summary.runner is not None:
             # It may well be there, and not be allowed to run this.
@@ -101,8 +101,8 @@ def _of_queued(
             contexts is None
             and record.summary.runner is None
             and any(
-                record.summary.executor in beat.executors and is_alive(beat, now)
-                for beat in heard
+                record.summary.executor in beat.executors and is_alive(beat, roll.at)
+                for beat in roll.beats.values()
             )
         ):
             # There are some, for other contexts: just any would not do.
@@ -111,7 +111,7 @@ def _of_queued(
         return _holdup(record, "runner", last or record.queued_at, detail)
     able = [beat for beat in alive if beat.phase is Phase.RUNNING]
     if not able:
-        latest = max(alive, key=lambda beat: beat.at)
+        latest = max(alive, key=lambda beat: beat.seen_at)
         detail = (
             f"it waits for {_wanted(record, trust)}: {latest.name} is there, but takes"
             " no jobs now; its log says why"

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import hashlib
 import secrets
+import socket
 import threading
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -20,12 +21,15 @@ from typing import Final, Protocol
 import orjson
 import redis
 
+from horus_celery import kernel
+from horus_celery.clock import Clock
 from horus_celery.errors import RefusedError
-from horus_celery.instants import to_ms
+from horus_celery.instants import from_ms, to_ms
 from horus_celery.statements import dsse
 from horus_celery.statements.keys import KeyPair
 from horus_celery.statements.runner import (
     MAX_BODY,
+    SKEW,
     Registration,
     read_registration,
 )
@@ -43,7 +47,7 @@ NONCE_LIFETIME: Final = timedelta(minutes=10)
 
 #: What stands in the place of a beat once somebody has removed the runner.
 _REMOVED: Final = b'"removed"'
-_ENTRY_FIELDS: Final = frozenset({"registration", "facts"})
+_ENTRY_FIELDS: Final = frozenset({"registration", "facts", "heard_at"})
 _MS: Final = timedelta(milliseconds=1)
 
 
@@ -54,6 +58,8 @@ class Phase(StrEnum):
     STARTING = "starting"
     #: It takes jobs.
     RUNNING = "running"
+    #: It finishes what it runs, and takes no more jobs.
+    STOPPING = "stopping"
     #: It ended in order.
     STOPPED = "stopped"
 
@@ -68,10 +74,19 @@ class RunnerBeat:
     contexts: tuple[str, ...]
     concurrency: int
     phase: Phase
+    #: By the clock of all who share the registry: a machine's own may be wrong. By that
+    #: own clock where it only registered.
     at: datetime
+    #: When a supervisor heard of one that only registered, by the clock of all.
+    heard_at: datetime | None = None
     #: The machine and its main process there; None for one that only registered.
     host: str | None = None
     pid: int | None = None
+
+    @property
+    def seen_at(self) -> datetime:
+        """When it was seen, by the clock of all who share the registry."""
+        return self.heard_at or self.at
 
 
 class Registry(Protocol):
@@ -119,6 +134,8 @@ class TrustSource(Protocol):
 class Roll:
     """Who was heard of, at one look."""
 
+    #: When that was, by the clock of beats.
+    at: datetime
     #: The latest beat of every runner, by name.
     beats: Mapping[str, RunnerBeat]
     #: Names that somebody removed, and that were not heard since.
@@ -132,9 +149,11 @@ class Roster:
     bundle allows shows no runner. What was verified once is not verified again.
     """
 
-    def __init__(self, registry: Registry, trust: TrustSource) -> None:
+    def __init__(self, registry: Registry, trust: TrustSource, clock: Clock) -> None:
+        """Read what is kept; `clock` is the one by which beats are given."""
         self._registry = registry
         self._trust = trust
+        self._clock = clock
         self._lock = threading.Lock()
         # At most one for each runner of the bundle.
         self._read: dict[str, tuple[bytes, RunnerBeat | None]] = {}
@@ -151,6 +170,7 @@ class Roster:
         texts = self._registry.texts(names)
         found = {name: self._beat(name, text, trust) for name, text in texts.items()}
         return Roll(
+            at=self._clock.now(),
             beats=MappingProxyType(
                 {name: beat for name, beat in found.items() if beat is not None}
             ),
@@ -175,7 +195,14 @@ class Roster:
 def is_alive(beat: RunnerBeat, now: datetime) -> bool:
     """Whether the runner was heard recently enough and has not ended in order."""
     # A beat of the future comes from another clock; replayed it would live long.
-    return beat.phase is not Phase.STOPPED and abs(now - beat.at) <= PATIENCE
+    return beat.phase is not Phase.STOPPED and abs(now - beat.seen_at) <= PATIENCE
+
+
+def is_gone(beat: RunnerBeat) -> bool:
+    """Whether it was said on this very machine, by a process that is there no more."""
+    if beat.pid is None or beat.host != socket.gethostname():
+        return False
+    return kernel.look_at(beat.pid) is None
 
 
 def write_beat(beat: RunnerBeat, *, aud: str, key: KeyPair) -> bytes:
@@ -208,9 +235,9 @@ def write_beat(beat: RunnerBeat, *, aud: str, key: KeyPair) -> bytes:
     return _to_text(dsse.sign(dsse.RUNNER, said.body(), [key]), facts)
 
 
-def write_registration(envelope: dsse.Envelope) -> bytes:
+def write_registration(envelope: dsse.Envelope, *, heard_at: datetime) -> bytes:
     """Write what a runner registered with, which says no more than that it starts."""
-    return _to_text(envelope, None)
+    return _to_text(envelope, None, heard_at=heard_at)
 
 
 def write_removed() -> bytes:
@@ -236,6 +263,7 @@ def read_beat(text: bytes, *, name: str, trust: Trust) -> RunnerBeat | None:
         if said.name != name or allowed is None:
             return None
         beat = _with_facts(_without_facts(said), entry["facts"], nonce=said.nonce)
+        beat = _as_heard(beat, entry["heard_at"])
     except (ValueError, TypeError, KeyError, RecursionError, RefusedError):
         return None
     return _as_allowed(beat, allowed)
@@ -264,6 +292,15 @@ def _with_facts(beat: RunnerBeat, facts: object, *, nonce: str) -> RunnerBeat:
         host=str(known["host"]),
         pid=int(known["pid"]),
     )
+
+
+def _as_heard(beat: RunnerBeat, heard_at: object) -> RunnerBeat:
+    """Add when a supervisor heard of it, which nobody signed: not any time counts."""
+    if type(heard_at) is not int:
+        return beat
+    heard = from_ms(heard_at)
+    # The runner's clock and the one of all may be apart from the supervisor's.
+    return beat if abs(heard - beat.at) > 2 * SKEW else replace(beat, heard_at=heard)
 
 
 def _as_allowed(beat: RunnerBeat, entry: RunnerEntry) -> RunnerBeat | None:
@@ -351,8 +388,16 @@ class MemoryRegistry:
             return True
 
 
-def _to_text(envelope: dsse.Envelope, facts: str | None) -> bytes:
-    return orjson.dumps({"registration": dsse.to_wire(envelope), "facts": facts})
+def _to_text(
+    envelope: dsse.Envelope, facts: str | None, *, heard_at: datetime | None = None
+) -> bytes:
+    return orjson.dumps(
+        {
+            "registration": dsse.to_wire(envelope),
+            "facts": facts,
+            "heard_at": to_ms(heard_at),
+        }
+    )
 
 
 def _digest(text: str) -> str:

@@ -49,6 +49,9 @@ from horus_celery.wholelog import WholeLog, read_whole_log
 
 #: How long `delete` waits for a running job beyond the time that it has to end in.
 _END_OF_STOPPED: Final = timedelta(seconds=10)
+#: How many queues are shown with their lengths besides those that runners serve:
+#: callers name others.
+MAX_QUEUES: Final = 1000
 #: How many sets of contexts have their view of the bundle remembered.
 _MAX_NARROWED: Final = 256
 _DIGEST: Final = re.compile(r"[0-9a-f]{64}")
@@ -109,7 +112,8 @@ class Info:
     version: str
     uptime: timedelta
     counts: Mapping[Status, int]
-    #: How many jobs stand in each queue.
+    #: How many jobs stand in each queue that runners serve, and in each other that has
+    #: any: the longest `MAX_QUEUES` of those.
     queues: Mapping[str, int]
 
 
@@ -131,6 +135,7 @@ class Supervisor:
         journal: Journal,
         clock: Clock,
         namespace: str,
+        beat_clock: Clock | None = None,
         limits: Limits | None = None,
         name: str = "supervisor",
         herodb: Callable[[str], None] | None = None,
@@ -139,7 +144,7 @@ class Supervisor:
         self._logs = logs
         self._wakes = wakes
         self._dispatcher = dispatcher
-        self._roster = Roster(registry, trust)
+        self._roster = Roster(registry, trust, beat_clock or clock)
         self._trust = trust
         self._proofs = Proofs()
         #: What was found in the store that no runner signed, since the process began.
@@ -405,13 +410,16 @@ class Supervisor:
 
     def info(self) -> Info:
         """Return what this supervisor is and what it has to do."""
+        served = self._store.queue_lengths(self._queues(), contexts=self._contexts)
+        # What nobody serves would wait unseen.
+        standing = self._store.standing(limit=MAX_QUEUES, contexts=self._contexts)
         return Info(
             name=self._name,
             namespace=self._namespace,
             version=__version__,
             uptime=self._clock.now() - self._since,
             counts=self._store.counts(self._contexts),
-            queues=self._store.queue_lengths(self._queues(), contexts=self._contexts),
+            queues={**standing, **served},
         )
 
     def trust_envelope(self) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shlex
 from contextlib import AbstractContextManager, suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -175,9 +176,10 @@ class TrustFile:
             self._journal.remember_trust_version(trust.version)
 
     def _unreadable(self, error: OSError) -> ConfigurationError:
+        folder = shlex.quote(str(self._trust_path.parent))
         return ConfigurationError(
             f"the trust bundle {self._trust_path} cannot be read: {error.strerror};"
-            " horus init makes one"
+            f" `horus init --state-dir {folder}` makes one"
         )
 
 

@@ -29,7 +29,7 @@ from horus_celery.herodb.steward import Steward, ensuring
 from horus_celery.journal import Journal
 from horus_celery.node_secrets import NodeSecrets, read_value
 from horus_celery.processes.managed import ManagedRunners
-from horus_celery.registry import RedisRegistry, Registry, Roster
+from horus_celery.registry import RedisRegistry, Registry, Roster, TrustSource
 from horus_celery.routing import all_queues, queue_of
 from horus_celery.runner.node import Executor, Node
 from horus_celery.settings import Settings
@@ -133,9 +133,11 @@ def make_registry(settings: Settings) -> Registry:
     return RedisRegistry(connect(redis_url(settings)), settings.namespace)
 
 
-def make_roster(settings: Settings, trust: TrustFile | None = None) -> Roster:
+def make_roster(settings: Settings, trust: TrustSource | None = None) -> Roster:
     """Return the runners that say they are there, as far as they may be believed."""
-    return Roster(make_registry(settings), trust or make_trust(settings))
+    client = connect(redis_url(settings))
+    registry = RedisRegistry(client, settings.namespace)
+    return Roster(registry, trust or make_trust(settings), RedisClock(client))
 
 
 def make_fleet(
@@ -161,6 +163,7 @@ def make_fleet(
         store=RedisStore(client, settings.namespace),
         clock=clock or SystemClock(),
         namespace=settings.namespace,
+        beat_clock=clock or RedisClock(client),
         managers=managers or ManagedRunners.of(settings),
     )
 
@@ -228,6 +231,7 @@ def make_supervisor(
     herodb = ensuring(steward or make_steward(settings, clock))
     url = redis_url(settings)
     client = connect(url)
+    beat_clock = clock or RedisClock(client)
     clock = clock or SystemClock()
     return Supervisor(
         store=RedisStore(client, settings.namespace),
@@ -241,6 +245,7 @@ def make_supervisor(
         ),
         clock=clock,
         namespace=settings.namespace,
+        beat_clock=beat_clock,
         limits=Limits(
             max_job_bytes=settings.max_job_bytes,
             max_waiters=threads - SPARE_THREADS,

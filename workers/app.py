@@ -33,7 +33,16 @@ from horus_celery.clock import Steadiness
 from horus_celery.errors import ConfigurationError, HorusError, UnavailableError
 from horus_celery.execution import execute, give_up, ring_again
 from horus_celery.processes import tree
-from horus_celery.registry import BEAT, Phase, Registry, RunnerBeat, write_beat
+from horus_celery.registry import (
+    BEAT,
+    Phase,
+    Registry,
+    Roster,
+    RunnerBeat,
+    is_alive,
+    is_gone,
+    write_beat,
+)
 from horus_celery.routing import queues_of
 from horus_celery.runner.claiming import own_entry
 from horus_celery.runner.node import Executor, Node
@@ -212,6 +221,8 @@ class Keeper:
         self._groups = runner.groups
         self._stops = Stops(self._node.journal, self._node.store)
         self._registry: Registry = wiring.make_registry(runner.settings)
+        node = self._node
+        self._roster = Roster(self._registry, node.trust, node.lease_clock)
         self._sweep = SweepThread(wiring.make_sweep(runner.settings))
         self._concurrency = 1
         self._serve: Callable[[Sequence[str]], None] = _serve_nothing_more
@@ -221,6 +232,8 @@ class Keeper:
         self._asked_at: datetime | None = None
         self._steadiness = Steadiness(self._node.clock)
         self._is_degraded = False
+        self._is_announced = False
+        self._is_stopping = False
         #: The children that a signal had stopped at the last look.
         self._stopped: frozenset[int] = frozenset()
         self._ended = threading.Event()
@@ -259,31 +272,33 @@ class Keeper:
     def announce(self, *, concurrency: int) -> None:
         """Tell the others that this runner will take jobs soon."""
         self._concurrency = concurrency
+        self._is_announced = True
         self._say(Phase.STARTING)
 
-    def start(
-        self, *, concurrency: int, serve: Callable[[Sequence[str]], None]
-    ) -> None:
+    def start(self, *, serve: Callable[[Sequence[str]], None]) -> None:
         """Begin, once the pool has been forked.
 
         Args:
-            concurrency: How many jobs it runs at a time.
             serve: Called with the queues to serve whenever they are others.
         """
-        self._concurrency = concurrency
         self._serve = serve
         self._queues = self.queues()
         self._sweep.start()
         self._thread.start()
 
+    def begin_to_stop(self) -> None:
+        """Tell the others from the next beat on that this runner takes no more jobs."""
+        # In a handler of a signal: nothing here may wait for the thread.
+        self._is_stopping = True
+
     def stop(self) -> None:
         """End, and tell the others that this runner has."""
         self._ended.set()
-        if not self._thread.is_alive():
-            return
-        self._thread.join()
-        self._sweep.close()
-        self._say(Phase.STOPPED)
+        if self._thread.is_alive():
+            self._thread.join()
+            self._sweep.close()
+        if self._is_announced:
+            self._say(Phase.STOPPED)
 
     def _may_start(self) -> bool:
         """Whether the journal can be written; it is said when that changes."""
@@ -346,7 +361,7 @@ class Keeper:
         if may_start:
             self._sweep_journal()
         self._follow_trust()
-        self._beat(Phase.RUNNING if may_start else Phase.STARTING)
+        self._beat(self._phase(may_start=may_start))
         try:
             self._stops.take_over(at=self._node.clock.now())
         finally:
@@ -381,6 +396,11 @@ class Keeper:
             self._queues = queues
             self._serve(queues)
 
+    def _phase(self, *, may_start: bool) -> Phase:
+        if self._is_stopping:
+            return Phase.STOPPING
+        return Phase.RUNNING if may_start else Phase.STARTING
+
     def _say(self, phase: Phase) -> None:
         """Beat once; who hears it would have noticed anyway, only later."""
         try:
@@ -389,6 +409,9 @@ class Keeper:
             _logger.info("not heard", phase=phase.value)
 
     def _beat(self, phase: Phase) -> None:
+        if phase is not Phase.RUNNING and self._another_runs():
+            # It speaks for the runner; when it ends, its own word is the last one.
+            return
         node = self._node
         beat = RunnerBeat(
             name=node.name,
@@ -398,9 +421,21 @@ class Keeper:
             phase=phase,
             host=socket.gethostname(),
             pid=os.getpid(),
-            at=node.clock.now(),
+            at=node.lease_clock.now(),
         )
         self._registry.keep(node.name, write_beat(beat, aud=node.aud, key=node.key))
+
+    def _another_runs(self) -> bool:
+        """Whether another worker of this runner was heard last, and takes jobs."""
+        roll = self._roster.look()
+        beat = roll.beats.get(self._node.name)
+        return (
+            beat is not None
+            and beat.phase is Phase.RUNNING
+            and is_alive(beat, roll.at)
+            and not is_gone(beat)
+            and (beat.host, beat.pid) != (socket.gethostname(), os.getpid())
+        )
 
 
 def _serve_nothing_more(_queues: Sequence[str]) -> None:
@@ -463,12 +498,14 @@ def _begin(sender: Any, **_: object) -> None:  # noqa: ANN401 - Celery's consume
         sender.call_soon(_serve, sender, queues)
 
     for keeper in _keepers:
-        keeper.start(concurrency=sender.pool.num_processes, serve=serve)
+        keeper.start(serve=serve)
 
 
 @signals.worker_shutting_down.connect(weak=False)
 def _end_waiting(**_: object) -> None:
     _Child.slots.end()
+    for keeper in _keepers:
+        keeper.begin_to_stop()
 
 
 @signals.worker_shutdown.connect(weak=False)

@@ -12,7 +12,13 @@ from pydantic import SecretStr
 
 from horus_celery.cli import output
 from horus_celery.cli.connection import json_option, state_option
-from horus_celery.settings import GivenSecret, Origin, Settings, load_with_origins
+from horus_celery.settings import (
+    REDIS_ADDRESSES,
+    GivenSecret,
+    Origin,
+    Settings,
+    load_with_origins,
+)
 from horus_celery.store.address import read_address
 
 #: What is shown in place of a secret.
@@ -60,7 +66,7 @@ def masked(settings: Settings) -> dict[str, Any]:
 
 def _masked(name: str, value: Any) -> Any:  # noqa: ANN401 - whatever a setting is
     match value:
-        case str() if name == "redis_url":
+        case str() if name in REDIS_ADDRESSES:
             return _without_password(value)
         case SecretStr():
             # The name of a login is none of its secrets.

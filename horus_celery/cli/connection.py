@@ -78,7 +78,8 @@ def existing_state(state_dir: Path | None) -> StateDirectory:
     state = StateDirectory(read_settings(state_dir).state_dir)
     if not state.is_begun():
         raise ConfigurationError(
-            f"there is no state directory at {state.path}: `horus init` makes one"
+            f"there is no state directory at {state.path}: {state.command('init')}"
+            " makes one"
         )
     return state
 
@@ -110,8 +111,8 @@ def connect(
     state = StateDirectory(settings.state_dir)
     if not state.has_root():
         raise ConfigurationError(
-            f"there is no state directory at {state.path}: `horus up` makes one;"
-            " to use another machine's, put its root.pub and your key there"
+            f"there is no state directory at {state.path}: {state.command('up')} makes"
+            " one; to use another machine's, put its root.pub and your key there"
         )
     here = _here(url, settings, state)
     return Horus(
@@ -154,8 +155,8 @@ def read_key(state: StateDirectory, key: str) -> KeyPair:
     path = state.key_file(key)
     if not state.has_key(key):
         raise ConfigurationError(
-            f"there is no key {key!r} in {state.keys}: `horus key list` shows them,"
-            f" `horus key new {key}` makes it"
+            f"there is no key {key!r} in {state.keys}: {state.command('key', 'list')}"
+            f" shows them, {state.command('key', 'new', key)} makes it"
         )
     return read_key_file(path)
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shlex
 import shutil
 import subprocess
 import sys
@@ -39,6 +40,7 @@ from horus_celery.statedir import (
 from horus_celery.statements.keys import read_key_file
 from horus_celery.statements.trust import Trust
 from horus_celery.store import connection
+from horus_celery.wiring import redis_url
 
 #: Packages whose version decides whether this works, with what is known to work.
 _PACKAGES: Final = {
@@ -227,6 +229,16 @@ def _clock(patient: Patient) -> Iterator[Said]:
 
 def _redis(patient: Patient) -> Iterator[Said]:
     url = patient.settings.redis_url
+    mine = connection.shown(redis_url(patient.settings))
+    up = patient.running
+    if up is not None and up.redis not in (None, mine):
+        detail = f"what is up here uses {up.redis}, these settings say {mine}"
+        remedy = "set HORUS_REDIS_URL as for what is up, and ask again"
+        if up.config is not None:
+            config = shlex.quote(str(up.config))
+            remedy = f"HORUS_CONFIG={config} {patient.paste('doctor')}"
+        yield Verdict.WRONG, f"{detail}: nothing was looked for there", remedy
+        return
     if url is not None:
         namespace = patient.settings.namespace
         number = redis_server.require_usable(url, namespace=namespace)
@@ -264,8 +276,12 @@ def _tmux(patient: Patient) -> Iterator[Said]:
 def _tls(patient: Patient) -> Iterator[Said]:
     settings = patient.settings
     if settings.tls_cert is not None and settings.tls_key is not None:
-        certificates.serving(settings.tls_cert, settings.tls_key)
-        yield Verdict.OK, f"the API shows {settings.tls_cert}", ""
+        why = certificates.fault_of(settings.tls_cert, settings.tls_key)
+        if why is None:
+            yield Verdict.OK, f"the API shows {settings.tls_cert}", ""
+            return
+        detail = f"nobody on another machine believes {settings.tls_cert}: {why}"
+        yield Verdict.WRONG, detail, "renew it: it is shown without a restart"
     elif settings.is_open_to_others:
         detail = f"{settings.bind_address} without TLS: secrets pass in the open"
         yield Verdict.NOTE, detail, "set tls_cert and tls_key"

@@ -87,7 +87,7 @@ def _require_redis(settings: Settings, state: StateDirectory) -> None:
     elif not redis_server.answers(state.redis_socket):
         raise ConfigurationError(
             f"nothing is up on {state.path} whose Redis could be used: name one with"
-            " --redis-url, or start `horus up` or `horus supervisor` first"
+            f" --redis-url, or start {state.command('up')} first"
         )
 
 

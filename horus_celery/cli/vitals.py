@@ -10,6 +10,7 @@ from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
+from datetime import datetime
 from pathlib import Path
 from socket import gethostname
 from typing import Any, Final, NamedTuple
@@ -31,7 +32,7 @@ from horus_celery.processes.simple import STATUS
 from horus_celery.processes.supervisord import ProgramStatus, control_of
 from horus_celery.processes.tmux import TmuxManager
 from horus_celery.record import Record
-from horus_celery.registry import Roll, Roster, RunnerBeat, is_alive
+from horus_celery.registry import Roll, RunnerBeat, is_alive
 from horus_celery.settings import Settings
 from horus_celery.statements.trust import Trust
 from horus_celery.store.base import Filter
@@ -144,7 +145,8 @@ def runners(patient: Patient) -> Iterator[Said]:
         beat = None if roll is None else roll.beats.get(one.name)
         if roll is None and managed == "running":
             continue
-        said = tuple(of_a_runner(patient, one, program, managed, beat))
+        now = patient.now if roll is None else roll.at
+        said = tuple(of_a_runner(patient, one, program, managed, beat, now))
         yield from said
         if not said:
             well.append(one.name)
@@ -159,7 +161,7 @@ def jobs(patient: Patient) -> Iterator[Said]:
     roll = None if patient.running is None else _roll(patient)
     if roll is None:
         return
-    alive = [beat for beat in roll.beats.values() if is_alive(beat, patient.now)]
+    alive = [beat for beat in roll.beats.values() if is_alive(beat, roll.at)]
     wanted = Filter(status=Status.QUEUED)
     waiting = wiring.make_store(patient.settings).list(wanted, limit=_JOBS)
     unserved = (job for job in waiting if not any(serves(beat, job) for beat in alive))
@@ -215,8 +217,12 @@ def of_a_runner(
     program: ProgramStatus | None,
     managed: ManagedStatus | None,
     beat: RunnerBeat | None,
+    now: datetime,
 ) -> Iterator[Said]:
-    """Say what is wrong with a runner; nothing of one that is well."""
+    """Say what is wrong with a runner; nothing of one that is well.
+
+    `now` is told by the clock of beats.
+    """
     name, log = runner.name, _log(patient, runner)
     start = patient.paste("runners", "start", name)
     pid = _pid(program, beat)
@@ -224,7 +230,7 @@ def of_a_runner(
         detail = f"{name} does nothing: its process {pid} was stopped"
         yield Verdict.WRONG, detail, f"kill -CONT {pid}"
         return
-    match status_of(beat, managed, patient.now):
+    match status_of(beat, managed, now):
         case "running":
             if why := _degraded(log):
                 detail = f"{name} does not serve all: {why}"
@@ -232,13 +238,13 @@ def of_a_runner(
         case "starting" if program is not None and program.word == "BACKOFF":
             detail = f"{name} ended, and is started again{last_words(log)}"
             yield Verdict.WRONG, detail, ""
-        case "starting" if beat is not None and is_alive(beat, patient.now):
+        case "starting" if beat is not None and is_alive(beat, now):
             why = _degraded(log) or f"its log says why: {log}"
             yield Verdict.WRONG, f"{name} is there, and takes no jobs: {why}", ""
         case "starting":
             yield Verdict.NOTE, f"{name} is starting; its log: {log}", ""
         case "lost":
-            seen = "" if beat is None else f" since {beat.at:%H:%M:%S} UTC"
+            seen = "" if beat is None else f" since {beat.seen_at:%H:%M:%S} UTC"
             stop = patient.paste("runners", "stop", name)
             detail = f"{name} has not been heard{seen}; its log: {log}"
             yield Verdict.WRONG, detail, f"{stop}; {start}"
@@ -296,8 +302,8 @@ def _roll(patient: Patient) -> Roll | None:
         # Where it takes no beats, silence says nothing of a runner.
         wiring.make_store(patient.settings).require_writable()
         # As it lies there: who only looks has nobody learn of a newer one.
-        registry = wiring.make_registry(patient.settings)
-        return Roster(registry, _Believed(patient.state.trust())).look(names)
+        trust = _Believed(patient.state.trust())
+        return wiring.make_roster(patient.settings, trust).look(names)
     return None
 
 

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import itertools
+import re
 import ssl
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import timedelta
+from http import HTTPStatus
 from pathlib import Path
 from typing import Any, Final
 
@@ -32,6 +34,11 @@ _DRAIN: Final = timedelta(days=1)
 #: Calls that end when a script has that was told to stop, which may take five minutes.
 _DELETING: Final = frozenset({"job.delete", "delete_job", "workflow.delete"})
 _STOPPING: Final = timedelta(seconds=310)
+_LOGIN: Final = re.compile(r"//[^/?#]*@")
+#: What a balancer says for supervisors that do not; none of ours answers a call so.
+_NONE_BEHIND: Final = frozenset(
+    {HTTPStatus.BAD_GATEWAY, HTTPStatus.SERVICE_UNAVAILABLE, HTTPStatus.GATEWAY_TIMEOUT}
+)
 #: The code of an answer that says: not over in time.
 NOT_OVER: Final = -32021
 
@@ -62,6 +69,12 @@ class Connection:
             raise ConfigurationError(
                 "the secret for the API is empty, or has what no secret has: white"
                 " space around it, a line break, or a character that is not ASCII"
+            )
+        if _LOGIN.search(url):
+            # Neither is repeated: what is said of a supervisor has its address.
+            raise ConfigurationError(
+                "the URL of the supervisor has a user or a password before an @: leave"
+                " them out, the secret is all that it asks for"
             )
         self.url = url
         #: Whether there ever was a supervisor at the other end.
@@ -168,6 +181,11 @@ def _goes_into_a_header(text: str) -> bool:
 
 
 def _result(response: httpx.Response, *, url: str) -> Any:  # noqa: ANN401 - as in call
+    if response.status_code in _NONE_BEHIND:
+        raise UnavailableError(
+            f"what passes calls on at {url} reached no supervisor, or not its answer"
+            f" (HTTP status {response.status_code}): ask again"
+        )
     try:
         answer = response.json()
         error = answer.get("error")

@@ -30,6 +30,10 @@ class Addresses:
     flower: str | None
     #: The certificate that the API shows, if it speaks TLS.
     tls_cert: Path | None = None
+    #: The Redis that it uses, without login; None where an earlier version is up.
+    redis: str | None = None
+    #: The configuration file that it was started with, if there was one.
+    config: Path | None = None
 
 
 def with_ports(settings: Settings, *, flower: bool = True) -> Settings:
@@ -130,12 +134,14 @@ def read_addresses(state: StateDirectory) -> Addresses | None:
     """
     try:
         values = json.loads((state.run / "up.json").read_text("utf-8"))
-        cert = values.get("tls_cert")
+        cert, config = values.get("tls_cert"), values.get("config")
         return Addresses(
             process=ProcessMark(**values["process"]),
             api=values["url"],
             flower=values["flower_url"],
             tls_cert=None if cert is None else Path(cert),
+            redis=values.get("redis"),
+            config=None if config is None else Path(config),
         )
     except (OSError, ValueError, KeyError, TypeError, AttributeError):
         return None

@@ -17,7 +17,7 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Final, TextIO
 
-from horus_celery import redis_server
+from horus_celery import certificates, redis_server
 from horus_celery.errors import ConfigurationError, UnavailableError
 from horus_celery.journal import process_mark
 from horus_celery.processes import temporary, tmux, tree, window
@@ -45,8 +45,9 @@ from horus_celery.processes.supervisord import (
     control_of,
 )
 from horus_celery.processes.tmux import TmuxManager
-from horus_celery.settings import Settings
+from horus_celery.settings import Settings, find_file
 from horus_celery.statedir import StateDirectory
+from horus_celery.store.address import read_address
 
 #: How long a cold start may take on a slow machine.
 START: Final = timedelta(seconds=60)
@@ -117,13 +118,14 @@ class Platform:
             self._take_lock()
             self._wait_for_an_earlier_end()
         self.settings = with_ports(self.settings, flower=self._is_whole)
+        faults = self._look_at_certificate()
         self._require_redis()
         self.state.make_folders()
         if self._lock is None:
             self._take_lock()
         with _writing(self.state.run):
             notes = temporary.make_empty(self.state.temporary)
-        return (*notes, *self.mend(now=now))
+        return (*faults, *notes, *self.mend(now=now))
 
     def mend(self, *, now: datetime) -> tuple[str, ...]:
         """Make what the state directory lacks, sign again what soon expires.
@@ -147,7 +149,17 @@ class Platform:
             api=self.settings.api_url,
             flower=self.settings.flower_url if self._is_whole else None,
             tls_cert=self.settings.tls_cert,
+            redis=str(read_address(self._redis_url())),
+            config=self._config(),
         )
+
+    def _redis_url(self) -> str:
+        return self.settings.redis_url or redis_server.url(self.state)
+
+    def _config(self) -> Path | None:
+        base = os.environ if self._base is None else self._base
+        found = find_file(env=base, state_dir=self.state.path)
+        return None if found is None else found.absolute()
 
     # --- start and end -------------------------------------------------------
 
@@ -259,6 +271,13 @@ class Platform:
             since=self._began_at,
         )
 
+    def _look_at_certificate(self) -> tuple[str, ...]:
+        cert, key = self.settings.tls_cert, self.settings.tls_key
+        why = None if cert is None or key is None else certificates.fault_of(cert, key)
+        if why is None:
+            return ()
+        return (f"nobody on another machine believes {cert}: {why}",)
+
     def _require_redis(self) -> None:
         url = self.settings.redis_url
         if url is None:
@@ -363,6 +382,8 @@ class Platform:
             "url": addresses.api,
             "flower_url": addresses.flower,
             "tls_cert": addresses.tls_cert and str(addresses.tls_cert),
+            "redis": addresses.redis,
+            "config": addresses.config and str(addresses.config),
         }
         draft = self.state.run / "up.json.new"
         draft.write_text(json.dumps(values), "utf-8")

@@ -10,11 +10,13 @@ from typing import Final
 from urllib.parse import urlsplit
 
 from horus_celery import certificates
+from horus_celery.clock import Clock, SystemClock
 from horus_celery.errors import HorusError
 from horus_celery.registry import Phase, RedisRegistry, Roster
 from horus_celery.settings import Settings
 from horus_celery.statements.trust import Trust
 from horus_celery.store.connection import connect
+from horus_celery.store.redis_clock import RedisClock
 
 _PATIENCE: Final = 5.0  # seconds
 
@@ -35,11 +37,15 @@ class Presence:
     def __init__(
         self, settings: Settings, *, redis_url: str, trust: Trust, since: datetime
     ) -> None:
-        """Look later; what runners said before `since` was said by others."""
+        """Look later; what runners said before `since` was said by others.
+
+        That is a time of this machine; its clock and that of beats may be apart.
+        """
         self._settings = settings
         self._client = connect(redis_url)
         registry = RedisRegistry(self._client, settings.namespace)
-        self._roster = Roster(registry, _Believed(trust))
+        self._roster = Roster(registry, _Believed(trust), RedisClock(self._client))
+        self._clock: Clock = SystemClock()
         # Runners tell the time in milliseconds.
         self._since = since - timedelta(milliseconds=1)
 
@@ -53,13 +59,14 @@ class Presence:
 
     def _heard(self) -> frozenset[str]:
         try:
-            beats = self._roster.list()
+            roll = self._roster.look()
         except HorusError:
             return frozenset()
+        passed = self._clock.now() - self._since
         return frozenset(
-            beat.name
-            for beat in beats
-            if beat.phase is Phase.RUNNING and beat.at >= self._since
+            name
+            for name, beat in roll.beats.items()
+            if beat.phase is Phase.RUNNING and roll.at - beat.at <= passed
         )
 
     def _answers(self) -> bool:

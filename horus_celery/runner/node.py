@@ -135,7 +135,7 @@ class Node:
     logs: LogStore
     wakes: Wakes
     clock: Clock
-    #: By which leases are given: the one of those who judge them.
+    #: By which leases and beats are given: the one of those who judge them.
     lease_clock: Clock
     #: Where the private directories of jobs are made.
     rooms: Path

@@ -9,7 +9,7 @@ from pathlib import Path
 from horus_celery.errors import ConfigurationError
 from horus_celery.node_secrets import require_usable
 from horus_celery.settings.lines import Place
-from horus_celery.settings.values import Settings
+from horus_celery.settings.values import REDIS_ADDRESSES, Settings
 from horus_celery.store.address import read_address
 
 
@@ -18,9 +18,10 @@ def unusable(settings: Settings) -> Iterator[tuple[Place, str]]:
     if _is_no_directory(settings.state_dir):
         said = "which is no directory: remove it, or choose another"
         yield ("state_dir",), f"names {settings.state_dir}, {said}"
-    for option, file in _files_of_redis(settings.redis_url):
-        if why := _why_unreadable(file):
-            yield ("redis_url",), f"names {file} as {option}: {why}"
+    for name in REDIS_ADDRESSES:
+        for option, file in _files_of_redis(getattr(settings, name)):
+            if why := _why_unreadable(file):
+                yield (name,), f"names {file} as {option}: {why}"
     for name in ("tls_cert", "tls_key"):
         path = getattr(settings, name)
         if path is not None and (why := _why_unreadable(path)):
@@ -38,13 +39,36 @@ def unusable(settings: Settings) -> Iterator[tuple[Place, str]]:
         if other.tls_ca is not None and (why := _why_unreadable(other.tls_ca)):
             place = ("supervisors", index, "tls_ca")
             yield place, f"names {other.tls_ca}, which cannot be read: {why}"
+    for index, path in enumerate(settings.sandbox_paths):
+        if not os.path.lexists(path):
+            yield ("sandbox_paths", index), f"names {path}, which is not there"
+    for named, program in _programs(settings):
+        if not _is_program(program):
+            said = "which is no file that this user may execute"
+            yield named, f"names {program}, {said}"
+    for named, env in _environments(settings):
+        if not _is_program(env / "bin" / "python"):
+            said = f"which has no Python: make it with `python3 -m venv {env}`"
+            yield named, f"names {env}, {said}"
+
+
+def _programs(settings: Settings) -> Iterator[tuple[Place, Path]]:
+    """Return each program that is named, and where."""
+    for name in ("v_path", "hero_cli"):
+        if (path := getattr(settings, name)) is not None:
+            yield (name,), path
     for index, actor in enumerate(settings.actors):
-        path = actor.binary_path
-        if path is not None and not _is_program(path):
-            yield (
-                ("actors", index, "binary_path"),
-                f"names {path}, which is no file that this user may execute",
-            )
+        if actor.binary_path is not None:
+            yield ("actors", index, "binary_path"), actor.binary_path
+
+
+def _environments(settings: Settings) -> Iterator[tuple[Place, Path]]:
+    """Return each virtual environment that is named, and where."""
+    if settings.python_env is not None:
+        yield ("python_env",), settings.python_env
+    for index, actor in enumerate(settings.actors):
+        if actor.python_env is not None:
+            yield ("actors", index, "python_env"), actor.python_env
 
 
 def _is_no_directory(path: Path) -> bool:

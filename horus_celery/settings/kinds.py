@@ -26,6 +26,7 @@ _ORIGIN: Final = re.compile(
     r"(https?)://(\[[0-9a-f:.]+\]|[a-z0-9._-]+)(?::([0-9]{1,5}))?/?"
 )
 _USUAL_PORTS: Final = {"http": 80, "https": 443}
+_IN_BRACKETS: Final = re.compile(r"\[([0-9a-f:.]+(?:%[^\]]+)?)\]", re.IGNORECASE)
 _HOST: Final = re.compile(r"[a-z0-9._-]{1,253}|\[?[0-9a-f:.]{2,45}\]?", re.IGNORECASE)
 
 Name = Annotated[
@@ -143,6 +144,12 @@ def once(names: tuple[str, ...]) -> tuple[str, ...]:
     if len(set(names)) < len(names):
         raise ValueError("names one twice")
     return names
+
+
+def listening(address: str) -> str:
+    """Return an address without the brackets that it has in a URL."""
+    found = _IN_BRACKETS.fullmatch(address)
+    return address if found is None else found[1]
 
 
 def host(name: str) -> str:

@@ -46,6 +46,7 @@ OTHER_VARIABLES: Final = frozenset(
 MAX_FILE_BYTES: Final = 256 * 1024
 
 _INTEGER: Final = re.compile(r"[+-]?[0-9]{1,18}")
+_LONG_NUMBER: Final = re.compile(r"[0-9_]{4300}")
 _SWITCHES: Final = {"true": True, "1": True, "false": False, "0": False}
 
 
@@ -155,8 +156,8 @@ def from_file(path: Path) -> Given:
     try:
         values = tomllib.loads(text)
         lines = lines_of(text.replace("\r\n", "\n"))
-    except (tomllib.TOMLDecodeError, RecursionError) as error:
-        raise ConfigurationError(f"{path} is no TOML: {_where(error)}") from None
+    except (ValueError, RecursionError) as error:
+        raise ConfigurationError(f"{path} is no TOML: {_where(error, text)}") from None
     given = _with_own_executors(
         Given(values=values, source=Source.FILE, path=path, lines=lines)
     )
@@ -171,6 +172,11 @@ def from_file(path: Path) -> Given:
 
 def _with_own_executors(given: Given) -> Given:
     """Return the same with the tables of `[[executors]]` apart from names of others."""
+    if isinstance(given.values.get("executors"), dict):
+        raise ConfigurationError(
+            f"{given.origin(('executors',))}: executors must be tables under"
+            " [[executors]], or a list of names"
+        )
     match given.values:
         case {"executors": [*some]} if any(isinstance(one, dict) for one in some):
             own = [one for one in some if isinstance(one, dict)]
@@ -234,16 +240,22 @@ def _read(path: Path) -> str:
     if len(raw) > MAX_FILE_BYTES:
         raise ConfigurationError(f"{path} is larger than {MAX_FILE_BYTES} bytes")
     try:
-        return raw.decode("utf-8")
+        # Some editors begin a file with a mark that nobody sees.
+        return raw.decode("utf-8-sig")
     except UnicodeDecodeError:
         raise ConfigurationError(f"{path} is no TOML: it is not UTF-8") from None
 
 
-def _where(error: Exception) -> str:
+def _where(error: Exception, text: str) -> str:
     """Say where a file breaks off, without a word of what stands there."""
     if isinstance(error, tomllib.TOMLDecodeError):
         said, found, place = str(error).rpartition("(at ")
         # As of executors = […] before [[executors]].
         twice = "a name stands there twice, " if said.startswith("Cannot ") else ""
         return f"{twice}at {place.rstrip(')')}" if found else "it breaks off"
-    return "too deep"
+    if isinstance(error, RecursionError):
+        return "too deep"
+    # Python reads no longer one, and does not say where it stands.
+    long = _LONG_NUMBER.search(text)
+    line = text.count("\n", 0, long.start()) + 1 if long else 1
+    return f"a number is too long, at line {line}"

@@ -28,6 +28,8 @@ from horus_celery.settings.lines import Place
 DEFAULT_STATE_DIR: Final = Path("~/.horus")
 #: The setting that a file writes as `[[executors]]`.
 OWN_EXECUTORS: Final = "executor_commands"
+#: The settings that are the address of a Redis, in which a password may stand.
+REDIS_ADDRESSES: Final = ("redis_url", "herodb_url")
 #: Our own executors, and which of them get a runner unless others are named.
 OUR_EXECUTORS: Final = ("python", "system", "osis", "sal", "hero", "v")
 DEFAULT_EXECUTORS: Final = OUR_EXECUTORS[:2]
@@ -192,6 +194,7 @@ class Settings(BaseModel):
         str,
         StringConstraints(min_length=1),
         Field(description="an address of this machine, such as 127.0.0.1"),
+        AfterValidator(kinds.listening),
     ] = "127.0.0.1"
     #: The API's port; 0 takes a free one.
     port: Port = 3030
@@ -481,11 +484,11 @@ def _shown(address: str) -> str:
     """Return how a person on this machine names an address in a URL."""
     if address in {"0.0.0.0", "::"}:  # noqa: S104 - compared with, not bound to
         return "127.0.0.1"
-    return f"[{address}]" if ":" in address and "[" not in address else address
+    return f"[{address}]" if ":" in address else address
 
 
 def _is_loopback(address: str) -> bool:
     try:
-        return ip_address(address.strip("[]")).is_loopback
+        return ip_address(address).is_loopback
     except ValueError:
         return address == "localhost"

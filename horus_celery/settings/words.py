@@ -20,7 +20,10 @@ def complaint(error: ValidationError, where: Callable[[Place], object]) -> str:
         error: What is wrong with the settings.
         where: Says where the value at a place was chosen.
     """
-    first = error.errors(include_url=False, include_input=False)[0]
+    found = error.errors(include_url=False, include_input=False)
+    # What is missing has mostly been written in another way.
+    unknown = (one for one in found if one["type"] == "extra_forbidden")
+    first = next(unknown, found[0])
     kind, place = first["type"], first["loc"]
     cause = first.get("ctx", {}).get("error")
     if isinstance(cause, SettingError):

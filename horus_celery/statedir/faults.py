@@ -154,7 +154,8 @@ def _faults_of_the_runners(
     found = state.path.glob("runners/*.key")
     for path in sorted({*wanted, *found}):
         name = path.stem
-        revoke = f"`horus trust revoke {name}` to have a new key made"
+        command = state.command("trust", "revoke", name)
+        revoke = f"{command} to have a new key made"
         remedy = (
             f"restore it from a backup, or {revoke} at the next start"
             if name in listed or trust is None

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import hmac
+import os
 import re
+import shlex
 from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,6 +14,7 @@ from typing import Final
 from horus_celery.api_secrets.secret import fault_of
 from horus_celery.errors import ConfigurationError, RefusedError
 from horus_celery.journal import Journal
+from horus_celery.settings import DEFAULT_STATE_DIR
 from horus_celery.statedir.files import exists, is_named, read, require_private
 from horus_celery.statements import dsse
 from horus_celery.statements.keys import read_key_file, read_public_key_file
@@ -21,17 +24,9 @@ SCOPES: Final = ("admin", "user", "register")
 #: Bytes of the seal, and how it is written.
 SEAL_BYTES: Final = 32
 _SEAL: Final = re.compile(r"[0-9a-f]{64}")
-#: What mends a secret that is none.
-_REMEDY: Final = "remove it to have a new one made by `horus init`"
-#: What mends a seal that is none.
-_SEAL_REMEDY: Final = (
-    "restore it from a backup, or remove it to have a new one made by `horus init`;"
-    " then secrets that were added through the API are gone"
-)
-_HERODB_REMEDY: Final = (
-    "restore it from a backup, or remove it to have a new one made by `horus init`;"
-    " then who was let into HeroDB has to be let in again"
-)
+#: What is lost with a seal that is made anew.
+_SEAL_LOSS: Final = "secrets that were added through the API are gone"
+_HERODB_LOSS: Final = "who was let into HeroDB has to be let in again"
 #: Bytes that are read of a secret, and of a bundle's envelope.
 _MAX_SECRET: Final = 4096
 _MAX_BUNDLE: Final = 2 * dsse.MAX_BODY
@@ -42,6 +37,13 @@ class Layout:
     """A state directory by its path; nothing is read before it is asked for."""
 
     path: Path
+
+    def command(self, *words: str) -> str:
+        """Return a command of ours, to be pasted, that finds this state directory."""
+        usual = os.path.expanduser(DEFAULT_STATE_DIR)  # noqa: PTH111 - never fails
+        is_usual = str(self.path) == usual
+        where = [] if is_usual else ["--state-dir", str(self.path)]
+        return f"`{shlex.join(['horus', *words, *where])}`"
 
     @property
     def root_key(self) -> Path:
@@ -138,7 +140,7 @@ class Layout:
         Raises:
             ConfigurationError: if it cannot be read, or by others, too.
         """
-        return _read_seal(self.seal_file, _SEAL_REMEDY)
+        return self._read_seal(self.seal_file, _SEAL_LOSS)
 
     def herodb_master(self) -> bytes:
         """Return what the passwords of HeroDB are made of.
@@ -146,7 +148,7 @@ class Layout:
         Raises:
             ConfigurationError: if it cannot be read, or by others, too.
         """
-        return _read_seal(self.herodb_master_file, _HERODB_REMEDY)
+        return self._read_seal(self.herodb_master_file, _HERODB_LOSS)
 
     def password_of(self, program: str) -> str:
         """Return by which a program of this node knows the others.
@@ -165,14 +167,13 @@ class Layout:
                 be guessed.
         """
         path = self.secret_file(scope)
-        if not is_named(path):
-            raise ConfigurationError(f"{path} is missing: `horus init` makes it")
-        require_private(path)
-        text = read(path, limit=_MAX_SECRET, remedy=_REMEDY).strip()
+        self._require(path)
+        remedy = f"remove it to have a new one made by {self.command('init')}"
+        text = read(path, limit=_MAX_SECRET, remedy=remedy).strip()
         if not (text.isascii() and text.isprintable() and " " not in text and text):
             what = "holds no secret in printable ASCII" if text else "is empty"
-            raise ConfigurationError(f"{path} {what}: {_REMEDY}")
-        if fault := fault_of(text, otherwise=_REMEDY):
+            raise ConfigurationError(f"{path} {what}: {remedy}")
+        if fault := fault_of(text, otherwise=remedy):
             raise ConfigurationError(f"{path} {fault}")
         return text
 
@@ -251,20 +252,29 @@ class Layout:
     def _trust_text(self) -> str:
         if not is_named(self.trust_file):
             raise ConfigurationError(
-                f"there is no trust bundle {self.trust_file}: `horus init` makes one"
+                f"there is no trust bundle {self.trust_file}: {self.command('init')}"
+                " makes one"
             )
         return read(
             self.trust_file, limit=_MAX_BUNDLE, remedy="restore it from a backup"
         )
 
-
-def _read_seal(path: Path, remedy: str) -> bytes:
-    if not is_named(path):
-        raise ConfigurationError(f"{path} is missing: `horus init` makes it")
-    require_private(path)
-    text = read(path, limit=_MAX_SECRET, remedy=remedy).strip()
-    if not _SEAL.fullmatch(text):
-        raise ConfigurationError(
-            f"{path} does not hold {2 * SEAL_BYTES} hexadecimal digits: {remedy}"
+    def _read_seal(self, path: Path, loss: str) -> bytes:
+        self._require(path)
+        remedy = (
+            "restore it from a backup, or remove it to have a new one made by"
+            f" {self.command('init')}; then {loss}"
         )
-    return bytes.fromhex(text)
+        text = read(path, limit=_MAX_SECRET, remedy=remedy).strip()
+        if not _SEAL.fullmatch(text):
+            raise ConfigurationError(
+                f"{path} does not hold {2 * SEAL_BYTES} hexadecimal digits: {remedy}"
+            )
+        return bytes.fromhex(text)
+
+    def _require(self, path: Path) -> None:
+        """See that a secret is there, for this user alone."""
+        if not is_named(path):
+            made = self.command("init")
+            raise ConfigurationError(f"{path} is missing: {made} makes it")
+        require_private(path)

@@ -105,8 +105,8 @@ class StateDirectory(Layout):
             file = path.open("ab")
         except OSError as error:
             raise ConfigurationError(
-                f"cannot write {path}: {words(error)}; `horus init` makes what is"
-                " missing"
+                f"cannot write {path}: {words(error)}; {self.command('init')} makes"
+                " what is missing"
             ) from None
         with file:
             locks.take(file, path, what="changing keys or trust here")
@@ -266,7 +266,7 @@ class StateDirectory(Layout):
             raise ConfigurationError(
                 f"the clock is wrong: it says {now:%Y-%m-%d %H:%M} UTC, and the trust"
                 f" bundle was signed at {trust.issued_at:%Y-%m-%d %H:%M} UTC: set the"
-                " clock, or `horus trust renew` if the clock is right"
+                f" clock, or {self.command('trust', 'renew')} if the clock is right"
             )
         ends = trust.expires_at
         if ends <= now and not self.has_root_key():

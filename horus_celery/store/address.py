@@ -160,6 +160,9 @@ def _options(scheme: str, query: str) -> Mapping[str, str]:
         _refuse()
     options = dict(pairs)
     unknown = sorted(options.keys() - _OPTIONS[scheme])
+    if unknown and "@" in query:
+        # The query began within a password.
+        _refuse()
     if unknown and unknown[0] in _TLS:
         raise ConfigurationError(
             f"redis_url has the option {unknown[0]}, but begins with {scheme}://,"

@@ -305,6 +305,15 @@ class RecordStore(Protocol):
         """
         ...
 
+    def standing(
+        self, *, limit: int, contexts: frozenset[str] | None = None
+    ) -> Mapping[str, int]:
+        """Return how many queued records stand in each queue that has any.
+
+        The longest queues, as many as `limit`. What counts is as in `queue_lengths`.
+        """
+        ...
+
     def ahead(
         self, digest: str, *, limit: int, contexts: frozenset[str] | None = None
     ) -> Ahead:

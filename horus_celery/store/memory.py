@@ -371,13 +371,16 @@ class MemoryStore:
         self, queues: Sequence[str], *, contexts: frozenset[str] | None = None
     ) -> Mapping[str, int]:
         with self._answering():
-            standing = Counter(
-                record.queue
-                for record in self._queued()
-                if self._entries[record.summary.digest].rung_at is not None
-                and _is_of(contexts, record.summary)
-            )
+            standing = self._standing(contexts)
             return {queue: standing[queue] for queue in queues}
+
+    def standing(
+        self, *, limit: int, contexts: frozenset[str] | None = None
+    ) -> Mapping[str, int]:
+        with self._answering():
+            found = self._standing(contexts)
+            longest = sorted(found.items(), key=lambda one: (-one[1], one[0]))
+            return dict(longest[:limit])
 
     def ahead(
         self, digest: str, *, limit: int, contexts: frozenset[str] | None = None
@@ -599,6 +602,14 @@ class MemoryStore:
             if before.is_held:
                 self._ran[executor].append(_between(before.started_at, after.ended_at))
             self._ended[executor, after.status.value, after.reason or ""] += 1
+
+    def _standing(self, contexts: frozenset[str] | None) -> Counter[str]:
+        return Counter(
+            str(record.queue)
+            for record in self._queued()
+            if self._entries[record.summary.digest].rung_at is not None
+            and _is_of(contexts, record.summary)
+        )
 
     def _queued(self) -> Iterator[Record]:
         for entry in self._entries.values():

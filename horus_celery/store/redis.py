@@ -240,6 +240,18 @@ class RedisStore:
             lengths = iter(self._theirs(keys, contexts, (Status.QUEUED,)))
         return {queue: sum(next(lengths) for _ in STEPS) for queue in queues}
 
+    def standing(
+        self, *, limit: int, contexts: frozenset[str] | None = None
+    ) -> Mapping[str, int]:
+        if contexts is not None and not contexts:
+            return {}
+        [indexes] = self._groups(Filter(status=Status.QUEUED, contexts=contexts))
+        keys = () if contexts is None else indexes
+        said = iter(self._run("standing", limit, keys=keys))
+        return {
+            queue.decode(): length for queue, length in zip(said, said, strict=True)
+        }
+
     def ahead(
         self, digest: str, *, limit: int, contexts: frozenset[str] | None = None
     ) -> Ahead:

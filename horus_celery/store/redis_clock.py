@@ -18,10 +18,10 @@ _EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
 
 
 class RedisClock:
-    """A `Clock` by which leases are given and judged, and nothing else.
+    """A `Clock` by which leases and beats are given and judged, and nothing else.
 
-    Who sets a machine's clock moves no lease: in between this one goes by what nobody
-    can set.
+    Who sets a machine's clock moves none of them: in between this one goes by what
+    nobody can set.
     """
 
     def __init__(self, client: redis.Redis) -> None:

@@ -151,6 +151,8 @@ def machine(redis_url, namespace, make_summary, clock):
                 self.both("counts", contexts)
                 queues = ["python", "system", *QUEUES]
                 self.both("queue_lengths", queues, contexts=contexts)
+                for limit in (1, 10):
+                    self.both("standing", limit=limit, contexts=contexts)
                 self.both("running_on", ["named", "nobody"], contexts=contexts)
                 for number in range(3):
                     self.both("named", f"job-{number}", contexts=contexts)

@@ -259,6 +259,27 @@ def test_queued_records_are_counted_by_queue(record, store, make, queue):
     assert store.queue_lengths([]) == {}
 
 
+def test_queues_in_which_records_stand_are_told_the_longest_first(record, store, make):
+    for priority in range(10):
+        record(queue="python.at.r:1@x_y-z", priority=priority, context_id="lab")
+    make(record(queue="system"), Event.CLAIMED)
+    record(queue="v")
+    record(queue="hero", context_id="other")
+    record(queue=LONG)
+    assert [*store.standing(limit=9).items()] == [
+        ("python.at.r:1@x_y-z", 10),
+        *((queue, 1) for queue in sorted(["hero", LONG, "v"])),
+    ]
+    assert store.standing(limit=1) == {"python.at.r:1@x_y-z": 10}
+    for contexts, queues in (
+        ({"other"}, {"hero"}),
+        ({"other", "lab"}, {"python.at.r:1@x_y-z", "hero"}),
+        ({"nobodys"}, set()),
+        (set(), set()),
+    ):
+        assert set(store.standing(limit=9, contexts=frozenset(contexts))) == queues
+
+
 def test_a_place_in_a_queue_is_told_by_priority_and_time(record, store, clock, make):
     def add(**facts):
         clock.advance(seconds=1)
@@ -306,6 +327,7 @@ def test_with_contexts_only_their_records_are_counted_in_a_queue(record, store, 
 
 def test_what_waits_for_its_time_stands_in_no_queue(record, store, clock):
     summary = record(not_before=clock.at + timedelta(minutes=1)).summary
+    assert store.standing(limit=1) == {}
     assert store.queue_lengths(["python"]) == {"python": 0}
     store.rung(summary.digest, at=clock.at, queue="python")
     assert store.queue_lengths(["python"]) == {"python": 1}

@@ -1,8 +1,10 @@
 from __future__ import annotations
 
 import hashlib
+import json
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
+from datetime import timedelta
 from types import SimpleNamespace
 
 import orjson
@@ -66,7 +68,10 @@ def town(registry, clock):
     keys = {name: KeyPair.generate() for name in NAMES}
     trust = GivenTrust(make_trust(clock, keys))
     return SimpleNamespace(
-        keys=keys, trust=trust, registry=registry, roster=Roster(registry, trust)
+        keys=keys,
+        trust=trust,
+        registry=registry,
+        roster=Roster(registry, trust, clock),
     )
 
 
@@ -207,7 +212,9 @@ def test_a_registration_shows_a_runner_that_starts(town, clock):
         }
     )
     envelope = dsse.sign(dsse.RUNNER, said.body(), [town.keys["a"]])
-    town.registry.keep("a", write_registration(envelope))
+    heard_at = clock.at + timedelta(minutes=3)
+    text = write_registration(envelope, heard_at=heard_at)
+    town.registry.keep("a", text)
     assert town.roster.list() == (
         RunnerBeat(
             name="a",
@@ -216,8 +223,16 @@ def test_a_registration_shows_a_runner_that_starts(town, clock):
             concurrency=2,
             phase=Phase.STARTING,
             at=clock.at,
+            heard_at=heard_at,
         ),
     )
+    # Nobody signed when it was heard of: a replayed one is not heard of now.
+    late = to_ms(clock.at) + 3_600_000
+    wrong: list[object] = [late, -1, 2**80, True, "1", {}]
+    for junk in wrong:
+        entry = {**orjson.loads(text), "heard_at": junk}
+        town.registry.keep("a", json.dumps(entry).encode())
+        assert [beat.seen_at for beat in town.roster.list()] == [clock.at]
 
 
 def test_a_beat_that_somebody_else_signed_shows_no_runner(town, beat):
@@ -261,7 +276,7 @@ def test_an_executor_that_the_bundle_does_not_allow_is_not_shown(town, beat):
         b"null",
         b"[]",
         b"{}",
-        b'{"registration":{},"facts":null}',
+        b'{"registration":{},"facts":null,"heard_at":null}',
         b'{"registration":null,"facts":null,"more":1}',
         b"[" * 100_000,
         b'"' + b"x" * 1_000_000 + b'"',
@@ -294,7 +309,7 @@ def test_facts_that_a_runner_signed_and_are_none_break_nothing(
         }
     )
     envelope = dsse.to_wire(dsse.sign(dsse.RUNNER, said.body(), [town.keys["a"]]))
-    entry = orjson.dumps({"registration": envelope, "facts": facts})
+    entry = orjson.dumps({"registration": envelope, "facts": facts, "heard_at": None})
     town.registry.keep("a", entry)
     say(town, beat("b"))
     assert town.roster.list() == (beat("b"),)

@@ -495,6 +495,11 @@ class Web:
             process.kill()
         self._process.wait()
 
+    def end(self):
+        """End it in order."""
+        self._process.terminate()
+        self._process.wait(SOON.total_seconds())
+
     def call(self, method, *, as_="user", **params):
         """Call a method of the API and return the whole answer."""
         secret = self._deployment.state.secret(as_)

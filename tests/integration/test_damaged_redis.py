@@ -159,6 +159,8 @@ class Peopled(World):
         yield lambda: store.counts(THEIRS)
         yield lambda: store.queue_lengths(["python", "python.at.named"])
         yield lambda: store.queue_lengths(["python"], contexts=THEIRS)
+        yield lambda: store.standing(limit=10)
+        yield lambda: store.standing(limit=10, contexts=THEIRS)
         yield lambda: store.running_on(["r", "named"])
         yield lambda: store.running_on(["r"], contexts=THEIRS)
         yield store.tally

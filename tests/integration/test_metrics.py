@@ -179,9 +179,11 @@ def test_every_line_of_a_runner_is_json(private_deployment):
 def test_without_a_runner_jobs_wait_and_nothing_is_ready(private_deployment, api_of):
     api = api_of(private_deployment)
     api.ask("create_job", job=api.envelope("pass"))
+    api.ask("create_job", job=api.envelope("pass", runner="nobody"))
     seen = Scrape(api)
     assert seen.of("horus_queue_length", queue="python") == 1
-    assert seen.of("horus_jobs", status="queued") == 1
+    assert seen.of("horus_queue_length", queue="python.at.nobody") == 1
+    assert seen.of("horus_jobs", status="queued") == 2
     assert seen.of("horus_runners", status="running") == 0
     assert ready(api) == (503, {"runners"})
 

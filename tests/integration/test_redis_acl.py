@@ -278,6 +278,8 @@ def test_each_may_do_all_that_it_does_to_records(
         assert store.named(summary.id, contexts=contexts)
         assert store.queue_lengths(["python.at.nobody"])
         assert store.queue_lengths(["python.at.nobody"], contexts=contexts)
+        assert store.standing(limit=1)
+        assert store.standing(limit=1, contexts=contexts)
         claimed = Change(event=Event.CLAIMED, at=at, attempt=1, ran_on=user)
         store.apply(digest, claimed)
         logs.append(digest, [Chunk(at=at, stream=Stream.STDOUT, data=b"1\n")])

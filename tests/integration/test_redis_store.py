@@ -83,6 +83,8 @@ class World:
             "queues of some": lambda: self.store.queue_lengths(
                 ["python"], contexts=THEIRS
             ),
+            "standing": lambda: self.store.standing(limit=10),
+            "standing of some": lambda: self.store.standing(limit=10, contexts=THEIRS),
             "running": lambda: self.store.running_on(["r"]),
             "running of some": lambda: self.store.running_on(["r"], contexts=THEIRS),
             "tally": self.store.tally,

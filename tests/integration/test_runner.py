@@ -1,11 +1,15 @@
 """How a worker begins, is seen, and ends."""
 
+import json
+import re
 import signal
 import socket
 import subprocess
 import sys
+from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
 from itertools import pairwise
+from pathlib import Path
 
 import httpx
 import psutil
@@ -21,6 +25,8 @@ from horus_celery.statements import canonical, dsse
 from horus_celery.statements.keys import read_key_file
 
 pytestmark = pytest.mark.integration
+
+TOP = Path(__file__).parents[2]
 
 EVERYWHERE = "0.0.0.0"  # noqa: S104 - what is shown not to happen
 #: What Flower's page of tasks asks for.
@@ -112,6 +118,31 @@ def test_a_worker_that_ends_in_order_says_so(deployment):
     assert deployment.fleet.get("system_runner_1").status == "stopped"
 
 
+def catches(pid, number):
+    """Whether a process does something of its own when it gets a signal."""
+    status = Path(f"/proc/{pid}/status").read_text()
+    [caught] = re.findall(r"^SigCgt:\s+(\w+)$", status, re.MULTILINE)
+    return bool(int(caught, 16) >> (number - 1) & 1)
+
+
+def test_so_does_one_that_ends_while_it_starts(deployment):
+    with deployment.celery(
+        *("worker", "-Q", "python", "-c1", "-n", "python_runner_1@%h"),
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+    ) as worker:
+
+        def is_heard():
+            beat = deployment.roster.look().beats.get("python_runner_1")
+            return beat is not None and beat.pid == worker.pid
+
+        deployment.until(is_heard)
+        deployment.until(lambda: catches(worker.pid, signal.SIGTERM))
+        deployment.end(worker)
+    assert worker.returncode == 0
+    assert deployment.fleet.get("python_runner_1").status == "stopped"
+
+
 def test_what_is_shown_of_a_busy_runner_is_true_and_told_every_two_seconds(deployment):
     worker = deployment.start_worker("-Q", "python", "-c1", "-n", "system_runner_1@%h")
     running = deployment.submit("print('on', flush=True); import time; time.sleep(600)")
@@ -145,6 +176,61 @@ class Ahead:
 
     def now(self):
         return datetime.now(UTC) + self.by
+
+
+@pytest.mark.parametrize("by", [-180, 180])
+def test_a_runner_with_a_wrong_clock_is_shown_as_it_does(deployment, by):
+    worker = deployment.start_worker(
+        *("-Q", "python", "-c1", "-n", "system_runner_1@%h"),
+        before=(sys.executable, "-m", "tests.integration.wrong_clock", str(by)),
+        env={"PYTHONPATH": str(TOP)},
+    )
+    with busy(deployment):
+        view = deployment.fleet.get("system_runner_1")
+        assert (view.status, view.running) == ("running", 1)
+        assert abs(datetime.now(UTC) - view.last_seen) < PATIENCE
+        waiting = deployment.submit("print(1)")
+        assert deployment.supervisor.why(waiting.summary.digest).gate == "queue"
+        deployment.supervisor.stop(waiting.summary.digest)
+    deployment.end(worker, signal.SIGKILL)
+    deployment.until(lambda: deployment.fleet.get("system_runner_1").status == "lost")
+
+
+@contextmanager
+def busy(deployment):
+    """Have a job run until the block ends."""
+    record = deployment.submit("print('on', flush=True); import time; time.sleep(600)")
+    deployment.until_it_says(record, "on")
+    yield
+    deployment.supervisor.stop(record.summary.digest)
+    deployment.over(record)
+
+
+def test_a_runner_that_grows_is_shown_with_the_most_that_it_runs(deployment):
+    worker = deployment.start_worker(
+        "-Q", "python", "--autoscale=3,1", "-n", "system_runner_1@%h"
+    )
+    assert deployment.fleet.get("system_runner_1").concurrency == 3
+    deployment.end(worker)
+
+
+def test_a_job_says_that_a_runner_which_ends_takes_no_more(deployment):
+    worker = deployment.start_worker("-Q", "python", "-c1", "-n", "system_runner_1@%h")
+    with busy(deployment):
+        worker.send_signal(signal.SIGTERM)
+        waiting = deployment.submit("print(1)")
+
+        def why():
+            return deployment.supervisor.why(waiting.summary.digest)
+
+        deployment.until(lambda: why().gate == "runner")
+        assert "system_runner_1 is there, but takes no jobs now" in why().detail
+        view = deployment.fleet.get("system_runner_1")
+        assert (view.status, view.running, view.queued) == ("running", 1, 1)
+    worker.wait(20)
+    assert deployment.fleet.get("system_runner_1").status == "stopped"
+    assert why().detail.startswith("no live runner: it waits for any runner of python")
+    deployment.supervisor.stop(waiting.summary.digest)
 
 
 def test_a_runner_that_dies_while_busy_is_lost_and_its_job_is_found(deployment):
@@ -294,6 +380,16 @@ def test_flower_is_read_only_and_on_loopback_and_shows_the_queues(deployment):
     finally:
         flower.terminate()
         flower.wait(20)
+
+
+def test_what_somebody_asks_flower_for_is_text_in_its_log(deployment, flower_of):
+    flower = flower_of(deployment)
+    for asked in ("/task/%1b%5b2J%0aforged", "/worker/%E2%80%AEevird%C2%9b31m"):
+        assert httpx.get(f"{flower.url}{asked}").status_code == 404
+    lines = flower.log().splitlines()
+    assert any("evird" in line for line in lines)
+    assert all(line.isascii() and line.isprintable() for line in lines)
+    assert all(json.loads(line)["at"] for line in lines)
 
 
 def is_up(url):

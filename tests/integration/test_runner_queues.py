@@ -2,7 +2,8 @@
 
 import os
 import signal
-from contextlib import contextmanager
+import threading
+from contextlib import contextmanager, suppress
 from datetime import UTC, datetime
 
 import psutil
@@ -10,6 +11,7 @@ import pytest
 
 from horus_celery import wiring
 from horus_celery.bundle import with_keys
+from horus_celery.errors import UnavailableError
 from horus_celery.lifecycle import Status
 from horus_celery.statements import canonical, dsse
 from horus_celery.statements.keys import (
@@ -291,6 +293,50 @@ def test_a_long_job_on_one_runner_does_not_hold_up_the_next(deployment, tmp_path
         free_one = {"x": "y", "y": "x"}[busy_one]
         ran = [ran_on(deployment) for _ in range(4)]
         assert ran == [free_one] * 4
+
+
+# --- two workers of one runner -------------------------------------------------
+
+
+def shown(deployment):
+    return deployment.fleet.get("python_runner_1").status
+
+
+@contextmanager
+def watching(deployment):
+    """Collect how the runner is shown while the block goes on."""
+    seen, is_over = set(), threading.Event()
+
+    def watch():
+        while not is_over.wait(0.01):
+            with suppress(UnavailableError):
+                seen.add(shown(deployment))
+
+    watcher = threading.Thread(target=watch)
+    watcher.start()
+    try:
+        yield seen
+    finally:
+        is_over.set()
+        watcher.join()
+
+
+def test_a_worker_that_comes_and_goes_does_not_hide_another_of_its_runner(deployment):
+    start(deployment, "python_runner_1@a")
+    with watching(deployment) as seen:
+        [second] = start(deployment, "python_runner_1@b")
+        deployment.end(second)
+        assert shown(deployment) == "running"
+    assert seen == {"running"}
+
+
+def test_a_runner_whose_workers_all_ended_is_stopped(deployment):
+    workers = twins(deployment)
+    for worker in workers:
+        worker.send_signal(signal.SIGTERM)
+    for worker in workers:
+        assert worker.wait(20) == 0
+    assert shown(deployment) == "stopped"
 
 
 # --- one at a time ------------------------------------------------------------

@@ -2,6 +2,7 @@
 
 import ssl
 import subprocess
+from datetime import UTC, datetime, timedelta
 from shutil import which
 
 import pytest
@@ -71,6 +72,25 @@ class TestPinned:
         server = certificates.serving(cert, key)
         assert shake_hands(server, certificates.pinned(cert), "127.0.0.1") == "TLSv1.3"
 
+    @pytest.mark.parametrize(("days", "why"), [(-9, "expired"), (9, "not yet valid")])
+    def test_it_is_believed_before_and_after_its_time_and_nowhere_else(
+        self, root, write, tmp_path, days, why
+    ):
+        begins = datetime.now(UTC) + timedelta(days=days)
+        leaf = root.issue_cert(
+            "api.example", not_before=begins, not_after=begins + timedelta(days=1)
+        )
+        cert, key = write(leaf)
+        server = certificates.serving(cert, key)
+        assert shake_hands(server, certificates.pinned(cert), "127.0.0.1") == "TLSv1.3"
+        assert why in str(certificates.fault_of(cert, key))
+        root.cert_pem.write_to_path(str(tmp_path / "ca"))
+        with pytest.raises(ssl.SSLCertVerificationError, match=why):
+            shake_hands(server, certificates.believing(tmp_path / "ca"), "api.example")
+
+    def test_one_that_is_good_today_has_no_fault(self, ca, write):
+        assert certificates.fault_of(*write(ca.issue_cert("api.example"))) is None
+
     def test_another_of_the_same_authority_is_not(self, ca, write):
         cert, _ = write(ca.issue_cert("api.example"))
         other = certificates.serving(*write(ca.issue_cert("api.example"), "other"))
@@ -134,6 +154,18 @@ class TestFilesOfNoUse:
         said = self.complaint(certificates.serving, cert, locked)
         assert f"tls_key: {locked}" in said
         assert "password" in said
+
+    @pytest.mark.skipif(which("openssl") is None, reason="there is no openssl")
+    def test_a_key_that_is_too_short_is_no_fault_of_its_form(self, tmp_path):
+        cert, key = tmp_path / "cert", tmp_path / "key"
+        words = ["req", "-x509", "-newkey", "rsa:1024", "-nodes", "-subj", "/CN=me"]
+        subprocess.run(  # noqa: S603 - our own command line
+            [str(which("openssl")), *words, "-keyout", key, "-out", cert],
+            check=True,
+            capture_output=True,
+        )
+        said = self.complaint(certificates.serving, cert, key)
+        assert f"tls_cert: {cert} has too short a key" in said
 
     @pytest.mark.parametrize("read", [certificates.pinned, certificates.believing])
     def test_what_is_no_certificate_is_not_believed(self, read, files, junk, tmp_path):

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import itertools
+import os
+import socket
+import subprocess
 from datetime import timedelta
 
 import pytest
@@ -37,6 +40,7 @@ from horus_celery.statements import canonical, dsse
 from horus_celery.statements.keys import KeyPair
 from horus_celery.statements.trust import Trust
 from horus_celery.store.memory import MemoryLogs, MemoryStore, MemoryWakes
+from tests.conftest import FrozenClock
 
 #: Name to contexts.
 LISTED = {"free": ["*"], "bound": ["a", "b"], "managed": ["*"]}
@@ -249,6 +253,24 @@ def test_a_silent_runner_is_lost_after_eight_seconds(town):
     assert town.status("free") == "lost"
 
 
+@pytest.mark.parametrize("wrong", [timedelta(minutes=-3), timedelta(minutes=3)])
+def test_a_supervisor_whose_clock_is_wrong_shows_a_runner_as_it_does(town, wrong):
+    beats, own = FrozenClock(), FrozenClock()
+    own.at = beats.at + wrong
+    fleet = Fleet(
+        registry=town.registry,
+        trust=town,
+        store=town.store,
+        clock=own,
+        namespace="hero",
+        beat_clock=beats,
+    )
+    town.beat("free", at=beats.at)
+    assert fleet.get("free").status == "running"
+    beats.advance(seconds=9)
+    assert fleet.get("free").status == "lost"
+
+
 def test_a_runner_that_ended_in_order_stays_in_the_list(town):
     town.beat("free", Phase.STOPPED)
     town.clock.advance(hours=1)
@@ -275,10 +297,23 @@ def test_a_process_manager_that_is_away_hides_no_runner(town):
     assert [view.status for view in town.fleet.list()] == ["running", "running"]
 
 
+def test_a_managed_runner_that_was_killed_starts_until_it_is_heard_again(town):
+    town.desk.state["managed"] = "running"
+    with subprocess.Popen(["true"]) as process:  # noqa: S607 - any will do
+        process.wait()
+    here = {"host": socket.gethostname(), "pid": process.pid}
+    town.beat("managed", **here)
+    assert town.status("managed") == "starting"
+    for other in ({"host": "elsewhere"}, {"pid": os.getpid()}):
+        town.beat("managed", **{**here, **other})
+        assert town.status("managed") == "running"
+
+
 BEATS: dict[str, tuple[Phase, timedelta] | None] = {
     "none": None,
     "starting": (Phase.STARTING, timedelta(0)),
     "running": (Phase.RUNNING, timedelta(0)),
+    "stopping": (Phase.STOPPING, timedelta(0)),
     "silent": (Phase.RUNNING, PATIENCE * 2),
     "ended": (Phase.STOPPED, timedelta(0)),
     "ended long ago": (Phase.STOPPED, timedelta(days=1)),
@@ -294,6 +329,9 @@ SHOWN: dict[tuple[str, ManagedStatus | None], RunnerStatus] = {
     ("running", "stopped"): "running",
     ("running", "running"): "running",
     ("running", None): "running",
+    ("stopping", "stopped"): "running",
+    ("stopping", "running"): "running",
+    ("stopping", None): "running",
     ("silent", "stopped"): "stopped",
     ("silent", "running"): "lost",
     ("silent", None): "lost",
@@ -424,6 +462,18 @@ def test_a_runner_that_registers_is_shown_starting_and_then_lost(town):
     assert (view.name, view.status, view.concurrency) == ("free", "starting", 4)
     assert view.last_seen == town.clock.at
     town.clock.advance(seconds=9)
+    assert town.status("free") == "lost"
+
+
+@pytest.mark.parametrize("wrong", [timedelta(minutes=-3), timedelta(minutes=3)])
+def test_a_runner_with_a_wrong_clock_that_registers_is_shown_starting(town, wrong):
+    for _ in range(2):
+        # Again and again, it stays so.
+        registration = town.registration(at=to_ms(town.clock.at + wrong))
+        shown = town.fleet.register(registration)
+        assert (shown.status, shown.last_seen) == ("starting", town.clock.at)
+        town.clock.advance(seconds=7)
+    town.clock.advance(seconds=2)
     assert town.status("free") == "lost"
 
 

@@ -53,7 +53,9 @@ def test_a_state_directory_of_before_is_given_one(state):
 
 def test_without_it_the_remedy_is_named(state, settings):
     state.seal_file.unlink()
-    with pytest.raises(ConfigurationError, match="seal is missing: `horus init`"):
+    with pytest.raises(
+        ConfigurationError, match="seal is missing: `horus init --state"
+    ):
         wiring.make_secrets(settings)
 
 

@@ -155,7 +155,8 @@ def test_a_broken_file_does_not_leave_the_old_bundle_in_force(trust_file, trust_
 
 
 def test_a_missing_file_is_named(trust_file, trust_path):
-    with pytest.raises(ConfigurationError, match=f"{trust_path} cannot be read: No"):
+    remedy = f"cannot be read: No.*`horus init --state-dir {trust_path.parent}`"
+    with pytest.raises(ConfigurationError, match=remedy):
         trust_file.current()
     trust_path.write_text(sealed(3))
     assert trust_file.current()

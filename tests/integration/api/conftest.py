@@ -51,9 +51,9 @@ class Authority:
         """Return a new context that believes it."""
         return ssl.create_default_context(cafile=str(self.file))
 
-    def issue(self, folder: Path) -> Issued:
-        """Write a new certificate and its key into a folder."""
-        leaf = self._ca.issue_cert("localhost", "127.0.0.1")
+    def issue(self, folder: Path, *names: str) -> Issued:
+        """Write a new certificate and its key into a folder; names are further ones."""
+        leaf = self._ca.issue_cert("localhost", "127.0.0.1", *names)
         cert, key = folder / "cert.pem", folder / "key.pem"
         cert.write_bytes(b"".join(blob.bytes() for blob in leaf.cert_chain_pems))
         leaf.private_key_pem.write_to_path(str(key))
@@ -70,6 +70,7 @@ class Server:
         namespace: str,
         issued: Issued | None,
         *flags: str,
+        **settings: str,
     ) -> None:
         self.namespace = namespace
         self.state = StateDirectory(folder / "state")
@@ -89,6 +90,7 @@ class Server:
             "HORUS_REDIS_URL": redis_url,
             "HORUS_NAMESPACE": namespace,
             "PYTHONPATH": str(TOP),
+            **{f"HORUS_{name.upper()}": value for name, value in settings.items()},
         }
         if issued is not None:
             options |= {
@@ -194,8 +196,8 @@ def issued():
 def serve(tmp_path, namespace, issued):
     servers = []
 
-    def start(redis_url: str, *flags: str) -> Server:
-        server = Server(tmp_path, redis_url, namespace, issued, *flags)
+    def start(redis_url: str, *flags: str, **settings: str) -> Server:
+        server = Server(tmp_path, redis_url, namespace, issued, *flags, **settings)
         servers.append(server)
         server.wait_until_ready()
         return server

@@ -1,9 +1,11 @@
 """The API as gunicorn serves it, over a real Redis."""
 
+import json
 import os
 import resource
 import select
 import signal
+import socket
 import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
@@ -15,6 +17,7 @@ import pytest
 
 from api.reception import MAX_ARRIVING
 from tests.integration.api.conftest import Server
+from tests.waiting import within
 
 pytestmark = pytest.mark.integration
 
@@ -22,6 +25,7 @@ DEADLINE = 15.0  # seconds
 
 HEAD = b"POST / HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\n"
 STALLED = HEAD + b"Content-Length: 1000\r\n\r\n{"
+DISCOVER = b'{"jsonrpc":"2.0","method":"rpc.discover","id":1}'
 HEALTHZ = b"GET /healthz HTTP/1.1\r\nHost: localhost\r\n\r\n"
 #: How long a connection may take for a request, with some to spare, in seconds.
 PATIENCE = 20.0
@@ -96,6 +100,26 @@ def test_it_ends_long_before_those_who_wait_would_leave(serve, redis_url, number
             assert error is None or isinstance(error, httpx.TransportError)
             assert error or one.result()["error"]["code"] == -32021
     assert "Traceback" not in server.log.read_text()
+
+
+def is_refused(server):
+    try:
+        socket.create_connection(server.address).close()
+    except ConnectionRefusedError:
+        return True
+    return False
+
+
+def test_who_comes_while_it_ends_is_sent_elsewhere_at_once(serve, redis_url):
+    server = serve(redis_url)
+    with server.say(STALLED) as begun:
+        server.process.send_signal(signal.SIGTERM)
+        within(DEADLINE, lambda: is_refused(server))
+        assert server.process.poll() is None
+        # Who was in before is heard to the end.
+        begun.sendall(b"}" + b" " * 998)
+        assert begun.recv(12) == b"HTTP/1.1 200"
+    assert server.end() < DEADLINE
 
 
 def test_redis_away_is_told_within_two_seconds_and_mends_itself(serve, private_redis):
@@ -305,13 +329,26 @@ def test_two_requests_in_one_piece_are_answered_in_turn(server):
 
 
 def test_a_body_that_waits_to_be_asked_for_is_asked_for_once(server):
-    body = b'{"jsonrpc":"2.0","method":"rpc.discover","id":1}'
     head = HEAD + b"Expect: 100-continue\r\nConnection: close\r\n"
-    with server.say(head + b"Content-Length: %d\r\n\r\n" % len(body)) as connection:
+    length = b"Content-Length: %d\r\n\r\n" % len(DISCOVER)
+    with server.say(head + length) as connection:
         assert connection.recv(100) == b"HTTP/1.1 100 Continue\r\n\r\n"
-        connection.sendall(body)
+        connection.sendall(DISCOVER)
         answer = b"".join(iter(lambda: connection.recv(65536), b""))
     assert answer.startswith(b"HTTP/1.1 200 ")
+
+
+@pytest.mark.parametrize(
+    ("length", "body", "code"),
+    [(len(DISCOVER), DISCOVER, None), (70_000, b"", -32023), (0, b"", -32700)],
+    ids=["came along", "too large", "none"],
+)
+def test_a_body_that_need_not_be_asked_for_is_not_asked_for(server, length, body, code):
+    head = HEAD + b"Expect: 100-continue\r\nConnection: close\r\n"
+    answer = server.ask(head + b"Content-Length: %d\r\n\r\n" % length + body)
+    assert answer.startswith(b"HTTP/1.1 200 OK\r\n")
+    said = json.loads(answer.partition(b"\r\n\r\n")[2])
+    assert said.get("error", {}).get("code") == code
 
 
 @pytest.mark.parametrize(

@@ -263,6 +263,14 @@ def test_nobody_at_the_address_is_said_with_the_remedy():
     horus.close()
 
 
+@pytest.mark.parametrize("scheme", ["http", "https", "ftp"])
+def test_a_password_in_the_address_is_refused_and_never_repeated(scheme):
+    url = f"{scheme}://user:hunter2hunter2@127.0.0.1:1"
+    with pytest.raises(ConfigurationError, match="leave them out") as caught:
+        Horus(url, "s", verify=False)
+    assert "hunter2" not in str(caught.value)
+
+
 @pytest.mark.parametrize("url", ["localhost:3030", "nonsense", "ftp://localhost"])
 def test_what_is_no_address_of_a_supervisor_is_not_called_away(url):
     horus = Horus(url, "s", verify=False)
@@ -282,6 +290,15 @@ def test_somebody_else_at_the_address_is_said():
     page = httpx.MockTransport(lambda _: httpx.Response(200, text="<html>"))
     horus = Horus("http://localhost", "s", verify=False, transport=page)
     with pytest.raises(UnavailableError, match="no Horus supervisor"):
+        horus.info()
+    horus.close()
+
+
+@pytest.mark.parametrize("status", [502, 503, 504])
+def test_a_balancer_without_a_supervisor_is_taken_for_no_wrong_address(status):
+    page = httpx.MockTransport(lambda _: httpx.Response(status, text="<html>"))
+    horus = Horus("http://localhost", "s", verify=False, transport=page)
+    with pytest.raises(UnavailableError, match=rf"HTTP status {status}\): ask again"):
         horus.info()
     horus.close()
 

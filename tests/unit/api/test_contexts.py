@@ -415,6 +415,19 @@ class TestInfo:
         own = client.call("get_supervisor_info", secret=lab)["queues"]
         assert own["python"] == 1
 
+    def test_of_queues_that_nobody_serves_those_of_own_jobs_are_shown(
+        self, world, client, lab
+    ):
+        for context in ("lab", "billing"):
+            world.submit(context_id=context, runner=f"of.{context}")
+        every = client.call("get_supervisor_info")["queues"]
+        assert (
+            every.items() >= {"python.at.of.lab": 1, "python.at.of.billing": 1}.items()
+        )
+        own = client.call("get_supervisor_info", secret=lab)["queues"]
+        assert own["python.at.of.lab"] == 1
+        assert "python.at.of.billing" not in own
+
     def test_the_queue_before_a_job_has_only_own_ones(self, world, client, lab, both):
         world.beat()
         submit_everywhere(world)

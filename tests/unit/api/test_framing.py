@@ -101,6 +101,26 @@ def test_the_sender_is_told_once_to_continue_and_gunicorn_not_at_all():
     assert b"expect" not in b"".join(coming.pieces()).lower()
 
 
+EXPECT = b"Expect: 100-continue\r\n"
+
+
+@pytest.mark.parametrize(
+    "request_",
+    [
+        GET[:-2] + EXPECT + b"\r\n",
+        POST + EXPECT + b"Content-Length: 1\r\n\r\nx",
+        POST + EXPECT + b"expect:100-Continue \r\nContent-Length: 1\r\n\r\nx",
+        POST + EXPECT + b"Content-Length: 1001\r\n\r\n",
+        POST + EXPECT + b"Content-Length: five\r\n\r\n",
+        b"\r\n" + POST + EXPECT + b"Transfer-Encoding: chunked\r\n\r\n0\r\n\r\n",
+    ],
+)
+def test_gunicorn_does_not_hear_of_a_body_that_need_not_be_asked_for(request_):
+    coming = arrival(request_)
+    assert coming.stage() is not Stage.PARTIAL
+    assert b"expect" not in b"".join(coming.pieces()).lower()
+
+
 @pytest.mark.parametrize("first", [b"POST / HTTP/1.0\r\n", b"POST / HTTP/1.1\r\n"])
 def test_only_a_sender_of_http_1_1_is_told_to_continue(first):
     coming = arrival(first + b"Expect: 100-continue\r\nContent-Length: 1\r\n\r\n")

@@ -96,6 +96,9 @@ class Told:
             )
         )
 
+    def tell_of(self, tally):
+        self._tally = tally
+
     def info(self):
         return self._say("info", self._info)
 
@@ -252,6 +255,33 @@ def test_any_number_of_names_makes_a_bounded_number_of_series(tell):
         assert sum(told.samples(name).values()) == len(names)
     waited = told.samples("horus_job_wait_seconds_count")
     assert (len(waited), sum(waited.values())) == (MAX_SERIES, len(names))
+
+
+def test_no_counter_goes_back_whichever_of_many_series_grows(tell):
+    numbers = {f"executor{number:03}": number for number in range(1, 150)}
+
+    def counted():
+        return Tally(
+            ended={(name, "completed", ""): n for name, n in numbers.items()},
+            waited={name: histogram(at_0=n) for name, n in numbers.items()},
+            ran={},
+            swept=numbers,
+        )
+
+    told = tell(tally=counted())
+    names = (
+        "horus_jobs_ended_total",
+        "horus_job_wait_seconds_count",
+        "horus_sweep_findings_total",
+    )
+    before = {name: told.samples(name) for name in names}
+    numbers |= {"executor001": 1000, "executor002": 1000, "new": 2000}
+    told.tell_of(counted())
+    for name in names:
+        after = told.samples(name)
+        assert len(after) == MAX_SERIES
+        assert all(after[labels] >= number for labels, number in before[name].items())
+        assert sum(after.values()) == sum(numbers.values())
 
 
 # --- the calls of this process -------------------------------------------------------
@@ -451,7 +481,7 @@ def show(tell, world, make_client):
         ready = Readiness(
             store=world.store,
             dispatcher=world.dispatcher,
-            roster=Roster(world.registry, world.trust),
+            roster=Roster(world.registry, world.trust, world.clock),
             trust=world.trust,
             clock=world.clock,
         )

@@ -19,6 +19,13 @@ class TestHosts:
             ("127.0.0.1", "LOCALHOST:1", True),
             ("127.0.0.1", "[::1]:3030", True),
             ("127.0.0.1", "[::1]", True),
+            ("127.0.0.1", "[0:0:0:0:0:0:0:1]:3030", True),
+            ("127.0.0.1", "localhost.:3030", True),
+            ("127.0.0.1", "localhost..", False),
+            ("127.0.0.1", ".", False),
+            ("127.0.0.1", "evil.example.", False),
+            ("127.0.0.1", "evil@localhost", False),
+            ("127.0.0.1", "localhost,evil.example", False),
             ("127.0.0.1", "evil.example", False),
             ("127.0.0.1", "localhost.evil.example:80", False),
             ("127.0.0.1", "evil.example:localhost", False),
@@ -41,8 +48,10 @@ class TestHosts:
 
     @pytest.mark.parametrize("bind", ["127.0.0.1", "0.0.0.0"])  # noqa: S104 - as above
     def test_what_is_allowed_is_a_name_of_its_own(self, bind):
-        hosts = Hosts.of(bind, ["API.example", "fd00::2"])
+        hosts = Hosts.of(bind, ["API.example", "dot.example.", "FD00:0::2"])
         assert hosts.has("api.Example:443")
+        assert hosts.has("api.example.")
+        assert hosts.has("dot.example")
         assert hosts.has("[FD00::2]")
         assert not hosts.has("other.example")
 
@@ -50,6 +59,26 @@ class TestHosts:
         response = client.http.post("/", json={}, headers={"Host": "evil.example"})
         assert response.status_code == 400
         assert "evil" not in response.get_data(as_text=True)
+
+    @pytest.mark.parametrize(
+        ("target", "status"),
+        [
+            ("http://localhost/", 200),
+            ("HTTPS://LOCALHOST:3030/?a=b", 200),
+            ("http://evil.example/", 400),
+            ("http://evil.example?localhost/", 400),
+            ("http://evil@localhost/", 400),
+            ("http:///", 400),
+        ],
+    )
+    def test_the_host_in_a_whole_url_is_the_one_that_counts(
+        self, client, target, status
+    ):
+        for said in ("localhost", "other.example"):
+            environ = {"RAW_URI": target, "HTTP_HOST": said}
+            response = client.http.get("/", environ_overrides=environ)
+            assert response.status_code == status
+            assert "example" not in response.get_data(as_text=True)
 
 
 @given(st.text())

@@ -25,7 +25,7 @@ from horus_celery.errors import (
 from horus_celery.holdup import holdup_of
 from horus_celery.lifecycle import Event, Status
 from horus_celery.record import Change
-from horus_celery.registry import Phase, Roster, RunnerBeat
+from horus_celery.registry import Phase, Roll, Roster, RunnerBeat
 from horus_celery.store.base import Filter, Stream
 from horus_celery.supervisor import Limits
 from horus_celery.wholelog import MAX_TAIL
@@ -594,10 +594,12 @@ class TestWhy:
                 ("r3", 4, Phase.STARTING),
             )
         ]
+        heard = {beat.name: beat for beat in beats}
+        roll = Roll(at=world.clock.at, beats=heard, removed=frozenset())
         holdup = holdup_of(
             record,
             store=world.store,
-            roster=cast("Roster", SimpleNamespace(list=lambda: beats)),
+            roster=cast("Roster", SimpleNamespace(look=lambda: roll)),
             trust=world.trust.current(),
             now=world.clock.at,
         )
@@ -716,6 +718,12 @@ class TestInfo:
         assert info.uptime == timedelta(seconds=3)
         assert info.counts[Status.QUEUED] == 2
         assert info.queues == {"python": 1, "python.at.r1": 1}
+
+    def test_jobs_that_nobody_serves_stand_in_a_queue_as_well(self, world):
+        world.submit(runner="nobody")
+        world.submit()
+        served = {"python": 1, "python.at.r1": 0}
+        assert world.supervisor.info().queues == {**served, "python.at.nobody": 1}
 
     def test_it_is_told_also_without_trust(self, world):
         world.trust.error = ConfigurationError("the bundle is gone")

@@ -79,6 +79,7 @@ def test_no_secret_is_shown(horus, flags):
         register_secrets = ["{SECRET}4"]
         flower_basic_auth = "me:{SECRET}5"
         redis_url = "rediss://worker:{SECRET}6@redis.lan:1/2"
+        herodb_url = "redis://keeper:{SECRET}8@redis.lan:3/4"
         [node_secrets]
         token = {{file = "token"}}
         """
@@ -90,6 +91,7 @@ def test_no_secret_is_shown(horus, flags):
     assert SECRET not in told.out + told.err
     for shown in ("billing", '/token"', "me:***", "rediss://worker:***@redis.lan:1"):
         assert shown in told.out
+    assert "redis://keeper:***@redis.lan:3/4" in told.out
 
 
 @pytest.mark.parametrize(

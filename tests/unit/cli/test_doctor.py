@@ -5,9 +5,11 @@ from __future__ import annotations
 import json
 import os
 from dataclasses import asdict, replace
+from datetime import UTC, datetime
 from types import SimpleNamespace
 
 import pytest
+import trustme
 
 from horus_celery import kernel
 from horus_celery.journal import process_mark
@@ -62,6 +64,29 @@ def test_the_doctor_takes_nobody_for_a_deployment_that_was_killed(
     assert found["ports"]["detail"] == "Horus is up: http://127.0.0.1:1"
     assert "cannot be used: no connection" in found["redis"]["detail"]
     assert f"look into {state_dir}/logs/redis.log" in found["redis"]["remedy"]
+
+
+@pytest.mark.parametrize(
+    ("config", "remedy"),
+    [("/etc/h.toml", "HORUS_CONFIG=/etc/h.toml horus doctor"), (None, "HORUS_REDIS_")],
+)
+def test_the_doctor_looks_for_nothing_in_another_redis_than_what_is_up_uses(
+    horus, state_dir, config, remedy
+):
+    horus("init")
+    up = {
+        "process": asdict(process_mark()),
+        "url": "http://127.0.0.1:1",
+        "flower_url": None,
+        "redis": "redis://127.0.0.1:7/2",
+        "config": config,
+    }
+    (state_dir / "run").mkdir(exist_ok=True)
+    (state_dir / "run" / "up.json").write_text(json.dumps(up))
+    code, found = findings(horus)
+    assert code == 1
+    assert "uses redis://127.0.0.1:7/2, these settings" in found["redis"]["detail"]
+    assert remedy in found["redis"]["remedy"]
 
 
 @pytest.mark.parametrize(
@@ -180,6 +205,23 @@ def test_the_doctor_knows_a_certificate_that_is_none(horus, monkeypatch, tmp_pat
     assert "tls_cert" in found["tls"]["detail"]
 
 
+def test_the_doctor_knows_a_certificate_whose_time_is_over(
+    horus, monkeypatch, tmp_path
+):
+    horus("init")
+    leaf = trustme.CA().issue_cert(
+        "localhost", not_after=datetime(2025, 1, 1, tzinfo=UTC)
+    )
+    paths = {name: tmp_path / name for name in ("tls_cert", "tls_key")}
+    leaf.cert_chain_pems[0].write_to_path(str(paths["tls_cert"]))
+    leaf.private_key_pem.write_to_path(str(paths["tls_key"]))
+    for name, path in paths.items():
+        monkeypatch.setenv(f"HORUS_{name.upper()}", str(path))
+    code, found = findings(horus)
+    assert code == 1
+    assert "certificate has expired" in found["tls"]["detail"]
+
+
 def told_of(check, horus):
     told = horus("doctor", "--json")
     found = [one for one in json.loads(told.out) if one["name"] == check]
@@ -192,15 +234,17 @@ def containment(horus):
 
 def test_the_doctor_says_what_a_wanted_executor_lacks(horus, monkeypatch):
     horus("init")
-    monkeypatch.setenv("HORUS_V_PATH", "/nowhere/v")
+    mine = [{"name": "mine", "command": ["/nowhere/mine", "{script}"]}]
+    monkeypatch.setenv("HORUS_EXECUTOR_COMMANDS", json.dumps(mine))
+    monkeypatch.setenv("HORUS_EXECUTORS", "python")
     code, found = told_of("executors", horus)
     assert (code, found[0]["detail"][:34]) == (0, "can be served here: python, system")
-    monkeypatch.setenv("HORUS_EXECUTORS", "python,v")
+    monkeypatch.setenv("HORUS_EXECUTORS", "python,mine")
     horus("init")
     code, found = told_of("executors", horus)
     assert code == 1
     assert found[-1]["verdict"] == "wrong"
-    assert "there is no program '/nowhere/v'" in found[-1]["detail"]
+    assert "/nowhere/mine" in found[-1]["detail"]
 
 
 def test_the_doctor_says_at_which_level_scripts_run(horus, monkeypatch):

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import re
+import shlex
 import shutil
 
 import pytest
@@ -111,6 +113,19 @@ def test_what_is_wrong_is_one_line(horus, arguments, said):
     assert told.err.count("\n") == 1
 
 
+def test_what_is_to_be_done_is_pasted_as_it_is(horus, tmp_path, monkeypatch):
+    monkeypatch.delenv("HORUS_STATE_DIR")
+    monkeypatch.setenv("HOME", str(tmp_path / "home"))
+    state = tmp_path / "a place"
+    said = horus("key", "list", "--state-dir", state).err
+    (made,) = re.findall(r"`horus (.+?)`", said)
+    assert horus(*shlex.split(made)).code == 0
+    assert (state / "trust.json").is_file()
+    assert not (tmp_path / "home").exists()
+    # Where a command finds it by itself, nothing is added.
+    assert "`horus init` makes one" in horus("key", "list").err
+
+
 def test_a_script_in_rhai_is_not_taken_for_python(horus, tmp_path):
     horus("init")
     (tmp_path / "sum.rhai").write_text("1 + 1")
@@ -143,7 +158,7 @@ def test_a_wrong_use_says_how_it_is_used(horus, arguments):
 def test_without_a_state_directory_the_remedy_is_told(horus):
     told = horus("run", "-c", "1")
     assert told.code == 1
-    assert "`horus up` makes one" in told.err
+    assert "`horus up --state-dir /" in told.err
 
 
 def test_a_wrong_variable_is_told_by_every_command(horus, monkeypatch):

@@ -59,7 +59,7 @@ def say(tmp_path):
             phase=phase,
             at=NOW - age,
         )
-        found = of_a_runner(patient, runner, program, STATUS[word], beat)
+        found = of_a_runner(patient, runner, program, STATUS[word], beat, NOW)
         return [
             (verdict.value, detail.replace(str(log), "LOG"), remedy)
             for verdict, detail, remedy in found
