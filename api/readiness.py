@@ -10,6 +10,7 @@ from typing import Final
 
 import structlog
 
+from horus_celery.api_secrets.book import SecretBook
 from horus_celery.clock import Clock
 from horus_celery.dispatch import Dispatcher
 from horus_celery.errors import DamagedError, HorusError, UnavailableError
@@ -35,12 +36,14 @@ class Readiness:
         dispatcher: Dispatcher,
         roster: Roster,
         trust: TrustSource,
+        secrets: SecretBook,
         clock: Clock,
     ) -> None:
         self._store = store
         self._dispatcher = dispatcher
         self._roster = roster
         self._trust = trust
+        self._secrets = secrets
         self._clock = clock
         self._lock = threading.Lock()
         self._missing: Mapping[str, str] = {}
@@ -51,7 +54,7 @@ class Readiness:
     def missing(self) -> Mapping[str, str]:
         """Return what is missing, each in plain words.
 
-        It is called `redis`, `trust`, `runners` or `queues`.
+        It is called `redis`, `trust`, `secrets`, `runners` or `queues`.
         Without a name of a place: strangers read it. Whoever waits for another's look
         waits no longer than that takes, less than 2 s.
         """
@@ -67,6 +70,12 @@ class Readiness:
         if missing:
             # Without these two nobody knows the runners.
             return missing
+        try:
+            self._secrets.require_known()
+        except UnavailableError:
+            return {
+                "secrets": "nobody knows which secrets count"
+            }
         try:
             roll = self._roster.look()
         except HorusError:

@@ -73,6 +73,7 @@ insight = Insight(
         dispatcher=wiring.make_dispatcher(settings),
         roster=wiring.make_roster(settings, _trust),
         trust=_trust,
+        secrets=services.secrets,
         clock=SystemClock(),
     ),
     metrics=Metrics(

@@ -194,6 +194,14 @@ class SecretBook:
                 self._lock.release()
         return None if self._list is None else self._list.find(digest)
 
+    def require_known(self) -> None:
+        """Pass if there is a list by which secrets count, be it the last one.
+
+        Raises:
+            UnavailableError: if the shelf could not be read yet.
+        """
+        self._current()
+
     def read(self) -> None:
         """Read the list now, as at a start: what is wrong with it is logged.
 

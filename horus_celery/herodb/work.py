@@ -41,6 +41,34 @@ GUARD: Final = Script(
 _Reader: TypeAlias = Callable[[Sequence[bytes]], int | None]
 
 
+class Stretch:
+    """How far commands of one transaction may stretch texts: zeros cost no words."""
+
+    def __init__(self) -> None:
+        self._total = 0
+        #: By their keys, until something else may have taken one of them away.
+        self._lengths: dict[bytes, int] = {}
+
+    def add(self, command: Command, words: Sequence[bytes]) -> None:
+        """Count one more command, with its words.
+
+        Raises:
+            BadRequest: if that is too much for one transaction.
+        """
+        size = _STRETCHING.get(command.name)
+        if size is None or len(words) < 3:  # noqa: PLR2004 - command, key, place
+            if command.writes:
+                self._lengths.clear()
+            return
+        length, known = _number(words[2]) // size, self._lengths.get(words[1], 0)
+        self._total += max(0, length - known)
+        self._lengths[words[1]] = max(length, known)
+        if self._total > MOST_BYTES:
+            raise BadRequest(
+                f"ERR a transaction may stretch texts by {MOST_BYTES} bytes"
+            )
+
+
 def items_of(words: Sequence[bytes]) -> int | None:
     """Return how many items a command asks for; None if only its keys know.
 
@@ -188,6 +216,8 @@ _READ_BY: Final[tuple[tuple[str, _Reader], ...]] = (
 _READERS: Final[Mapping[str, _Reader]] = MappingProxyType(
     {name: read for names, read in _READ_BY for name in names.split()}
 )
+#: What makes a text as long as a place in it says, and places in one byte.
+_STRETCHING: Final[Mapping[str, int]] = MappingProxyType({"SETRANGE": 1, "SETBIT": 8})
 #: What goes through all that its keys hold.
 _ALL_OF_IT: Final = frozenset(
     name

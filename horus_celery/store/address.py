@@ -151,6 +151,9 @@ def read_address(redis_url: str) -> Address:
 
 
 def _options(scheme: str, query: str) -> Mapping[str, str]:
+    # Forms write a space as a plus; in passwords and paths it stands for itself, as it
+    # does in front of the question mark.
+    query = query.replace("+", "%2B")
     try:
         pairs = parse_qsl(query, strict_parsing=bool(query), keep_blank_values=True)
     except ValueError:

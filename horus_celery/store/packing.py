@@ -93,8 +93,12 @@ def _taken_apart(plain: bytes) -> tuple[bytes, list[bytes]]:
 
 def _put_together(parts: bytes) -> bytes:
     end = parts.index(b"]") + 1
+    sizes = orjson.loads(parts[:end])
+    # Others write there: by going back, one piece could be taken again and again.
+    if not all(isinstance(size, int) and size >= 0 for size in sizes):
+        raise ValueError("what is kept of a text has pieces of impossible sizes")
     texts: list[bytes] = []
-    for size in orjson.loads(parts[:end]):
+    for size in sizes:
         texts.append(_to_base64(parts[end : end + size]))
         end += size
     skeleton = parts[end:]

@@ -517,6 +517,24 @@ def test_a_hundred_damaged_records_hide_no_other_of_a_list(world):
     assert world.store.list(Filter(), limit=5) == (record,)
 
 
+@pytest.mark.parametrize("field", ["status", "context_id", "executor"])
+def test_an_index_forgets_what_has_no_record_once_it_was_read(world, field):
+    records = [world.add() for _ in range(3)]
+    values = {
+        "status": Status.QUEUED,
+        "context_id": records[0].summary.context_id,
+        "executor": records[0].summary.executor,
+    }
+    index = world.key(f"by:{field}:{values[field]}")
+    before = world.client.zrange(index, 0, -1)
+    for page in range(5):
+        junk = {f"{at:064x}": at + 0.5 for at in range(2000 * page, 2000 * page + 2000)}
+        world.client.zadd(index, junk)
+    found = world.store.list(Filter(**{field: values[field]}), limit=100)
+    assert {*records} <= {*found}
+    assert world.client.zrange(index, 0, -1) == before
+
+
 def test_an_id_leads_to_no_other_job(world):
     record, other = world.add(), world.add()
     ids = world.key(f"id:{record.summary.id}")
@@ -693,6 +711,15 @@ def test_names_of_callers_do_not_fill_the_memory(world):
     assert tally.ended["x1", "stopped", ""] == 2
     assert tally.waited.keys() == tally.ran.keys() == {""}
     assert world.client.hlen(world.key("tally")) == 10_000 + 5
+
+
+def test_a_tally_that_somebody_flooded_begins_anew_with_the_next_number(world):
+    fields = {f"ended|x{number}|stopped|": 1 for number in range(20_001)}
+    world.client.hset(world.key("tally"), mapping=fields)
+    world.apply(world.claimed(executor="mine"), Event.FAILED, reason="exit_code")
+    tally = world.store.tally()
+    assert tally.ended == {("mine", "failed", "exit_code"): 1}
+    assert tally.ran.keys() == {"mine"}
 
 
 @pytest.mark.parametrize("reason", ["a|b", "a b", "|", "ü", "x" * 500, "\0\n"])

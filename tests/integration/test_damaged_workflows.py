@@ -345,6 +345,26 @@ def test_what_never_ended_keeps_none_from_being_forgotten(
         store.get(old)
 
 
+@pytest.mark.parametrize(
+    ("name", "wanted"),
+    [
+        ("workflows", WorkflowFilter()),
+        ("workflow_by:context_id:billing", WorkflowFilter(context_id="billing")),
+    ],
+)
+def test_an_index_forgets_what_is_no_workflow_once_it_was_read(
+    begin, client, namespace, store, name, wanted
+):
+    mine = {begin() for _ in range(3)}
+    index = f"{namespace}:{name}"
+    before = client.zrange(index, 0, -1)
+    for page in range(5):
+        junk = range(2000 * page, 2000 * page + 2000)
+        client.zadd(index, {f"{number:064x}": number + 0.5 for number in junk})
+    assert {one.outline.digest for one in store.list(wanted, limit=10)} == mine
+    assert client.zrange(index, 0, -1) == before
+
+
 @pytest.mark.parametrize("score", ["inf", 1e300, 1.5])
 def test_an_entry_with_a_wild_number_hides_no_workflow(
     begin, client, namespace, store, score

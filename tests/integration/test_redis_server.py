@@ -22,6 +22,7 @@ from horus_celery.store.connection import connect
 
 pytestmark = pytest.mark.integration
 SHORT = timedelta(milliseconds=200)
+PAGE = Path(__file__).parents[2] / "docs" / "redis.md"
 
 
 @pytest.fixture
@@ -112,6 +113,29 @@ def test_it_is_locked_as_the_protocol_of_the_broker_asks(state, start):
             client.execute_command(*refused)
     with pytest.raises(redis.ResponseError, match="protected"):
         client.config_set("dir", "/")
+
+
+def test_a_server_starts_with_what_the_page_says_and_keeps_to_it(state):
+    section = PAGE.read_text("utf-8").partition("## What it has to keep")[2]
+    shown = section.partition("```text\n")[2].partition("```")[0]
+    path = state.redis / "shown.conf"
+    path.write_text(shown)
+    words = [find_server().path, path, "--port", "0", "--dir", state.redis]
+    words += ["--unixsocket", state.redis_socket]
+    process = subprocess.Popen(words, stdout=subprocess.DEVNULL)  # noqa: S603 - our own argv
+    try:
+        assert redis_server.wait_until_ready(
+            state.redis_socket, alive=lambda: process.poll() is None
+        )
+        told = connect(redis_server.url(state)).config_get("*")
+    finally:
+        process.kill()
+        process.wait()
+    assert told["appendonly"] == "yes"
+    assert told["maxmemory-policy"] == "noeviction"
+    assert told["proto-max-bulk-len"] == str(16 * 1024 * 1024)
+    assert f"normal {256 * 1024**2} 0 0" in str(told["client-output-buffer-limit"])
+    assert told["lazyfree-lazy-user-del"] == "yes"
 
 
 def test_no_answer_takes_all_of_its_memory(state, start):

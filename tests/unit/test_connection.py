@@ -187,6 +187,17 @@ def test_celery_asks_for_a_certificate_unless_it_is_told_not_to(url):
     assert broker("redis://h").tls is None
 
 
+def test_a_plus_is_a_plus_in_passwords_and_paths_alike():
+    address = read_address(
+        "sentinel://u:a+b@h/main?sentinel_password=c+d%2Be%20f"
+        "&ssl=true&ssl_ca_certs=/g+h"
+    )
+    logins = (address.login, address.sentinel_login)
+    assert [login.password for login in logins] == ["a+b", "c+d+e f"]
+    assert address.tls is not None
+    assert address.tls.ca_certs == "/g+h"
+
+
 def test_celery_is_told_every_sentinel_and_what_it_says_to_them():
     url = "sentinel://u:p%3Bq@a:1,b/main?db=2&sentinel_username=s&sentinel_password=x"
     told = broker(url)

@@ -88,3 +88,13 @@ def test_nobody_fills_the_memory_with_a_few_bytes():
     bomb = squeeze.compress(b"[]" + bytes(64 * 1024 * 1024)) + squeeze.flush()
     with pytest.raises(ValueError, match="too long"):
         unpack(b"\x01" + bomb)
+
+
+@pytest.mark.parametrize(
+    "sizes", [b"[9,-9,9,-9]", b"[-1]", b"[1.5]", b'["1"]', b"[null]", b"[{}]"]
+)
+def test_no_piece_of_a_text_is_taken_twice(sizes):
+    squeeze = zlib.compressobj(9, zlib.DEFLATED, -15)
+    kept = squeeze.compress(sizes + b"123456789" + b"\0" * 4) + squeeze.flush()
+    with pytest.raises(ValueError, match="impossible sizes"):
+        unpack(b"\x01" + kept)

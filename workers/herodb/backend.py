@@ -179,6 +179,10 @@ class Backend:
             except (HorusError, OSError, BadReply) as error:
                 refusal = _words(error)
                 self.close()
+            if self._ended.is_set():
+                # Whoever interrupts us has not seen this connection.
+                self.close()
+                raise CutOff("IOERR the job is over")
             if refusal is None and self._socket is not None:
                 return self._socket
             self.close()

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import threading
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import timedelta
 from types import MappingProxyType
-from typing import Final
+from typing import Final, TypeVar
 
 from horus_celery.errors import HorusError
 from horus_celery.herodb import values, work
@@ -41,6 +42,7 @@ _LISTING: Final = timedelta(seconds=10)
 #: Names that Redis looks at for one step of a listing.
 _PAGE: Final = 1000
 _MOST_COUNTED: Final = 10_000
+_T = TypeVar("_T")
 #: What a transaction ends with.
 _ENDS: Final = frozenset({"EXEC", "DISCARD"})
 _OVER: Final = (
@@ -65,17 +67,26 @@ class Desk:
 class Conversation:
     """One connection of a script, from its first request to its last."""
 
-    def __init__(self, desk: Desk, backend: Backend, lister: Backend) -> None:
+    def __init__(
+        self,
+        desk: Desk,
+        backend: Backend,
+        lister: Backend,
+        *,
+        ended: threading.Event,
+    ) -> None:
         """Take what it is answered by.
 
         Args:
             desk: What its job has.
             backend: The Redis, as the job's context sees it.
             lister: The same as the one sees it who may see names of keys.
+            ended: Set when the job is over.
         """
         self._desk = desk
         self._backend = backend
         self._lister = lister
+        self._ended = ended
         self._age = Age(desk.keyring, desk.context)
         #: Whether commands are gathered, and whether one of them was refused.
         self._is_gathering = False
@@ -86,8 +97,15 @@ class Conversation:
         self._kept = (0, 0)
         #: Commands among them that go through much.
         self._large = 0
+        #: Bytes that it may add to texts by naming a place far behind their end.
+        self._stretch = work.Stretch()
         #: Whether the script has said that it was the last one.
-        self.is_over = False
+        self._is_last = False
+
+    @property
+    def is_over(self) -> bool:
+        """Whether nothing is answered any more, also of what was sent before."""
+        return self._is_last or self._ended.is_set()
 
     def answer(self, words: Sequence[bytes]) -> bytes:
         """Answer a request; whatever it is, there is an answer."""
@@ -101,7 +119,7 @@ class Conversation:
             return error(str(refusal))
         except CutOff as lost:
             # What was gathered or watched is gone with the connection.
-            self.is_over = self._is_gathering or self._is_watching
+            self._is_last = self._is_gathering or self._is_watching
             return error(str(lost))
         except HorusError as fault:
             return error(f"ERR {fault.detail}")
@@ -135,6 +153,8 @@ class Conversation:
             BadRequest: if it asks for too much.
         """
         items = work.items_of(named)
+        if self._is_gathering:
+            self._stretch.add(command, named)
         if self._is_gathering and (items is None or items > work.SMALL):
             self._large += 1
             if self._large > work.MOST_IN_TRANSACTION:
@@ -163,6 +183,7 @@ class Conversation:
         self._is_gathering = self._is_spoilt = self._is_watching = False
         self._kept = (0, 0)
         self._large = 0
+        self._stretch = work.Stretch()
 
     def _keep(self, words: Sequence[bytes]) -> None:
         """Count what Redis keeps in its own memory until the transaction is over.
@@ -227,7 +248,7 @@ class Conversation:
         return simple("OK")
 
     def quit(self, words: Sequence[bytes]) -> bytes:
-        self.is_over = True
+        self._is_last = True
         return simple("OK")
 
     def age(self, words: Sequence[bytes]) -> bytes:
@@ -275,7 +296,7 @@ class Conversation:
         cursor, keys = self._page(
             _cursor(words, 1), count=_count(options), kind=options.get(b"TYPE")
         )
-        return array([bulk(cursor), array(bulk(key) for key in keys if is_fit(key))])
+        return array([bulk(cursor), array(map(bulk, self._fit(keys, is_fit)))])
 
     def scan_set(self, words: Sequence[bytes]) -> bytes:
         return self._part(words, 1)
@@ -295,8 +316,9 @@ class Conversation:
             case [bytes(following), list(held)]:
                 parts = [part for part in held if isinstance(part, bytes)]
                 items = (parts[at : at + size] for at in range(0, len(parts), size))
-                fit = [bulk(part) for item in items if is_fit(item[0]) for part in item]
-                return array([bulk(following), array(fit)])
+                fit = self._fit(items, lambda item: is_fit(item[0]))
+                written = (bulk(part) for item in fit for part in item)
+                return array([bulk(following), array(written)])
             case _:
                 return _raw(answer)
 
@@ -331,13 +353,22 @@ class Conversation:
         cursor, found = b"0", 0
         while True:
             cursor, keys = self._page(cursor, count=_PAGE)
-            fit = [key for key in keys if is_fit(key)]
+            fit = list(self._fit(keys, is_fit))
             found += len(fit)
             yield fit
             if cursor == b"0":
                 return
             if found > MAX_KEYS or time.monotonic() > deadline:
                 raise BadRequest("ERR there are too many keys to list: use SCAN")
+
+    def _fit(self, items: Iterable[_T], is_fit: Callable[[_T], bool]) -> Iterator[_T]:
+        """Yield what fits, for as long as somebody waits for it."""
+        for item in items:
+            # Many long names take seconds, and no job is charged for them.
+            if self._ended.is_set():
+                raise CutOff("IOERR the job is over")
+            if is_fit(item):
+                yield item
 
     def _page(
         self, cursor: bytes, *, count: int, kind: bytes | None = None

@@ -115,7 +115,7 @@ class HeroDb:
             lister.close()
 
         return Talk(
-            conversation=Conversation(desk, backend, lister),
+            conversation=Conversation(desk, backend, lister, ended=ended),
             requests=budget.open(),
             answers=budget.open(),
             interrupt=interrupt,

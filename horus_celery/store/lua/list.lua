@@ -66,6 +66,14 @@ local function joined(values)
   return struct.pack(SIZES, unpack(sizes)) .. table.concat(values)
 end
 
+-- What has no record stands there because others write there, who may be gone by now: it
+-- would be looked at for good.
+local function is_gone(digest, values)
+  if values[1] or redis.call('EXISTS', KEY.record .. digest) == 1 then return false end
+  for _, index in ipairs(lead) do leave(digest, index) end
+  return true
+end
+
 local size = #groups == 1 and limit or 200
 size = math.max(math.ceil(size / #lead), math.min(size, 10))
 local found = {}
@@ -74,8 +82,9 @@ while budget > 0 do
   budget = budget - size * #lead
   for _, entry in ipairs(entries) do
     below = entry.seq
-    if stands_in_all(entry.digest) then
-      local record = joined(read(entry.digest))
+    local values = stands_in_all(entry.digest) and read(entry.digest)
+    if values and not is_gone(entry.digest, values) then
+      local record = joined(values)
       room = room - #record
       found[#found + 1] = { entry.digest, record }
       if #found == limit or room <= 0 then return { found, below } end

@@ -232,11 +232,18 @@ end
 -- Callers name executors, and runners reasons: so many are told apart in the tally, what
 -- comes later is counted without its name.
 local MAX_TALLY = 10000
+-- Numbers without a name are a few dozen. What has many more was filled by somebody else,
+-- and would be read by everybody who asks for the metrics.
+local FLOODED = 2 * MAX_TALLY
 
 -- Adds to a number of the tally: kind, executor, rest of its name. Names hold no bar.
 local function count(by, kind, executor, rest, rest_without_name)
   local field = kind .. '|' .. executor .. '|' .. rest
   local size = redis.pcall('HLEN', KEY.tally)
+  if type(size) == 'number' and size > FLOODED then
+    redis.call('DEL', KEY.tally)
+    size = 0
+  end
   if type(size) == 'number' and size >= MAX_TALLY
     and redis.call('HEXISTS', KEY.tally, field) == 0 then
     field = kind .. '||' .. (rest_without_name or rest)

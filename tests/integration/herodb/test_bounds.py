@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 
+from horus_celery.herodb.requests import MAX_REQUEST
 from horus_celery.herodb.work import MOST_BYTES, MOST_HELD, MOST_IN_TRANSACTION
 from workers.herodb.client import DatabaseError
 
@@ -124,6 +125,29 @@ def test_a_transaction_has_few_commands_that_go_through_much(database):
     with pytest.raises(DatabaseError, match="EXECABORT"):
         database.call("EXEC")
     assert database.call("SMEMBERS", "a") == [b"x"]
+
+
+def test_a_transaction_makes_no_texts_of_nothing(estate, database):
+    far = MAX_REQUEST - 10
+    for verb, place in (("SETRANGE", far), ("SETBIT", 8 * far)):
+        database.call("MULTI")
+        # One text is as long as its last place, however often it is written.
+        for _ in range(20):
+            assert database.call(verb, "one", place, 1) == b"QUEUED"
+        for number in range(3):
+            database.call(verb, f"more{number}", place, 1)
+        with pytest.raises(DatabaseError, match=f"stretch texts by {MOST_BYTES} bytes"):
+            database.call(verb, "most", place, 1)
+        with pytest.raises(DatabaseError, match="EXECABORT"):
+            database.call("EXEC")
+    database.call("MULTI")
+    for _ in range(4):
+        database.call("SETRANGE", "one", far, 1)
+        database.call("RENAME", "one", "other")
+    with pytest.raises(DatabaseError, match="stretch texts by"):
+        database.call("SETRANGE", "one", far, 1)
+    assert database.call("DISCARD") == b"OK"
+    assert estate.client.info("memory")["used_memory_peak"] < MOST_BYTES
 
 
 def test_a_part_of_what_a_key_holds_is_what_fits_the_pattern(database):

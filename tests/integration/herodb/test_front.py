@@ -327,6 +327,24 @@ def test_nothing_is_left_when_the_job_ends(estate, path):
     assert set(logins) == {"default"}
 
 
+def test_what_was_sent_before_the_job_ended_is_not_done_after_it(estate, path):
+    channel = connected(path)
+    estate.client.client_pause(60_000, all=False)
+    channel.sendall(b"*2\r\n$4\r\nINCR\r\n$1\r\nn\r\n" * 1000)
+    # The first one waits in Redis.
+    key = f"{estate.layout.data('a')}n"
+    deadline = time.monotonic() + 20
+    while not any(one["cmd"] == "incr" for one in estate.client.client_list()):
+        assert time.monotonic() < deadline
+    began = time.monotonic()
+    estate.end_jobs()
+    assert time.monotonic() - began < 2
+    estate.client.client_unpause()
+    assert int(estate.client.get(key) or 0) <= 1
+    assert not [one for one in threading.enumerate() if one.name == "herodb-talk"]
+    channel.close()
+
+
 # --- what becomes of the server ------------------------------------------------------
 
 

@@ -18,6 +18,9 @@ from api.metrics import MAX_LABEL, MAX_SERIES, RUNNER_STATUSES, Facts, Metrics
 from api.pages import Insight
 from api.readiness import Readiness
 from api.site import Called
+from horus_celery.api_secrets.book import SecretBook
+from horus_celery.api_secrets.seal import Seal
+from horus_celery.api_secrets.shelf import MemoryShelf
 from horus_celery.dag.progress import StepStatus, WorkflowStatus
 from horus_celery.errors import ConfigurationError, DamagedError, UnavailableError
 from horus_celery.fleet import RunnerView
@@ -483,6 +486,7 @@ def show(tell, world, make_client):
             dispatcher=world.dispatcher,
             roster=Roster(world.registry, world.trust, world.clock),
             trust=world.trust,
+            secrets=world.book,
             clock=world.clock,
         )
         insight = Insight(
@@ -587,6 +591,38 @@ def test_without_a_bundle_to_believe_it_is_not(show, world):
     response = show().get("/readyz")
     assert missing(response) == {"trust"}
     assert "/a/path" not in response.get_data(as_text=True)
+
+
+class Shelf(MemoryShelf):
+    """One that answers until it is away."""
+
+    is_away = False
+
+    def read(self):
+        if self.is_away:
+            raise UnavailableError("no rights for the key hero:secrets")
+        return super().read()
+
+
+def test_as_long_as_no_list_of_secrets_could_be_read_it_is_not(show, world):
+    shelf = Shelf()
+    shelf.is_away = True
+    world.book = SecretBook([], shelf, Seal(bytes(32), "hero"))
+    world.beat()
+    response = show().get("/readyz")
+    assert missing(response) == {"secrets"}
+    assert "hero:secrets" not in response.get_data(as_text=True)
+
+
+def test_with_the_last_list_of_secrets_it_is(show, world):
+    shelf, seconds = Shelf(), [0.0]
+    seal = Seal(bytes(32), "hero")
+    world.book = SecretBook([], shelf, seal, now=lambda: seconds[0])
+    world.book.read()
+    shelf.is_away = True
+    seconds[0] += 60
+    world.beat()
+    assert show().get("/readyz").status_code == 200
 
 
 def test_with_an_expired_bundle_it_is_not(show, world):

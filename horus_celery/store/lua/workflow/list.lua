@@ -39,11 +39,20 @@ local function following()
   return best, seq
 end
 
+-- What is no workflow stands there because others write there, who may be gone by now: it
+-- would be looked at for good.
+local function is_gone(digest, head)
+  if head[1] or redis.call('EXISTS', part_of(digest, 'head')) == 1 then return false end
+  for _, index in ipairs(lead) do leave(digest, index) end
+  return true
+end
+
 local found = {}
 while budget > 0 and #found < limit do
   local digest, seq = following()
   if not digest then return { found, '' } end
   below = seq
-  if stands_in_all(digest) then found[#found + 1] = { digest, head_of(digest) } end
+  local head = stands_in_all(digest) and head_of(digest)
+  if head and not is_gone(digest, head) then found[#found + 1] = { digest, head } end
 end
 return { found, below }
