@@ -261,6 +261,11 @@ class Fleet:
         if name in self._roster.look([name]).removed and self._manages(name):
             self._registry.leave(name)
         self._require_managed(name)
+        beat = self._roster.look().beats.get(name)
+        had_no_last_word = beat is not None and beat.phase is not Phase.STOPPED
+        if had_no_last_word and self._managers.status(name) in ("stopped", "crashed"):
+            # By what it said in that life the new one would look lost.
+            self._registry.leave(name)
         self._managers.start(name)
         return self.get(name)
 

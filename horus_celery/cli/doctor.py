@@ -28,6 +28,7 @@ from horus_celery.cli.connection import (
     state_option,
 )
 from horus_celery.cli.findings import Finding, Patient, Said, Verdict
+from horus_celery.clock import SystemClock
 from horus_celery.errors import ConfigurationError, HorusError
 from horus_celery.node_secrets import read_value
 from horus_celery.processes.addresses import with_ports
@@ -70,7 +71,7 @@ def command(*, state_dir: Path | None, as_json: bool) -> int:
         Patient(
             settings=settings,
             state=StateDirectory(settings.state_dir),
-            now=datetime.now(UTC),
+            clock=SystemClock(),
             paste=partial(pasted, state_dir=state_dir),
         )
     )
@@ -156,10 +157,15 @@ def _keys(patient: Patient) -> Iterator[Said]:
                 words = ("--context", name, "--caller", name, "--key", name)
                 detail = f"the key {name} may sign nothing"
                 yield Verdict.NOTE, detail, patient.paste("trust", "grant", *words)
+    actors = {actor.name for actor in patient.settings.actors}
     for runner in patient.wanted:
         if trust.runner(runner.name) is None:
             detail = f"the trust bundle has no runner {runner.name}"
-            yield Verdict.WRONG, detail, patient.paste("init")
+            verdict = Verdict.WRONG
+            if patient.running is None and runner.name not in actors:
+                # Who only runs `horus supervisor` here needs none.
+                verdict, detail = Verdict.NOTE, f"{detail}, which `horus up` starts"
+            yield verdict, detail, patient.paste("init")
     yield Verdict.OK, f"the trust bundle knows {len(trust.keys)} keys", ""
 
 

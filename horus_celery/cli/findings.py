@@ -10,6 +10,7 @@ from functools import cached_property
 from typing import TypeAlias
 
 from horus_celery.bundle import WantedRunner
+from horus_celery.clock import Clock
 from horus_celery.crew import whole_crew
 from horus_celery.journal import is_alive
 from horus_celery.processes.addresses import Addresses, read_addresses
@@ -48,9 +49,14 @@ class Patient:
 
     settings: Settings
     state: StateDirectory
-    now: datetime
+    clock: Clock
     #: Writes a command that finds the same state directory.
     paste: Callable[..., str]
+
+    @property
+    def now(self) -> datetime:
+        """The present: what hangs may keep a check for seconds, and runners beat."""
+        return self.clock.now()
 
     @cached_property
     def running(self) -> Addresses | None:

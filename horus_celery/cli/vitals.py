@@ -41,6 +41,10 @@ from horus_celery.store.base import Filter
 _PATIENCE: Final = 3.0  # seconds
 #: How many waiting jobs are looked at.
 _JOBS: Final = 1000
+#: How many lines of a log are looked at.
+_LINES: Final = 10_000
+#: How tmux begins what it writes into a window whose program has ended.
+_DEAD: Final = "Pane is dead"
 #: What a runner says once it has looked at everything anew.
 _STARTED: Final = "[queues]"
 _DEGRADED: Final = "runner degraded"
@@ -51,6 +55,21 @@ _CLIENT: Final = (
     " print(redis.Redis(unix_socket_path=sys.argv[1]).execute_command(*sys.argv[2:]))"
 )
 _WELL: Final = "runner no longer degraded"
+
+
+class _Log(NamedTuple):
+    """What a runner wrote."""
+
+    #: Its file, or the command that shows it.
+    place: str
+    lines: Sequence[str]
+
+    @property
+    def last_words(self) -> str:
+        """The last line that says something, and where it stands."""
+        told = (line.strip() for line in reversed(self.lines))
+        said = next((one for one in told if one and not one.startswith(_DEAD)), "")
+        return f"{said and f': {said[:200]}'} (its log: {self.place})"
 
 
 class _Lack(NamedTuple):
@@ -134,7 +153,9 @@ def runners(patient: Patient) -> Iterator[Said]:
     if patient.running is None:
         return
     by_name = _programs(patient)
-    windows = _windows(patient)
+    windows, silent = _windows(patient)
+    for kind in silent:
+        yield Verdict.WRONG, f"tmux does not answer of {kind}", ""
     roll = _roll(patient)
     well = []
     for one in patient.managed:
@@ -146,6 +167,9 @@ def runners(patient: Patient) -> Iterator[Said]:
         if roll is None and managed == "running":
             continue
         now = patient.now if roll is None else roll.at
+        if managed is None and (beat is None or not is_alive(beat, now)):
+            # That what manages it does not answer is told; how it does, nobody knows.
+            continue
         said = tuple(of_a_runner(patient, one, program, managed, beat, now))
         yield from said
         if not said:
@@ -223,7 +247,7 @@ def of_a_runner(
 
     `now` is told by the clock of beats.
     """
-    name, log = runner.name, _log(patient, runner)
+    name, log = runner.name, _log_of(patient, runner)
     start = patient.paste("runners", "start", name)
     pid = _pid(program, beat)
     if pid and _is_stopped(pid):
@@ -236,20 +260,21 @@ def of_a_runner(
                 detail = f"{name} does not serve all: {why}"
                 yield Verdict.WRONG, detail, _command_for_redis(patient, why)
         case "starting" if program is not None and program.word == "BACKOFF":
-            detail = f"{name} ended, and is started again{last_words(log)}"
+            detail = f"{name} ended, and is started again{log.last_words}"
             yield Verdict.WRONG, detail, ""
         case "starting" if beat is not None and is_alive(beat, now):
-            why = _degraded(log) or f"its log says why: {log}"
+            why = _degraded(log) or f"its log says why: {log.place}"
             yield Verdict.WRONG, f"{name} is there, and takes no jobs: {why}", ""
         case "starting":
-            yield Verdict.NOTE, f"{name} is starting; its log: {log}", ""
+            yield Verdict.NOTE, f"{name} is starting; its log: {log.place}", ""
         case "lost":
             seen = "" if beat is None else f" since {beat.seen_at:%H:%M:%S} UTC"
             stop = patient.paste("runners", "stop", name)
-            detail = f"{name} has not been heard{seen}; its log: {log}"
+            detail = f"{name} has not been heard{seen}; its log: {log.place}"
             yield Verdict.WRONG, detail, f"{stop}; {start}"
         case "crashed":
-            detail = f"{name} ended again and again and stays down{last_words(log)}"
+            often = " again and again" if runner.kind == SIMPLE else ""
+            detail = f"{name} ended{often} and stays down{log.last_words}"
             yield Verdict.WRONG, detail, start
         case "stopped":
             yield Verdict.NOTE, f"{name} was stopped", start
@@ -286,13 +311,18 @@ def _supervisord(patient: Patient) -> int | None:
     return None
 
 
-def _windows(patient: Patient) -> Mapping[str, ManagedStatus]:
+def _windows(patient: Patient) -> tuple[Mapping[str, ManagedStatus], Sequence[str]]:
+    """Return how those in windows do, and which of their managers do not answer."""
     found: dict[str, ManagedStatus] = {}
-    for manager in managers_of(patient.state, patient.managed).values():
-        if isinstance(manager, TmuxManager):
-            with suppress(UnavailableError):
-                found |= manager.statuses()
-    return found
+    silent = []
+    for kind, manager in managers_of(patient.state, patient.managed).items():
+        if not isinstance(manager, TmuxManager):
+            continue
+        try:
+            found |= manager.statuses()
+        except UnavailableError:
+            silent.append(kind)
+    return found, silent
 
 
 def _roll(patient: Patient) -> Roll | None:
@@ -330,13 +360,22 @@ def _command_for_redis(patient: Patient, why: str) -> str:
     return f"{shlex.join(client)} {found[1]}"
 
 
-def _log(patient: Patient, runner: ManagedRunner) -> Path:
-    return patient.state.logs / f"{runner.process.program}.log"
+def _log_of(patient: Patient, runner: ManagedRunner) -> _Log:
+    """Return what a runner wrote; one in a window of tmux has no file for it."""
+    if runner.kind == SIMPLE:
+        path = patient.state.logs / f"{runner.process.program}.log"
+        return _Log(place=str(path), lines=last_lines(path, lines=_LINES))
+    lines: Sequence[str] = ()
+    manager = managers_of(patient.state, [runner])[runner.kind]
+    # That tmux does not answer is told by itself.
+    with suppress(UnavailableError):
+        lines = manager.logs(runner.name, lines=_LINES)
+    return _Log(place=patient.paste("runners", "logs", runner.name), lines=lines)
 
 
-def _degraded(log: Path) -> str:
+def _degraded(log: _Log) -> str:
     """Return what keeps a runner from serving all, as it said last; or nothing."""
-    for line in reversed(last_lines(log, lines=10_000)):
+    for line in reversed(log.lines):
         if _STARTED in line:
             return ""
         with suppress(ValueError):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import timedelta
 from typing import Final, Literal, Protocol, TypeAlias
@@ -15,6 +16,8 @@ ProcessStatus: TypeAlias = Literal["starting", "running", "stopped", "crashed"]
 #: How long a process has after TERM before it is killed, when all that a deployment
 #: runs ends.
 GRACE: Final = timedelta(seconds=3)
+#: How long what does the work may take to say how its processes do: it knows.
+LOOK: Final = timedelta(seconds=2)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -55,6 +58,10 @@ class ProcessManager(Protocol):
 
     def status(self, name: str) -> ProcessStatus:
         """Return how it does."""
+        ...
+
+    def statuses(self) -> Mapping[str, ProcessStatus]:
+        """Return how each of them does, at one look that takes `LOOK` at most."""
         ...
 
     def logs(self, name: str, *, lines: int) -> tuple[str, ...]:

@@ -52,7 +52,7 @@ class Lineup:
     #: knows whether it does.
     awaited: frozenset[str]
     #: Programs of supervisord without which there is no deployment. Without Flower a
-    #: view less is there, and an actor that crashed can be started again.
+    #: view less is there, and a runner that crashed can be started again.
     vital: frozenset[str]
 
     @property
@@ -86,7 +86,7 @@ def lineup_of(settings: Settings, extent: Extent) -> Lineup:
         ),
         wanted=crew.wanted,
         awaited=frozenset({*crew.executors.values(), *_ours(settings.actors)}),
-        vital=frozenset({REDIS, *own}) - {FLOWER},
+        vital=frozenset({REDIS, *own}) - {FLOWER, *crew.executors},
     )
 
 

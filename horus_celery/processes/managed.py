@@ -10,12 +10,12 @@ import json
 import threading
 import time
 from collections.abc import Collection, Iterable, Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from datetime import timedelta
 from pathlib import Path
 from typing import Any, Final, Self
 
-from horus_celery.errors import NotFoundError
+from horus_celery.errors import NotFoundError, UnavailableError
 from horus_celery.fleet import Planned
 from horus_celery.processes.base import (
     ManagedProcess,
@@ -30,8 +30,10 @@ from horus_celery.processes.tmux import TmuxManager
 from horus_celery.settings import Settings
 from horus_celery.statedir import StateDirectory
 
-#: How long a status is given again: a list of runners asks for each of them.
+#: How long what a process manager said is given again: a list asks for each runner.
 _LIFETIME: Final = timedelta(seconds=0.5)
+#: How long it is not asked again after it did not answer: each time takes `LOOK`.
+_SILENCE: Final = timedelta(seconds=2)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -116,6 +118,17 @@ def _manager(
     return TmuxManager(kind.removeprefix(TMUX), state.windows, processes)
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Look:
+    """How the processes of one manager do, or that it does not say so."""
+
+    #: On a clock that only goes forward.
+    until: float
+    found: Mapping[str, ProcessStatus] = field(default_factory=dict)
+    #: Why nothing was found; empty if it was.
+    silence: str = ""
+
+
 class ManagedRunners:
     """The runners of this node by their managers: the `Managers` of a `Fleet`."""
 
@@ -123,7 +136,7 @@ class ManagedRunners:
         self._runners = {one.name: one for one in runners}
         self._managers = managers_of(state, self._runners.values())
         self._lock = threading.Lock()
-        self._seen: dict[str, tuple[float, ProcessStatus]] = {}
+        self._seen: dict[str, _Look] = {}
         #: How often something was started or stopped here.
         self._changes = 0
 
@@ -151,19 +164,19 @@ class ManagedRunners:
         self._forget(name)
 
     def status(self, name: str) -> ProcessStatus:
-        manager = self._manager(name)
+        kind = self.kind(name)
         with self._lock:
-            until, status = self._seen.get(name, (0.0, "stopped"))
+            look = self._seen.get(kind)
             changes = self._changes
-        if time.monotonic() < until:
-            return status
-        status = manager.status(name)
-        until = time.monotonic() + _LIFETIME.total_seconds()
-        with self._lock:
-            # What was seen during a start or a stop is not so any more.
-            if changes == self._changes:
-                self._seen[name] = (until, status)
-        return status
+        if look is None or time.monotonic() >= look.until:
+            look = _look(self._managers[kind])
+            with self._lock:
+                # What was seen during a start or a stop is not so any more.
+                if changes == self._changes:
+                    self._seen[kind] = look
+        if look.silence:
+            raise UnavailableError(look.silence)
+        return look.found[name]
 
     def logs(self, name: str, *, lines: int) -> tuple[str, ...]:
         return self._manager(name).logs(name, lines=lines)
@@ -179,5 +192,17 @@ class ManagedRunners:
 
     def _forget(self, name: str) -> None:
         with self._lock:
-            self._seen.pop(name, None)
+            self._seen.pop(self.kind(name), None)
             self._changes += 1
+
+
+def _look(manager: ProcessManager) -> _Look:
+    try:
+        found = manager.statuses()
+    except UnavailableError as error:
+        return _Look(until=_after(_SILENCE), silence=error.detail)
+    return _Look(until=_after(_LIFETIME), found=found)
+
+
+def _after(time_: timedelta) -> float:
+    return time.monotonic() + time_.total_seconds()

@@ -211,7 +211,7 @@ class Platform:
         with closing(self._presence()) as presence:
             while not presence.has(self.lineup.awaited):
                 self._raise_for_the_dead()
-                self._raise_for_crashed_actors()
+                self._raise_for_crashed_runners()
                 if time.monotonic() > deadline:
                     raise ConfigurationError(
                         f"not everything was ready after {within.total_seconds():.0f}"
@@ -306,6 +306,7 @@ class Platform:
         if pid is not None:
             with suppress(ProcessLookupError):
                 os.kill(pid, signal.SIGTERM)
+            tree.wake(pid)
         if self.state.windows.is_dir():
             self._end_windows()
         deadline = time.monotonic() + _EARLIER_END.total_seconds()
@@ -430,19 +431,21 @@ class Platform:
             if status.word == "FATAL" and status.name in self.lineup.vital:
                 raise self._failure(status.name)
 
-    def _raise_for_crashed_actors(self) -> None:
+    def _raise_for_crashed_runners(self) -> None:
         """See that none has crashed that we wait for."""
-        awaited = self.lineup.awaited
+        awaited = {
+            one.process.program
+            for one in self.lineup.runners
+            if one.name in self.lineup.awaited
+        }
         for status in self._statuses():
-            if status.word == "FATAL" and label(status.name) in awaited:
+            if status.word == "FATAL" and status.name in awaited:
                 raise self._failure(status.name)
-        for manager in self._tmux:
-            for name, now in manager.statuses().items():
-                if now == "crashed" and name in awaited:
-                    said = " ".join(
-                        line.strip() for line in manager.logs(name, lines=3)
-                    )
-                    raise ConfigurationError(f"{name} does not run: {said[:400]}")
+        for name, now in self._window_statuses().items():
+            if now == "crashed" and name in awaited:
+                (manager,) = (one for one in self._tmux if name in one.names)
+                said = " ".join(line.strip() for line in manager.logs(name, lines=3))
+                raise ConfigurationError(f"{name} does not run: {said[:400]}")
 
     def _failure(self, program: str) -> ConfigurationError:
         log = self.state.logs / f"{program}.log"
@@ -450,6 +453,7 @@ class Platform:
 
     def _end_supervisord(self, process: subprocess.Popen[bytes]) -> None:
         deadline = time.monotonic() + END.total_seconds()
+        tree.wake(process.pid)
         with suppress(UnavailableError):
             self._control.shut_down()
         if process.poll() is None:

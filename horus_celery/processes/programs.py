@@ -145,6 +145,9 @@ def environment(
     """Return the environment of the programs: the settings as they were decided."""
     base = os.environ if base is None else base
     values = settings.model_dump(mode="json", include=set(_HANDED_ON))
+    for actor in values["actors"]:
+        # Who starts none need not find it: one that is gone would end all others.
+        del actor["binary_path"]
     given = {
         f"{PREFIX}{name.upper()}": value
         if isinstance(value, str)

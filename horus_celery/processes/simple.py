@@ -59,6 +59,13 @@ class SupervisordManager:
         word = self._control.program(self._processes[name].program).word
         return STATUS[word]
 
+    def statuses(self) -> Mapping[str, ProcessStatus]:
+        words = {one.name: one.word for one in self._control.programs()}
+        return {
+            name: STATUS[words[process.program]]
+            for name, process in self._processes.items()
+        }
+
     def logs(self, name: str, *, lines: int) -> tuple[str, ...]:
         program = self._processes[name].program
         return last_lines(self._logs / f"{program}.log", lines=lines)

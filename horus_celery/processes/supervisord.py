@@ -20,7 +20,7 @@ from typing import Any, Final
 from supervisor.xmlrpc import Faults
 
 from horus_celery.errors import ConfigurationError, UnavailableError
-from horus_celery.processes.base import GRACE
+from horus_celery.processes.base import GRACE, LOOK
 from horus_celery.processes.watched import RETRIES
 from horus_celery.statedir import StateDirectory
 
@@ -88,6 +88,8 @@ def configuration(
             "logfile": "logs/supervisord.log",
             "logfile_maxbytes": "1MB",
             "logfile_backups": 1,
+            # Unused; else it is where temporary files lie, and expanded: no % in that.
+            "childlogdir": "logs",
             "umask": "077",
         },
         "unix_http_server": {
@@ -224,7 +226,7 @@ class Supervisord:
 
     def shut_down(self) -> None:
         """Have it end everything, Redis last, and then itself."""
-        self._call("shutdown")
+        self._call("shutdown", within=LOOK)
 
     def program(self, name: str) -> ProgramStatus:
         """Return how a program of the group goes."""
@@ -232,7 +234,8 @@ class Supervisord:
 
     def programs(self) -> tuple[ProgramStatus, ...]:
         """Return how every program goes, Redis included."""
-        return tuple(_status(info) for info in self._call("getAllProcessInfo"))
+        found = self._call("getAllProcessInfo", within=LOOK)
+        return tuple(_status(info) for info in found)
 
     def _try(
         self, method: str, *arguments: object, within: timedelta = _PATIENCE
@@ -248,9 +251,11 @@ class Supervisord:
             raise _unavailable(error) from None
         return None
 
-    def _call(self, method: str, *arguments: object) -> Any:  # noqa: ANN401 - XML-RPC has no types
+    def _call(
+        self, method: str, *arguments: object, within: timedelta = _PATIENCE
+    ) -> Any:  # noqa: ANN401 - XML-RPC has no types
         try:
-            return self._request(method, *arguments, within=_PATIENCE)
+            return self._request(method, *arguments, within=within)
         except (OSError, http.client.HTTPException, xmlrpc.client.Error) as error:
             raise _unavailable(error) from None
 

@@ -23,6 +23,7 @@ from horus_celery.errors import ConfigurationError, UnavailableError
 from horus_celery.processes import tree
 from horus_celery.processes.base import (
     GRACE,
+    LOOK,
     ManagedProcess,
     ProcessStatus,
     stopping,
@@ -124,14 +125,6 @@ class TmuxManager:
         """The processes that it manages."""
         return tuple(self._processes)
 
-    def statuses(self) -> Mapping[str, ProcessStatus]:
-        """Return how each process does, at one look."""
-        panes = {pane.name: pane for pane in self._panes()}
-        return {
-            name: _status(panes.get(process.program))
-            for name, process in self._processes.items()
-        }
-
     # --- the promise ----------------------------------------------------------
 
     def start(self, name: str) -> None:
@@ -157,6 +150,13 @@ class TmuxManager:
     def status(self, name: str) -> ProcessStatus:
         return _status(self._find(self._processes[name].program))
 
+    def statuses(self) -> Mapping[str, ProcessStatus]:
+        panes = {pane.name: pane for pane in self._panes(within=LOOK)}
+        return {
+            name: _status(panes.get(process.program))
+            for name, process in self._processes.items()
+        }
+
     def logs(self, name: str, *, lines: int) -> tuple[str, ...]:
         pane = self._find(self._processes[name].program)
         if pane is None or lines < 1:
@@ -171,11 +171,11 @@ class TmuxManager:
 
     def begin_to_end(self) -> None:
         """Ask every process for its end within `GRACE`, without waiting for it."""
-        self._ask(self._panes(), signal.SIGHUP)
+        self._ask(self._panes(within=LOOK), signal.SIGHUP)
 
     def end(self) -> None:
         """End every process, also those of an earlier run, and close their windows."""
-        panes = self._panes()
+        panes = self._panes(within=LOOK)
         self._ask(panes, signal.SIGHUP)
         self._await_end(panes, within=GRACE)
         for pane in panes:
@@ -245,9 +245,10 @@ class TmuxManager:
                 return pane
         return None
 
-    def _panes(self) -> tuple[_Pane, ...]:
+    def _panes(self, *, within: timedelta = _PATIENCE) -> tuple[_Pane, ...]:
         """Return the panes of this folder, whatever session somebody moved them to."""
-        told = self._run(["list-panes", "-a", "-F", _FORMAT], may_fail=True)
+        shown = ["list-panes", "-a", "-F", _FORMAT]
+        told = self._run(shown, may_fail=True, within=within)
         panes = []
         for line in told.splitlines():
             pane_id, dead, pid, stopped, mark = line.split("|", 4)
@@ -268,7 +269,12 @@ class TmuxManager:
         names = self._run(["list-sessions", "-F", "#{session_name}"], may_fail=True)
         return self._session in names.splitlines()
 
-    def _run(self, *commands: Sequence[str], may_fail: bool = False) -> str:
+    def _run(
+        self,
+        *commands: Sequence[str],
+        may_fail: bool = False,
+        within: timedelta = _PATIENCE,
+    ) -> str:
         """Have tmux do something, and return what it says.
 
         What may fail is what there need not be anything for: a server, a window.
@@ -280,7 +286,7 @@ class TmuxManager:
             done = subprocess.run(  # noqa: S603 - argv is a list that we built
                 ["tmux", "-u", *self._server, *words],  # noqa: S607 - whichever there is
                 capture_output=True,
-                timeout=_PATIENCE.total_seconds(),
+                timeout=within.total_seconds(),
                 check=False,
                 env=_environment(),
             )

@@ -6,14 +6,18 @@ that end at their very start.
 
 from __future__ import annotations
 
+import os
 import signal
 import time
+from collections.abc import Iterable, Iterator
+from contextlib import suppress
 from datetime import timedelta
 from typing import Any, Final
 
 from supervisor import process
 from supervisor.states import ProcessStates, SupervisorStates
 
+from horus_celery.journal import ProcessMark, is_alive, process_mark
 from horus_celery.processes import tree
 from horus_celery.processes.base import GRACE
 from horus_celery.processes.policy import Policy, Series
@@ -37,6 +41,8 @@ class WatchedProgram(process.Subprocess):  # type: ignore[misc]  # it ships no t
         super().__init__(config)
         self._series = Series()
         self._born_at = timedelta()
+        #: What stood below it when it was last asked for its end.
+        self._below: tuple[ProcessMark, ...] = ()
 
     def spawn(self) -> int | None:
         if self.state != ProcessStates.BACKOFF:
@@ -56,11 +62,23 @@ class WatchedProgram(process.Subprocess):  # type: ignore[misc]  # it ships no t
 
     def kill(self, sig: int) -> Any:  # noqa: ANN401 - supervisor ships no types
         # What a runner runs has sessions, and so groups, of its own.
-        below = tree.descendants(self.pid) if sig == signal.SIGKILL and self.pid else []
+        below = tree.descendants(self.pid) if self.pid else []
+        self._below = tuple(_marks(below))
         refusal = super().kill(sig)
-        tree.signal_all(below, signal.SIGKILL)
+        if sig == signal.SIGKILL:
+            tree.signal_all(below, signal.SIGKILL)
         self._hurry()
         return refusal
+
+    def finish(self, pid: int, sts: int) -> None:
+        # A script around a program may end without it, and supervisord takes that for
+        # the end of both.
+        with suppress(ProcessLookupError, PermissionError):
+            os.killpg(pid, signal.SIGKILL)
+        left = [one.pid for one in self._below if is_alive(one)]
+        tree.signal_all(left, signal.SIGKILL)
+        self._below = ()
+        super().finish(pid, sts)
 
     def transition(self) -> None:
         self._hurry()
@@ -91,6 +109,12 @@ def put_in_place(policy: Policy | None = None) -> None:
     """Have supervisord make its programs of our kind from now on, in this process."""
     WatchedProgram.policy = policy or Policy()
     process.Subprocess = WatchedProgram
+
+
+def _marks(pids: Iterable[int]) -> Iterator[ProcessMark]:
+    for pid in pids:
+        with suppress(ProcessLookupError):
+            yield process_mark(pid)
 
 
 def _now() -> timedelta:

@@ -16,6 +16,8 @@ import pytest
 
 from horus_celery import wiring
 from horus_celery.client import Horus
+from horus_celery.errors import HorusError
+from horus_celery.processes.supervisord import control_of
 from horus_celery.settings import load_settings
 from horus_celery.statedir import StateDirectory
 from horus_celery.statements.keys import read_key_file
@@ -232,7 +234,61 @@ def test_a_program_of_somebody_else_is_told_who_it_is_and_no_secret(
     assert not {*secrets} & {*told.values()}
 
 
+def test_a_supervisord_that_does_nothing_hides_no_runner(town, client):
+    supervisord = town.supervisord
+    os.kill(supervisord, signal.SIGSTOP)
+    try:
+        found = {each["name"]: each for each in client.call("list_runners")}
+        with pytest.raises(HorusError, match="supervisord does not answer"):
+            client.call("stop_runner", name="here")
+    finally:
+        os.kill(supervisord, signal.SIGCONT)
+    assert set(found) == {"python_runner_1", "here", "there", "foreign", "broken"}
+    assert found["here"]["status"] == found["there"]["status"] == "running"
+
+
 # --- the end ------------------------------------------------------------------------
+
+
+def test_a_runner_that_stays_down_takes_nothing_else_with_it(up, eventually):
+    deployment = up("--port", "0", "--executors", "python,system")
+    control = control_of(StateDirectory(deployment.state_dir))
+    with client_of(deployment) as client:
+        for _ in range(5):
+            eventually(lambda: control.program("python").pid)
+            os.kill(control.program("python").pid, signal.SIGKILL)
+            eventually(lambda: control.program("python").word in {"BACKOFF", "FATAL"})
+        assert "stays down" in deployment.hear("python ended again")
+        assert view(client, "python_runner_1")["status"] == "crashed"
+        assert client.run("echo on", executor="system").result == "on\n"
+        client.call("start_runner", name="python_runner_1")
+        assert client.run("print('back')").result == "back\n"
+
+
+def test_a_supervisord_that_was_stopped_still_ends_in_order(up, processes_of):
+    deployment = up("--port", "0", "--executors", "python")
+    everything = processes_of(deployment.process.pid)
+    os.kill(deployment.supervisord, signal.SIGSTOP)
+    code, took = deployment.end()
+    assert code == 0
+    assert took < 6, "5 s on a machine that does nothing else"
+    assert everything.left(within=0.1) == []
+    log = (deployment.state_dir / "logs" / "redis.log").read_text()
+    assert "ready to exit" in log
+
+
+def test_a_stopped_supervisord_of_a_run_that_was_killed_is_in_nobody_s_way(
+    up, processes_of
+):
+    deployment = up("--port", "0", "--executors", "python")
+    everything = processes_of(deployment.process.pid)
+    os.kill(deployment.supervisord, signal.SIGSTOP)
+    deployment.process.kill()
+    deployment.process.wait()
+    again = up("--port", "0", "--executors", "python")
+    assert everything.left(within=1) == []
+    with client_of(again) as client:
+        assert client.run("print('back')").result == "back\n"
 
 
 @pytest.fixture

@@ -62,6 +62,12 @@ SPREADS = STUBBORN.replace(
     '"import time; time.sleep(600)"]',
     '"import time; time.sleep(600)"], start_new_session=True',
 )
+#: A shell around a program, which ends at once when it is asked to; and what it left.
+WRAPS = """\
+import os
+around = "setsid sleep 600 & echo child $! $$; sleep 600; true"
+os.execv("/bin/sh", ["sh", "-c", around])
+"""
 FAILS = "print('no luck', flush=True); raise SystemExit(3)"
 TALKS = """\
 import time
@@ -75,6 +81,7 @@ PROGRAMS = {
     "slow": (SLOW, PATIENT),
     "stubborn": (STUBBORN, IMPATIENT),
     "spreads": (SPREADS, IMPATIENT),
+    "wraps": (WRAPS, PATIENT),
     "fails": (FAILS, PATIENT),
     "talks": (TALKS, IMPATIENT),
     "two.of@a:kind": (ORDERLY, PATIENT),
@@ -315,6 +322,35 @@ def test_one_that_does_not_end_in_time_is_killed_with_all_below_it(manager, name
     until(lambda: not tree.is_running(child))
 
 
+def test_what_one_that_was_stopped_has_left_behind_is_killed(manager):
+    manager.start("wraps")
+    shell, below = wrapped(manager)
+    manager.stop("wraps")
+    assert manager.status("wraps") == "stopped"
+    until(lambda: not any(map(tree.is_running, [shell, *below])))
+
+
+def test_what_one_that_died_has_left_behind_is_not_in_the_way_of_the_next(manager):
+    manager.start("wraps")
+    shell, (detached, program) = wrapped(manager)
+    os.kill(shell, 9)
+    until(lambda: not tree.is_running(program))
+    # Only one that hides may be left, until the end of all.
+    with suppress(ProcessLookupError):
+        os.kill(detached, 9)
+
+
+def wrapped(manager):
+    """Return the shell that stands around a program, and what stands below it."""
+    _, detached, shell = said(manager, "wraps", "child").split()
+    below = until(lambda: two(tree.children_by_file(int(shell))))
+    return int(shell), sorted(below, key=lambda pid: pid != int(detached))
+
+
+def two(pids):
+    return pids if len(pids) > 1 else None
+
+
 def test_one_that_was_given_up_is_crashed_until_somebody_starts_it(manager):
     manager.start("fails")
     until(lambda: manager.status("fails") == "crashed")
@@ -333,6 +369,17 @@ def test_one_does_not_care_for_another(manager):
     until(lambda: manager.status("fails") == "crashed")
     assert manager.status("orderly") == "running"
     assert manager.status("talks") == "stopped"
+
+
+def test_one_look_tells_how_each_of_them_does(manager):
+    manager.start("fails")
+    manager.start("orderly")
+    said(manager, "orderly", "ready")
+    until(lambda: manager.statuses()["fails"] == "crashed")
+    found = manager.statuses()
+    assert set(found) == set(PROGRAMS)
+    assert found == {name: manager.status(name) for name in PROGRAMS}
+    assert (found["orderly"], found["talks"]) == ("running", "stopped")
 
 
 def test_logs_are_the_last_lines_in_text_that_can_be_shown(manager):

@@ -607,6 +607,18 @@ def test_a_managed_runner_is_started_stopped_and_read(town):
     assert town.desk.told == [("start", "managed"), ("stop", "managed")]
 
 
+def test_a_runner_that_had_no_last_word_is_starting_when_it_is_started_again(town):
+    town.beat("managed")
+    town.clock.advance(seconds=9)
+    for state in ("crashed", "stopped"):
+        town.desk.state["managed"] = state
+        assert town.fleet.start("managed").status == "starting"
+        town.beat("managed")
+        assert town.status("managed") == "running"
+    town.clock.advance(seconds=9)
+    assert town.fleet.start("managed").status == "lost"
+
+
 def test_stopping_a_runner_that_does_not_run_changes_nothing(town):
     assert town.fleet.stop("managed").status == "stopped"
     assert town.desk.told == []

@@ -32,6 +32,35 @@ def test_of_a_large_file_only_whole_lines_of_its_end_are_read(tmp_path):
     assert last_lines(log, lines=10) == ("last",)
 
 
+def test_what_was_put_aside_comes_before_what_was_written_since(tmp_path):
+    log, aside = tmp_path / "log", tmp_path / "log.1"
+    aside.write_text("one\ntwo\nthr")
+    log.write_text("ee\nfour\n")
+    assert last_lines(log, lines=3) == ("two", "three", "four")
+    assert last_lines(log, lines=1) == ("four",)
+    log.write_text("")
+    assert last_lines(log, lines=2) == ("two", "thr")
+    log.unlink()
+    assert last_lines(log, lines=2) == ("two", "thr")
+
+
+def test_of_both_files_no_more_is_read_than_of_one(tmp_path):
+    log, aside = tmp_path / "log", tmp_path / "log.1"
+    aside.write_bytes(b"early\n" + b"x" * MAX_BYTES + b"\nlate\n")
+    log.write_text("latest\n")
+    assert last_lines(log, lines=10) == ("late", "latest")
+    log.write_bytes(b"x" * MAX_BYTES + b"\nlast\n")
+    assert last_lines(log, lines=10) == ("last",)
+
+
+def test_a_log_that_is_put_aside_while_it_is_read_is_read_once(tmp_path):
+    log, aside = tmp_path / "log", tmp_path / "log.1"
+    log.write_text("one\ntwo\n")
+    # As it is seen by who opened it just before it got the other name.
+    aside.hardlink_to(log)
+    assert last_lines(log, lines=10) == ("one", "two")
+
+
 def test_a_line_without_end_is_cut(tmp_path):
     log = tmp_path / "log"
     log.write_bytes(b"x" * 3 * MAX_LINE)

@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
-from datetime import timedelta
+import socket
+import tempfile
+import time
+from contextlib import suppress
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
 
 import pytest
 
 from horus_celery.errors import NotFoundError, UnavailableError
 from horus_celery.fleet import Planned
-from horus_celery.processes.base import ManagedProcess
+from horus_celery.processes.base import LOOK, ManagedProcess
 from horus_celery.processes.managed import (
     ManagedRunner,
     ManagedRunners,
@@ -35,6 +40,16 @@ def state(tmp_path):
     made = StateDirectory(tmp_path)
     made.run.mkdir()
     return made
+
+
+@pytest.fixture
+def short_state():
+    """A state directory in which a socket can have its path, with its password."""
+    with tempfile.TemporaryDirectory(prefix="hs-") as folder:
+        made = StateDirectory(Path(folder))
+        made.run.mkdir()
+        made.initialise(namespace="hero", runners=(), now=datetime.now(UTC))
+        yield made
 
 
 @pytest.fixture
@@ -65,6 +80,45 @@ def test_no_other_name_is_managed(settings, state, method):
     for name in ("x", "actor.one", "api", ""):
         with pytest.raises(NotFoundError):
             getattr(ManagedRunners.of(settings), method)(name)
+
+
+class Hangs:
+    """What stands in the place of supervisord, hears everybody and answers nobody."""
+
+    def __init__(self, path):
+        self.socket = socket.socket(socket.AF_UNIX)
+        self.socket.bind(str(path))
+        self.socket.listen()
+
+    def heard(self):
+        """Return how many have called so far."""
+        self.socket.settimeout(0)
+        count = 0
+        with suppress(BlockingIOError):
+            while True:
+                self.socket.accept()[0].close()
+                count += 1
+        return count
+
+
+@pytest.fixture
+def hanging(short_state):
+    one = Hangs(short_state.run / "sup.sock")
+    yield one
+    one.socket.close()
+
+
+def test_a_process_manager_that_hangs_is_waited_for_once_for_all_its_runners(
+    short_state, hanging
+):
+    write_runners(short_state, [runner(name, "simple") for name in "abcde"])
+    managed = ManagedRunners.of(Settings(state_dir=short_state.path))
+    began = time.monotonic()
+    for name in managed.names():
+        with pytest.raises(UnavailableError, match="does not answer"):
+            managed.status(name)
+    assert time.monotonic() - began < 2 * LOOK.total_seconds()
+    assert hanging.heard() == 1
 
 
 def test_without_the_process_manager_that_is_said(settings, state):

@@ -63,7 +63,7 @@ def test_supervisord_makes_its_programs_of_our_kind(program):
 
 
 def test_what_we_use_of_supervisor_is_there(original):
-    for name in ("spawn", "change_state", "kill", "transition", "give_up"):
+    for name in ("spawn", "change_state", "kill", "finish", "transition", "give_up"):
         assert callable(getattr(original, name))
     for name in ("state", "delay", "backoff"):
         assert hasattr(original, name)

@@ -13,6 +13,7 @@ import trustme
 
 from horus_celery import kernel
 from horus_celery.journal import process_mark
+from horus_celery.statedir import StateDirectory
 
 
 def findings(horus):
@@ -147,6 +148,21 @@ def test_the_doctor_knows_a_runner_that_nobody_would_believe(horus, monkeypatch)
     state = horus("doctor")
     assert state.code == 1
     assert "the trust bundle has no runner spare" in state.out
+
+
+def test_the_doctor_misses_no_runner_of_what_was_never_up_here(
+    horus, state_dir, monkeypatch
+):
+    # As `horus supervisor` leaves it.
+    StateDirectory(state_dir).initialise(
+        namespace="hero", runners=(), now=datetime.now(UTC)
+    )
+    told = horus("doctor")
+    assert told.code == 0
+    for name in ("python_runner_1", "system_runner_1"):
+        assert f"has no runner {name}, which `horus up` starts" in told.out
+    monkeypatch.setenv("HORUS_ACTORS", '[{"id": "spare", "executor": "python"}]')
+    assert horus("doctor").code == 1
 
 
 def test_where_keys_are_brought_the_doctor_misses_no_runner_of_other_machines(

@@ -5,6 +5,7 @@ from __future__ import annotations
 import configparser
 import shlex
 import socket
+import tempfile
 from pathlib import Path
 
 import pytest
@@ -38,7 +39,7 @@ from horus_celery.processes.supervisord import (
     ProgramStatus,
     configuration,
 )
-from horus_celery.settings import Actor, Settings
+from horus_celery.settings import Actor, Settings, load_settings
 from horus_celery.statedir import StateDirectory
 
 SECRET = "an0ther-secret-that-nobody-guesses"  # noqa: S105 - opens nothing
@@ -146,6 +147,26 @@ def read_back(program, tmp_path, monkeypatch):
     (group,) = options.process_group_configs
     (process,) = group.process_configs
     return process
+
+
+def test_the_program_of_an_actor_that_is_gone_keeps_no_other_from_starting(tmp_path):
+    program = tmp_path / "program"
+    program.touch(0o700)
+    settings = Settings(
+        state_dir=tmp_path, actors=[actor(id="one", binary_path=program)]
+    )
+    given = environment(settings, base={})
+    program.unlink()
+    (found,) = load_settings(env=given).actors
+    assert (found.name, found.executor) == ("one", "python")
+
+
+def test_the_place_of_temporary_files_may_have_any_name(tmp_path, monkeypatch):
+    place = tmp_path / "100%s of it"
+    place.mkdir()
+    monkeypatch.setattr(tempfile, "tempdir", str(place))
+    process = read_back(Program(name="a", command=["b"]), tmp_path, monkeypatch)
+    assert process.name == "a"
 
 
 @pytest.mark.parametrize("value", ["it's", 'a "b" c', "100%", "a,b=c", "%(here)s"])
@@ -259,7 +280,7 @@ def test_horus_up_runs_all_and_waits_for_what_is_ours(tmp_path):
         "other": ("simple", "actor.other"),
     }
     assert lineup.awaited == {"python_runner_1", "here", "there"}
-    assert lineup.vital == {"redis", "api", "coordinator", "python"}
+    assert lineup.vital == {"redis", "api", "coordinator"}
     assert {one.name for one in lineup.wanted} == set(kinds)
 
 
@@ -321,7 +342,7 @@ def test_secrets_of_the_settings_stay_where_they_were_written(settings):
 
 def test_paths_are_handed_on_as_they_were_seen_here(settings):
     given = settings.model_copy(
-        update={"actors": (actor(binary_path="/bin/true"),), "tls_cert": Path("/c.pem")}
+        update={"actors": (actor(db_path="data"),), "tls_cert": Path("/c.pem")}
     )
     made = environment(given, base={})
     assert Settings(actors=made["HORUS_ACTORS"]).actors == given.actors

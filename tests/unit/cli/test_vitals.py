@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
-from datetime import UTC, datetime, timedelta
+import os
+from datetime import timedelta
 from functools import partial
 from pathlib import Path
 
@@ -21,7 +23,6 @@ from horus_celery.registry import Phase, RunnerBeat
 from horus_celery.settings import Settings
 from horus_celery.statedir import StateDirectory
 
-NOW = datetime(2026, 1, 2, 3, 4, 5, tzinfo=UTC)
 STARTED = " -------------- [queues]"
 DEGRADED = json.dumps({"event": "runner degraded", "detail": "the key k holds a hash"})
 WELL = json.dumps({"event": "runner no longer degraded"})
@@ -30,7 +31,7 @@ STOP = "horus runners stop r1 --state-dir '/s p'"
 
 
 @pytest.fixture
-def say(tmp_path):
+def say(tmp_path, clock):
     """Return what is said of the runner r1."""
     state = StateDirectory(tmp_path)
     state.logs.mkdir()
@@ -38,7 +39,7 @@ def say(tmp_path):
     patient = Patient(
         settings=Settings(state_dir=tmp_path),
         state=state,
-        now=NOW,
+        clock=clock,
         paste=partial(pasted, state_dir=Path("/s p")),
     )
     runner = ManagedRunner(
@@ -57,9 +58,9 @@ def say(tmp_path):
             contexts=("*",),
             concurrency=1,
             phase=phase,
-            at=NOW - age,
+            at=clock.at - age,
         )
-        found = of_a_runner(patient, runner, program, STATUS[word], beat, NOW)
+        found = of_a_runner(patient, runner, program, STATUS[word], beat, clock.at)
         return [
             (verdict.value, detail.replace(str(log), "LOG"), remedy)
             for verdict, detail, remedy in found
@@ -93,7 +94,7 @@ def test_one_that_is_not_heard_is_to_be_started_again(say):
     assert say("RUNNING", age=timedelta(hours=1)) == [
         (
             "wrong",
-            "r1 has not been heard since 02:04:05 UTC; its log: LOG",
+            "r1 has not been heard since 23:00:00 UTC; its log: LOG",
             f"{STOP}; {START}",
         )
     ]
@@ -116,4 +117,65 @@ def test_one_that_somebody_stopped_is_no_fault(say):
     assert say("STOPPED", phase=Phase.STOPPED) == [("note", "r1 was stopped", START)]
     assert say("RUNNING", phase=Phase.STOPPED) == [
         ("note", "r1 is starting; its log: LOG", "")
+    ]
+
+
+# --- in a window of tmux ------------------------------------------------------------
+
+
+@pytest.fixture
+def in_tmux(tmp_path, clock, monkeypatch):
+    """Return what is said of a runner whose window shows some lines."""
+    program = tmp_path / "tmux"
+    shown = tmp_path / "shown"
+    # It has one window, that of r1, whatever it is asked.
+    whose = hashlib.sha256(bytes(tmp_path / "run" / "windows")).hexdigest()[:16]
+    program.write_text(
+        "#!/bin/sh\n"
+        f"case $2 in list-panes) echo '%0|0|1||{whose} r1';; *) cat {shown};; esac\n"
+    )
+    program.chmod(0o700)
+    monkeypatch.setenv("PATH", f"{tmp_path}:{os.environ['PATH']}")
+    patient = Patient(
+        settings=Settings(state_dir=tmp_path),
+        state=StateDirectory(tmp_path),
+        clock=clock,
+        paste=partial(pasted, state_dir=Path("/s p")),
+    )
+    runner = ManagedRunner(
+        name="r1",
+        kind="tmux:hero",
+        process=ManagedProcess(program="r1", stop_timeout=timedelta(seconds=60)),
+        planned=Planned(executor="python", contexts=("*",), concurrency=1),
+    )
+
+    def say(managed, *said, phase=Phase.RUNNING):
+        shown.write_text("".join(f"{line}\n" for line in said))
+        beat = RunnerBeat(
+            name="r1",
+            executors=("python",),
+            contexts=("*",),
+            concurrency=1,
+            phase=phase,
+            at=clock.at,
+        )
+        found = of_a_runner(patient, runner, None, managed, beat, clock.at)
+        return [(verdict.value, *rest) for verdict, *rest in found]
+
+    return say
+
+
+LOGS = "horus runners logs r1 --state-dir '/s p'"
+
+
+def test_of_one_in_a_window_the_last_words_are_read_there(in_tmux):
+    assert in_tmux("running", STARTED) == []
+    assert in_tmux("running", STARTED, DEGRADED) == [
+        ("wrong", "r1 does not serve all: the key k holds a hash", "")
+    ]
+    assert in_tmux("crashed", "no room", "", "Pane is dead (status 1)") == [
+        ("wrong", f"r1 ended and stays down: no room (its log: {LOGS})", START)
+    ]
+    assert in_tmux("running", phase=Phase.STARTING) == [
+        ("wrong", f"r1 is there, and takes no jobs: its log says why: {LOGS}", "")
     ]
