@@ -73,9 +73,7 @@ class Readiness:
         try:
             self._secrets.require_known()
         except UnavailableError:
-            return {
-                "secrets": "nobody knows which secrets count"
-            }
+            return {"secrets": "nobody knows which secrets count"}
         try:
             roll = self._roster.look()
         except HorusError:

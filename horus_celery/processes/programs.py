@@ -40,12 +40,14 @@ _HANDED_ON: Final = (
     "max_job_bytes",
     "max_request_bytes",
     "max_batch",
-    # Their paths may be written as they are seen from here.
+    # Their paths may be written as they are seen from here, and some need not be there
+    # for who reads them in a variable.
     "actors",
     "executor_commands",
     "python_env",
     "v_path",
     "hero_cli",
+    "sandbox_paths",
     "sal_allow",
     "node_secrets",
     "supervisors",
@@ -145,9 +147,6 @@ def environment(
     """Return the environment of the programs: the settings as they were decided."""
     base = os.environ if base is None else base
     values = settings.model_dump(mode="json", include=set(_HANDED_ON))
-    for actor in values["actors"]:
-        # Who starts none need not find it: one that is gone would end all others.
-        del actor["binary_path"]
     given = {
         f"{PREFIX}{name.upper()}": value
         if isinstance(value, str)

@@ -5,12 +5,13 @@ from __future__ import annotations
 import os
 from collections import ChainMap
 from collections.abc import Mapping
+from itertools import chain
 from pathlib import Path
 
 from pydantic import ValidationError
 
 from horus_celery.errors import ConfigurationError
-from horus_celery.settings.files import unusable
+from horus_celery.settings.files import missing, unusable
 from horus_celery.settings.kinds import Name, NameOrAll, Port
 from horus_celery.settings.lines import Place
 from horus_celery.settings.sources import (
@@ -106,6 +107,13 @@ def load_with_origins(
         settings = Settings.model_validate(dict(chosen))
     except ValidationError as error:
         raise ConfigurationError(complaint(error, origin)) from None
-    for place, text in unusable(settings):
+    # What is handed on to the programs of a deployment stands in variables: one that
+    # needs it says so, and all others go on without.
+    chosen_here = (
+        found
+        for found in missing(settings)
+        if origin(found[0]).source is not Source.VARIABLE
+    )
+    for place, text in chain(unusable(settings), chosen_here):
         raise ConfigurationError(f"{origin(place)}: {shown(place)} {text}")
     return settings, {name: origin((name,)) for name in Settings.model_fields}

@@ -39,6 +39,10 @@ def unusable(settings: Settings) -> Iterator[tuple[Place, str]]:
         if other.tls_ca is not None and (why := _why_unreadable(other.tls_ca)):
             place = ("supervisors", index, "tls_ca")
             yield place, f"names {other.tls_ca}, which cannot be read: {why}"
+
+
+def missing(settings: Settings) -> Iterator[tuple[Place, str]]:
+    """Yield each setting for scripts or actors that names what is not there."""
     for index, path in enumerate(settings.sandbox_paths):
         if not os.path.lexists(path):
             yield ("sandbox_paths", index), f"names {path}, which is not there"

@@ -149,16 +149,24 @@ def read_back(program, tmp_path, monkeypatch):
     return process
 
 
-def test_the_program_of_an_actor_that_is_gone_keeps_no_other_from_starting(tmp_path):
+def test_a_program_that_is_gone_keeps_none_from_starting_that_does_not_need_it(
+    tmp_path,
+):
     program = tmp_path / "program"
     program.touch(0o700)
     settings = Settings(
-        state_dir=tmp_path, actors=[actor(id="one", binary_path=program)]
+        state_dir=tmp_path,
+        actors=[actor(id="one", binary_path=program, python_env=tmp_path)],
+        v_path=program,
+        hero_cli=program,
+        python_env=tmp_path,
+        sandbox_paths=[program],
     )
     given = environment(settings, base={})
     program.unlink()
-    (found,) = load_settings(env=given).actors
-    assert (found.name, found.executor) == ("one", "python")
+    found = load_settings(env=given)
+    assert found.v_path == found.hero_cli == found.sandbox_paths[0] == program
+    assert found.actors[0].binary_path == program
 
 
 def test_the_place_of_temporary_files_may_have_any_name(tmp_path, monkeypatch):
@@ -342,7 +350,7 @@ def test_secrets_of_the_settings_stay_where_they_were_written(settings):
 
 def test_paths_are_handed_on_as_they_were_seen_here(settings):
     given = settings.model_copy(
-        update={"actors": (actor(db_path="data"),), "tls_cert": Path("/c.pem")}
+        update={"actors": (actor(binary_path="/bin/true"),), "tls_cert": Path("/c.pem")}
     )
     made = environment(given, base={})
     assert Settings(actors=made["HORUS_ACTORS"]).actors == given.actors
