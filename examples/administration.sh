@@ -15,7 +15,15 @@ call() {
     --header @<(printf 'Authorization: Bearer %s' "$(<"$state/secrets/admin")") \
     <<<'{"jsonrpc": "2.0", "id": 1, "method": "'"$1"'", "params": '"${2:-[]}"'}'
 }
-field() { python -c "import json, sys; it = json.load(sys.stdin)['result']; print($1)"; }
+field() {
+  python -c "
+import json, sys
+answer = json.load(sys.stdin)
+if 'error' in answer:
+    sys.exit(str(answer['error']))
+it = answer['result']
+print($1)"
+}
 
 echo "deployment: $(call get_supervisor_info | field 'it["namespace"]')"
 name=$(call list_runners | field 'it[0]["name"]')

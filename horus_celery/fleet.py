@@ -92,7 +92,10 @@ class Managers(Protocol):
         ...
 
     def stop(self, name: str) -> None:
-        """Stop a runner and return when it has ended; it finishes what it runs."""
+        """Stop a runner and return when it has ended; it finishes what it runs.
+
+        Without effect on one that does not run.
+        """
         ...
 
     def status(self, name: str) -> ManagedStatus:
@@ -263,7 +266,7 @@ class Fleet:
         self._require_managed(name)
         beat = self._roster.look().beats.get(name)
         had_no_last_word = beat is not None and beat.phase is not Phase.STOPPED
-        if had_no_last_word and self._managers.status(name) in ("stopped", "crashed"):
+        if had_no_last_word and self._managed_status(name) in ("stopped", "crashed"):
             # By what it said in that life the new one would look lost.
             self._registry.leave(name)
         self._managers.start(name)
@@ -329,8 +332,8 @@ class Fleet:
             )
 
     def _halt(self, name: str) -> None:
-        if self._managers.status(name) in ("starting", "running"):
-            self._managers.stop(name)
+        # Unasked how it does: what was seen a moment ago may not be so any more.
+        self._managers.stop(name)
         roll = self._roster.look()
         beat = roll.beats.get(name)
         if beat is not None and is_alive(beat, roll.at):

@@ -619,9 +619,12 @@ def test_a_runner_that_had_no_last_word_is_starting_when_it_is_started_again(tow
     assert town.fleet.start("managed").status == "lost"
 
 
-def test_stopping_a_runner_that_does_not_run_changes_nothing(town):
-    assert town.fleet.stop("managed").status == "stopped"
-    assert town.desk.told == []
+def test_a_runner_is_stopped_and_started_though_nobody_says_how_it_does(town):
+    town.beat("managed")
+    town.desk.is_away = True
+    town.fleet.stop("managed")
+    town.fleet.start("managed")
+    assert town.desk.told == [("stop", "managed"), ("start", "managed")]
 
 
 def test_a_runner_that_had_no_last_word_is_shown_stopped_at_once(town):

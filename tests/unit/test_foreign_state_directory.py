@@ -54,5 +54,5 @@ def test_a_secret_that_can_be_guessed_opens_nothing(tmp_path, scope, text):
     assert refusal.value.detail == (
         f"{path} is too easy to guess: at least 128 random bits, such as those of"
         " `openssl rand -base64 32`, or remove it to have a new one made by `horus"
-        " init`"
+        f" init --state-dir {state.path}`"
     )
