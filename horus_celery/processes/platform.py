@@ -10,7 +10,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from contextlib import closing, contextmanager, suppress
 from dataclasses import asdict
 from datetime import UTC, datetime, timedelta
@@ -27,6 +27,7 @@ from horus_celery.processes.addresses import (
     with_ports,
 )
 from horus_celery.processes.base import ProcessStatus
+from horus_celery.processes.changes import Changes
 from horus_celery.processes.lines import last_lines
 from horus_celery.processes.lineup import Extent, lineup_of
 from horus_celery.processes.managed import (
@@ -98,8 +99,7 @@ class Platform:
         )
         self._has_begun = False
         self._began_at = datetime.max.replace(tzinfo=UTC)
-        self._seen: Mapping[str, ProgramStatus] = {}
-        self._seen_windows: Mapping[str, ProcessStatus] = {}
+        self._changes = Changes(self.state.logs)
 
     # --- before anything runs ------------------------------------------------
 
@@ -218,8 +218,7 @@ class Platform:
                         f" s: look into {self.state.logs}"
                     )
                 time.sleep(_STEP.total_seconds())
-        self._seen = self._by_name()
-        self._seen_windows = self._window_statuses()
+        self._look()
 
     def news(self) -> tuple[str, ...]:
         """Return what happened to the programs since the last call, for a person.
@@ -228,13 +227,7 @@ class Platform:
             ConfigurationError: if one that all depends on is gone for good.
         """
         self._raise_for_the_dead()
-        seen, windows = self._by_name(), self._window_statuses()
-        told = (
-            *changes(self._seen, seen, logs=self.state.logs),
-            *window_changes(self._seen_windows, windows),
-        )
-        self._seen, self._seen_windows = seen, windows
-        return told
+        return self._look()
 
     def stop(self) -> None:
         """End every program, Redis last, and whatever they left; then let go."""
@@ -420,8 +413,9 @@ class Platform:
         except UnavailableError:
             return ()
 
-    def _by_name(self) -> Mapping[str, ProgramStatus]:
-        return {status.name: status for status in self._statuses()}
+    def _look(self) -> tuple[str, ...]:
+        programs = {status.name: status for status in self._statuses()}
+        return self._changes.seen(programs, self._window_statuses())
 
     def _raise_for_the_dead(self) -> None:
         if self._has_ended():
@@ -465,39 +459,6 @@ class Platform:
         if process.poll() is None:
             process.kill()
             process.wait()
-
-
-def changes(
-    before: Mapping[str, ProgramStatus],
-    after: Mapping[str, ProgramStatus],
-    *,
-    logs: Path,
-) -> Iterable[str]:
-    """Say which programs ended, and which stay down."""
-    for program, now in after.items():
-        was = before.get(program)
-        if was is None or now == was:
-            continue
-        name, log = label(program), logs / f"{program}.log"
-        if now.word == "FATAL":
-            yield f"{name} ended again and again and stays down; its log: {log}"
-        elif now.word == "STOPPED":
-            yield f"{name} was stopped; its log: {log}"
-        elif was.pid and now.pid != was.pid:
-            yield f"{name} ended and is started again; its log: {log}"
-
-
-def window_changes(
-    before: Mapping[str, ProcessStatus], after: Mapping[str, ProcessStatus]
-) -> Iterable[str]:
-    """Say which programs in windows of tmux ended."""
-    for name, now in after.items():
-        if before.get(name) == now:
-            continue
-        if now == "crashed":
-            yield f"{name} ended and stays down; its window of tmux shows what it said"
-        elif now == "stopped":
-            yield f"{name} was stopped"
 
 
 def last_words(log: Path) -> str:

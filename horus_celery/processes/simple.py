@@ -53,6 +53,8 @@ class SupervisordManager:
 
     def stop(self, name: str) -> None:
         process = self._processes[name]
+        # One that is silent would do later what it is told now.
+        self._control.program(process.program)
         self._control.stop(process.program, within=process.stop_timeout)
 
     def status(self, name: str) -> ProcessStatus:

@@ -271,7 +271,7 @@ def test_a_supervisord_that_was_stopped_still_ends_in_order(up, processes_of):
     os.kill(deployment.supervisord, signal.SIGSTOP)
     code, took = deployment.end()
     assert code == 0
-    assert took < 6, "5 s on a machine that does nothing else"
+    assert took < 10, "5 s on a machine that does nothing else, 13 if nobody wakes it"
     assert everything.left(within=0.1) == []
     log = (deployment.state_dir / "logs" / "redis.log").read_text()
     assert "ready to exit" in log
@@ -313,7 +313,7 @@ def test_what_runs_in_tmux_ends_with_all_the_rest(up, in_tmux, processes_of):
     everything = processes_of(deployment.process.pid)
     code, took = deployment.end()
     assert code == 0
-    assert took < 6, "5 s on a machine that does nothing else"
+    assert took < 10, "5 s on a machine that does nothing else, 13 if nobody wakes it"
     assert everything.left(within=0.1) == []
     assert not (deployment.state_dir / "run" / "windows").exists()
 

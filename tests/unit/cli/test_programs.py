@@ -17,8 +17,9 @@ from horus_celery.processes.addresses import (
     read_addresses,
     with_ports,
 )
+from horus_celery.processes.changes import Changes
 from horus_celery.processes.lineup import Extent, lineup_of
-from horus_celery.processes.platform import changes, last_words, window_changes
+from horus_celery.processes.platform import last_words
 from horus_celery.processes.procfile import (
     PLATFORM,
     find_procfile,
@@ -449,55 +450,66 @@ def test_without_flower_no_port_is_chosen_for_it(tmp_path, taken_port):
 # --- what is told ----------------------------------------------------------------
 
 
-def status(word, pid):
-    return {"api": ProgramStatus(name="api", pid=pid, word=word)}
+def status(word, pid, name="api"):
+    return {name: ProgramStatus(name=name, pid=pid, word=word)}
+
+
+def told(*looks):
+    """Return what is said of programs at the last of some looks at them."""
+    changes = Changes(Path("/logs"))
+    return [changes.seen(look, {}) for look in looks][-1]
+
+
+def told_of_windows(*looks):
+    changes = Changes(Path("/logs"))
+    return [changes.seen({}, look) for look in looks][-1]
 
 
 def test_a_program_that_died_is_told_with_its_log():
-    logs = Path("/logs")
     for after in (status("RUNNING", 2), status("EXITED", 0)):
-        again = changes(status("RUNNING", 1), after, logs=logs)
-        told = "api ended and is started again; its log: /logs/api.log"
-        assert list(again) == [told]
-    down = changes(status("BACKOFF", 0), status("FATAL", 0), logs=logs)
-    assert list(down) == [
-        "api ended again and again and stays down; its log: /logs/api.log"
-    ]
+        assert told(status("RUNNING", 1), after) == (
+            "api ended and is started again; its log: /logs/api.log",
+        )
+    assert told(status("BACKOFF", 0), status("FATAL", 0)) == (
+        "api ended again and again and stays down; its log: /logs/api.log",
+    )
 
 
 def test_one_that_somebody_stopped_is_told_as_that():
-    logs = Path("/logs")
-    told = list(changes(status("RUNNING", 1), status("STOPPED", 0), logs=logs))
-    assert told == ["api was stopped; its log: /logs/api.log"]
-    assert not list(changes(status("RUNNING", 1), status("STOPPING", 1), logs=logs))
-    assert not list(changes(status("STOPPED", 0), status("STARTING", 2), logs=logs))
+    assert told(status("RUNNING", 1), status("STOPPED", 0)) == (
+        "api was stopped; its log: /logs/api.log",
+    )
+    assert not told(status("RUNNING", 1), status("STOPPING", 1))
+    assert not told(status("STOPPED", 0), status("STARTING", 2))
 
 
 def test_an_actor_is_told_by_its_name():
-    names = {
-        word: {"actor.a+b": ProgramStatus(name="actor.a+b", pid=0, word=word)}
-        for word in ("RUNNING", "FATAL")
-    }
-    told = changes(names["RUNNING"], names["FATAL"], logs=Path("/logs"))
-    assert list(told) == [
-        "a:b ended again and again and stays down; its log: /logs/actor.a+b.log"
-    ]
+    name = "actor.a+b"
+    assert told(status("RUNNING", 1, name), status("FATAL", 0, name)) == (
+        "a:b ended again and again and stays down; its log: /logs/actor.a+b.log",
+    )
 
 
 def test_what_ended_in_a_window_is_told_once():
-    assert list(window_changes({"a": "running"}, {"a": "crashed"})) == [
-        "a ended and stays down; its window of tmux shows what it said"
-    ]
-    assert list(window_changes({"a": "running"}, {"a": "stopped"})) == ["a was stopped"]
-    assert not list(window_changes({"a": "crashed"}, {"a": "crashed"}))
-    assert not list(window_changes({"a": "stopped"}, {"a": "running"}))
+    assert told_of_windows({"a": "running"}, {"a": "crashed"}) == (
+        "a ended and stays down; its window of tmux shows what it said",
+    )
+    assert told_of_windows({"a": "running"}, {"a": "stopped"}) == ("a was stopped",)
+    assert not told_of_windows({"a": "crashed"}, {"a": "crashed"})
+    assert not told_of_windows({"a": "stopped"}, {"a": "running"})
+
+
+def test_what_happened_while_a_process_manager_was_silent_is_told_after_it():
+    before, after = status("RUNNING", 1), status("RUNNING", 2)
+    assert told(before, {}, after) == told(before, after)
+    assert told_of_windows({"a": "running"}, {}, {"a": "stopped"})
+    assert not told_of_windows({"a": "stopped"}, {}, {"a": "stopped"})
 
 
 def test_a_program_that_goes_on_is_no_news():
-    logs = Path("/logs")
-    assert not list(changes({}, status("RUNNING", 1), logs=logs))
-    assert not list(changes(status("EXITED", 0), status("RUNNING", 2), logs=logs))
-    assert not list(changes(status("STARTING", 1), status("RUNNING", 1), logs=logs))
+    assert not told({}, status("RUNNING", 1))
+    assert not told(status("EXITED", 0), status("RUNNING", 2))
+    assert not told(status("STARTING", 1), status("RUNNING", 1))
 
 
 def test_the_last_words_of_a_log_are_one_clean_line(tmp_path):
