@@ -26,7 +26,8 @@ print($1)"
 }
 
 echo "deployment: $(call get_supervisor_info | field 'it["namespace"]')"
-name=$(call list_runners | field 'it[0]["name"]')
+# Others may be there as well, which this supervisor did not start.
+name=$(call list_runners | field 'next(one["name"] for one in it if one["process_manager"])')
 echo "runner: $name"
 call stop_runner '["'"$name"'"]' | field 'it["status"]'
 call start_runner '["'"$name"'"]' >/dev/null

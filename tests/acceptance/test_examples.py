@@ -15,8 +15,7 @@ pytestmark = pytest.mark.acceptance
 
 ROOT = Path(__file__).parents[2]
 HORUS = (sys.executable, "-c", "from horus_celery.cli import main; main()")
-SAYS = {
-    "administration.sh": """\
+ADMINISTRATION = """\
 deployment: hero
 runner: python_runner_1
 stopped
@@ -24,7 +23,8 @@ lines of its log: 1
 added: True
 removed: True
 still there: False
-""",
+"""
+SAYS = {
     "create_get_list.py": """\
 result: {'success': 'done\\n'}
 logs: [('stdout', 'done')]
@@ -85,8 +85,8 @@ WORKFLOWS = {
 }
 
 
-@pytest.mark.parametrize("name", SAYS)
-def test_an_example_says_what_it_should(shared, name):
+def said_by(name, deployment):
+    """Run an example and return what it prints."""
     if name.endswith(".sh") and shutil.which("curl") is None:
         pytest.skip("there is no curl on the path")
     path = ROOT / "examples" / name
@@ -96,12 +96,24 @@ def test_an_example_says_what_it_should(shared, name):
         text=True,
         timeout=60,
         check=False,
-        cwd=shared.state_dir.parent,
-        env=environment_for(shared),
+        cwd=deployment.state_dir.parent,
+        env=environment_for(deployment),
     )
-    assert (done.returncode, done.stderr) == (0, "")
+    assert not done.stderr, done.stderr
+    assert done.returncode == 0
+    return done.stdout
+
+
+@pytest.mark.parametrize("name", SAYS)
+def test_an_example_says_what_it_should(shared, name):
     # The two streams of a script reach its log in an order of their own.
-    assert sorted(done.stdout.splitlines()) == sorted(SAYS[name].splitlines())
+    said = said_by(name, shared)
+    assert sorted(said.splitlines()) == sorted(SAYS[name].splitlines())
+
+
+def test_the_example_that_changes_a_deployment_says_what_it_should(up):
+    deployment = up("--port", "0", "--executors", "python")
+    assert said_by("administration.sh", deployment) == ADMINISTRATION
 
 
 @pytest.mark.parametrize("name", WORKFLOWS)
