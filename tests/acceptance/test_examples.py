@@ -15,7 +15,9 @@ pytestmark = pytest.mark.acceptance
 
 ROOT = Path(__file__).parents[2]
 HORUS = (sys.executable, "-c", "from horus_celery.cli import main; main()")
-ADMINISTRATION = """\
+#: What stops and starts runners has a deployment of its own.
+CHANGES = {
+    "administration.sh": """\
 deployment: hero
 runner: python_runner_1
 stopped
@@ -23,7 +25,8 @@ lines of its log: 1
 added: True
 removed: True
 still there: False
-"""
+""",
+}
 SAYS = {
     "create_get_list.py": """\
 result: {'success': 'done\\n'}
@@ -111,9 +114,10 @@ def test_an_example_says_what_it_should(shared, name):
     assert sorted(said.splitlines()) == sorted(SAYS[name].splitlines())
 
 
-def test_the_example_that_changes_a_deployment_says_what_it_should(up):
+@pytest.mark.parametrize("name", CHANGES)
+def test_an_example_that_changes_a_deployment_says_what_it_should(up, name):
     deployment = up("--port", "0", "--executors", "python")
-    assert said_by("administration.sh", deployment) == ADMINISTRATION
+    assert said_by(name, deployment) == CHANGES[name]
 
 
 @pytest.mark.parametrize("name", WORKFLOWS)
@@ -152,6 +156,7 @@ def test_every_example_is_run_and_short():
     examples = {path.name: path for path in (ROOT / "examples").iterdir()}
     # Those of executors are run where the executors are tested.
     others = {"__pycache__", "executors"}
-    assert examples.keys() - others == SAYS.keys() | WORKFLOWS.keys()
-    for name in SAYS.keys() | WORKFLOWS.keys():
+    known = SAYS.keys() | CHANGES.keys() | WORKFLOWS.keys()
+    assert examples.keys() - others == known
+    for name in known:
         assert len(examples[name].read_text().splitlines()) < 45
