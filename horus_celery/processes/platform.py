@@ -446,13 +446,16 @@ class Platform:
         return ConfigurationError(f"{label(program)} does not run{last_words(log)}")
 
     def _end_supervisord(self, process: subprocess.Popen[bytes]) -> None:
-        deadline = time.monotonic() + END.total_seconds()
         tree.wake(process.pid)
         with suppress(UnavailableError):
             self._control.shut_down()
+        # One that is silent has taken its time already.
+        deadline = time.monotonic() + END.total_seconds()
         if process.poll() is None:
             process.terminate()
         while process.poll() is None and time.monotonic() < deadline:
+            # A signal that stops it may have been on its way when it was woken.
+            tree.wake(process.pid)
             # It looks after its programs once a second, or when it is asked something.
             self._statuses()
             time.sleep(_STEP.total_seconds())
