@@ -56,10 +56,6 @@ class ProcessManager(Protocol):
         """
         ...
 
-    def status(self, name: str) -> ProcessStatus:
-        """Return how it does."""
-        ...
-
     def statuses(self) -> Mapping[str, ProcessStatus]:
         """Return how each of them does, at one look that takes `LOOK` at most."""
         ...

@@ -57,10 +57,6 @@ class SupervisordManager:
         self._control.program(process.program)
         self._control.stop(process.program, within=process.stop_timeout)
 
-    def status(self, name: str) -> ProcessStatus:
-        word = self._control.program(self._processes[name].program).word
-        return STATUS[word]
-
     def statuses(self) -> Mapping[str, ProcessStatus]:
         words = {one.name: one.word for one in self._control.programs()}
         return {

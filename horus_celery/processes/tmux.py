@@ -147,9 +147,6 @@ class TmuxManager:
         self._ask([pane], signal.SIGTERM)
         self._await_end([pane], within=process.stop_timeout)
 
-    def status(self, name: str) -> ProcessStatus:
-        return _status(self._find(self._processes[name].program))
-
     def statuses(self) -> Mapping[str, ProcessStatus]:
         panes = {pane.name: pane for pane in self._panes(within=LOOK)}
         return {

@@ -140,7 +140,7 @@ def by_supervisord(folder):
 
 def answers(manager):
     with suppress(UnavailableError):
-        return manager.status("orderly")
+        return manager.statuses()["orderly"]
     return None
 
 
@@ -226,16 +226,16 @@ def is_there(pid):
 
 
 def test_what_nobody_has_started_is_stopped_and_said_nothing(manager):
-    assert manager.status("orderly") == "stopped"
+    assert manager.statuses()["orderly"] == "stopped"
     assert manager.logs("orderly", lines=10) == ()
 
 
 def test_one_that_was_started_runs_until_it_is_stopped(manager):
     manager.start("orderly")
     line = said(manager, "orderly", "ready")
-    assert manager.status("orderly") == "running"
+    assert manager.statuses()["orderly"] == "running"
     manager.stop("orderly")
-    assert manager.status("orderly") == "stopped"
+    assert manager.statuses()["orderly"] == "stopped"
     assert not is_there(pid_of(line))
 
 
@@ -268,7 +268,7 @@ def test_of_several_starts_at_once_one_counts(manager):
 
 def test_stopping_what_does_not_run_changes_nothing(manager):
     manager.stop("orderly")
-    assert manager.status("orderly") == "stopped"
+    assert manager.statuses()["orderly"] == "stopped"
 
 
 def test_one_that_was_stopped_can_be_started_again(manager):
@@ -277,7 +277,7 @@ def test_one_that_was_stopped_can_be_started_again(manager):
     manager.stop("orderly")
     manager.start("orderly")
     until(lambda: said(manager, "orderly", "ready") != first)
-    assert manager.status("orderly") == "running"
+    assert manager.statuses()["orderly"] == "running"
 
 
 def test_who_stops_what_is_being_stopped_waits_for_its_end_as_well(manager, folder):
@@ -294,7 +294,7 @@ def test_who_stops_what_is_being_stopped_waits_for_its_end_as_well(manager, fold
     (folder / "go").touch()
     second.join()
     assert not is_there(pid)
-    assert manager.status("slow") == "stopped"
+    assert manager.statuses()["slow"] == "stopped"
     first.join()
 
 
@@ -310,7 +310,7 @@ def test_what_is_being_stopped_is_not_said_to_be_started(manager, folder):
     stopping.join()
     manager.start("slow")
     said(manager, "slow", "ready")
-    assert manager.status("slow") == "running"
+    assert manager.statuses()["slow"] == "running"
 
 
 @pytest.mark.parametrize("name", ["stubborn", "spreads"])
@@ -318,7 +318,7 @@ def test_one_that_does_not_end_in_time_is_killed_with_all_below_it(manager, name
     manager.start(name)
     child = pid_of(said(manager, name, "child"))
     manager.stop(name)
-    assert manager.status(name) == "stopped"
+    assert manager.statuses()[name] == "stopped"
     until(lambda: not tree.is_running(child))
 
 
@@ -326,7 +326,7 @@ def test_what_one_that_was_stopped_has_left_behind_is_killed(manager):
     manager.start("wraps")
     shell, below = wrapped(manager)
     manager.stop("wraps")
-    assert manager.status("wraps") == "stopped"
+    assert manager.statuses()["wraps"] == "stopped"
     until(lambda: not any(map(tree.is_running, [shell, *below])))
 
 
@@ -353,12 +353,12 @@ def two(pids):
 
 def test_one_that_was_given_up_is_crashed_until_somebody_starts_it(manager):
     manager.start("fails")
-    until(lambda: manager.status("fails") == "crashed")
+    until(lambda: manager.statuses()["fails"] == "crashed")
     assert said(manager, "fails", "no luck")
     manager.stop("fails")
-    assert manager.status("fails") == "crashed"
+    assert manager.statuses()["fails"] == "crashed"
     manager.start("fails")
-    until(lambda: manager.status("fails") == "crashed")
+    until(lambda: manager.statuses()["fails"] == "crashed")
     assert said(manager, "fails", "no luck")
 
 
@@ -366,9 +366,9 @@ def test_one_does_not_care_for_another(manager):
     manager.start("fails")
     manager.start("orderly")
     said(manager, "orderly", "ready")
-    until(lambda: manager.status("fails") == "crashed")
-    assert manager.status("orderly") == "running"
-    assert manager.status("talks") == "stopped"
+    until(lambda: manager.statuses()["fails"] == "crashed")
+    assert manager.statuses()["orderly"] == "running"
+    assert manager.statuses()["talks"] == "stopped"
 
 
 def test_one_look_tells_how_each_of_them_does(manager):
@@ -378,8 +378,8 @@ def test_one_look_tells_how_each_of_them_does(manager):
     until(lambda: manager.statuses()["fails"] == "crashed")
     found = manager.statuses()
     assert set(found) == set(PROGRAMS)
-    assert found == {name: manager.status(name) for name in PROGRAMS}
-    assert (found["orderly"], found["talks"]) == ("running", "stopped")
+    shown = (found["fails"], found["orderly"], found["talks"])
+    assert shown == ("crashed", "running", "stopped")
 
 
 def test_logs_are_the_last_lines_in_text_that_can_be_shown(manager):
@@ -395,10 +395,10 @@ def test_a_name_with_marks_in_it_is_a_name(manager):
     manager.start("two.of@a:kind")
     said(manager, "two.of@a:kind", "ready")
     manager.stop("two.of@a:kind")
-    assert manager.status("two.of@a:kind") == "stopped"
+    assert manager.statuses()["two.of@a:kind"] == "stopped"
 
 
-@pytest.mark.parametrize("method", ["start", "stop", "status"])
+@pytest.mark.parametrize("method", ["start", "stop"])
 def test_a_name_that_it_was_not_told_of_is_none(manager, method):
     with pytest.raises(KeyError):
         getattr(manager, method)("fail")
@@ -411,19 +411,21 @@ def test_without_its_supervisord_nothing_is_claimed(folder):
     control = Supervisord(folder / "sup.sock", lambda: WORD)
     processes = {"a": ManagedProcess(program="a", stop_timeout=PATIENT)}
     manager = SupervisordManager(control, folder, processes)
-    for method in (manager.start, manager.stop, manager.status):
+    for method in (manager.start, manager.stop):
         with pytest.raises(UnavailableError):
             method("a")
+    with pytest.raises(UnavailableError):
+        manager.statuses()
 
 
 def test_supervisord_obeys_nobody_without_the_password(folder):
     with by_supervisord(folder) as manager:
         manager.start("orderly")
-        until(lambda: manager.status("orderly") == "running")
+        until(lambda: manager.statuses()["orderly"] == "running")
         stranger = Supervisord(folder / "run" / "sup.sock", lambda: "another")
         with pytest.raises(UnavailableError):
             stranger.shut_down()
-        assert manager.status("orderly") == "running"
+        assert manager.statuses()["orderly"] == "running"
 
 
 def test_one_that_waits_for_its_next_start_starts_when_it_is_told(folder):
@@ -432,7 +434,7 @@ def test_one_that_waits_for_its_next_start_starts_when_it_is_told(folder):
         first = said(manager, "orderly", "ready")
         os.kill(pid_of(first), 9)
         second = until(lambda: changed(manager, first))
-        assert manager.status("orderly") == "running"
+        assert manager.statuses()["orderly"] == "running"
         assert is_there(pid_of(second))
 
 
@@ -498,9 +500,9 @@ def test_windows_of_another_deployment_are_left_alone(windows, folder):
     other.mkdir()
     processes = {"orderly": ManagedProcess(program="orderly", stop_timeout=PATIENT)}
     stranger = TmuxManager("hero", other, processes, socket=server_name(folder))
-    assert stranger.status("orderly") == "stopped"
+    assert stranger.statuses()["orderly"] == "stopped"
     stranger.end()
-    assert windows.status("orderly") == "running"
+    assert windows.statuses()["orderly"] == "running"
 
 
 def test_what_runs_in_a_window_ends_with_its_deployment(folder):
@@ -526,14 +528,14 @@ def test_who_closes_a_window_ends_what_runs_in_it(windows, folder, name):
     line = until(lambda: windows.logs(name, lines=1))[0]
     tmux_does(folder, "kill-session", "-t", "=hero")
     until(lambda: not is_there(pid_of(line)))
-    assert windows.status(name) == "stopped"
+    assert windows.statuses()[name] == "stopped"
 
 
 def test_ctrl_c_in_a_window_is_for_the_program(windows, folder):
     windows.start("talks")
     said(windows, "talks", "red")
     tmux_does(folder, "send-keys", "-t", "=hero:", "C-c")
-    until(lambda: windows.status("talks") == "crashed")
+    until(lambda: windows.statuses()["talks"] == "crashed")
     assert said(windows, "talks", "KeyboardInterrupt")
 
 
@@ -571,4 +573,4 @@ def test_without_tmux_it_is_said_how_to_get_it(windows, monkeypatch):
         windows.start("orderly")
     with pytest.raises(ConfigurationError, match="apt-get install tmux"):
         tmux.require_tmux()
-    assert windows.status("orderly") == "stopped"
+    assert windows.statuses()["orderly"] == "stopped"
